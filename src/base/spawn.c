@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Starting programs: see spawn.h.
+ *
+ * clone3(2) with CLONE_VM | CLONE_VFORK: parent and child share memory until the child's
+ * execve, the parent is suspended meanwhile.  A stack pointer of its own would be needed
+ * with the raw system call and CLONE_VM, so the child is started through clone(2) of libc,
+ * on a small stack, or through clone3 without CLONE_VM where it must be born in a cgroup
+ * (the caller is then the small monitor, where a plain fork costs little).
+ */
+#include "base/spawn.h"
+
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define SPAWN_STACK (32 * 1024)
+
+struct child_args {
+	const struct spawn *s;
+	char *const *argv;
+	char *const *envp;
+	int error;    /* set by the child: the memory is shared */
+	int error_fd; /* where it is not */
+};
+
+static void reset_signals(void)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	sigset_t none;
+
+	for (int i = 1; i < NSIG; i++)
+		sigaction(i, &dfl, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Puts s->fds[i] at i.  First all are copied above the range, so none is overwritten. */
+static int place_fds(const struct spawn *s)
+{
+	int tmp[SPAWN_FDS_MAX];
+
+	for (unsigned i = 0; i < s->n_fds; i++) {
+		int fd = s->fds[i];
+
+		tmp[i] = -1;
+		if (fd < 0 && i < 3)
+			fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		tmp[i] = fcntl(fd, F_DUPFD_CLOEXEC, SPAWN_FDS_MAX + 8);
+		if (tmp[i] < 0)
+			return -errno;
+	}
+	for (unsigned i = 0; i < s->n_fds; i++) {
+		if (tmp[i] < 0)
+			close((int)i);
+		else if (dup2(tmp[i], (int)i) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+static int child_main(void *arg)
+{
+	struct child_args *a = arg;
+	const struct spawn *s = a->s;
+	int r;
+
+	reset_signals();
+	if (s->death_signal)
+		prctl(PR_SET_PDEATHSIG, s->death_signal);
+	if (s->setsid)
+		setsid();
+	r = place_fds(s);
+	if (r == 0 && s->cwd && chdir(s->cwd) < 0)
+		r = -errno;
+	if (r == 0) {
+		if (s->file)
+			execve(s->file, a->argv, a->envp);
+		else
+			syscall(SYS_execveat, s->exec_fd, "", a->argv, a->envp, AT_EMPTY_PATH);
+		r = -errno;
+	}
+	a->error = r;
+	if (a->error_fd >= 0)
+		while (write(a->error_fd, &r, sizeof(r)) < 0 && errno == EINTR)
+			;
+	_exit(127);
+}
+
+/* The child is born in its cgroup: clone3 with a copy of the memory. */
+static pid_t start_in_cgroup(struct child_args *a, int *ret_pidfd)
+{
+	struct clone_args ca = {
+		.flags = CLONE_PIDFD | CLONE_INTO_CGROUP,
+		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+		.exit_signal = SIGCHLD,
+		.cgroup = (uint64_t)a->s->cgroup_fd,
+	};
+	int pipefd[2];
+	long pid;
+	ssize_t n;
+
+	if (pipe2(pipefd, O_CLOEXEC) < 0)
+		return -1;
+	a->error_fd = pipefd[1];
+	pid = syscall(SYS_clone3, &ca, sizeof(ca));
+	if (pid == 0)
+		child_main(a);
+	close(pipefd[1]);
+	if (pid > 0) {
+		do
+			n = read(pipefd[0], &a->error, sizeof(a->error));
+		while (n < 0 && errno == EINTR);
+	}
+	fd_close(pipefd[0]);
+	return (pid_t)pid;
+}
+
+int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct err *e)
+{
+	extern char **environ;
+	struct child_args a = {
+		.s = s,
+		.argv = (char *const *)(uintptr_t)s->argv,
+		.envp = s->envp ? (char *const *)(uintptr_t)s->envp : environ,
+		.error_fd = -1,
+	};
+	_cleanup_free_ char *stack = NULL;
+	sigset_t all, old;
+	int pidfd = -EBADF, saved;
+	pid_t pid;
+
+	/* No signal handler may run in the child while it shares our memory. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	if (s->cgroup_fd >= 0) {
+		pid = start_in_cgroup(&a, &pidfd);
+	} else {
+		stack = xmalloc(SPAWN_STACK);
+		pid = clone(child_main, stack + SPAWN_STACK,
+			    CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &a, &pidfd);
+	}
+	saved = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	if (pid < 0)
+		return err_errno(e, -saved, "start %s", s->argv[0]);
+	if (a.error) {
+		waitpid(pid, NULL, 0);
+		fd_close(pidfd);
+		return err_errno(e, a.error, "execute %s", s->file ? s->file : s->argv[0]);
+	}
+	*ret_pid = pid;
+	if (ret_pidfd)
+		*ret_pidfd = pidfd;
+	else
+		fd_close(pidfd);
+	return 0;
+}
+
+int spawn_wait(pid_t pid, int *ret_status)
+{
+	int st;
+
+	while (waitpid(pid, &st, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	*ret_status = WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
+	return 0;
+}
+
+int spawn_pidfd_signal(int pidfd, int sig)
+{
+	return syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) < 0 ? -errno : 0;
+}
+
+int spawn_pidfd_open(pid_t pid)
+{
+	long fd = syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+void spawn_result_fini(struct spawn_result *r)
+{
+	strbuf_fini(&r->out);
+	strbuf_fini(&r->err);
+}
+
+/* Reads what is there. 1: more may come, 0: end of file. */
+static int drain(int fd, size_t max, struct strbuf *to, bool *truncated)
+{
+	for (;;) {
+		char buf[4096];
+		ssize_t n = read(fd, buf, sizeof(buf));
+		size_t room = max - to->len;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN;
+		if (n == 0)
+			return 0;
+		if ((size_t)n > room)
+			*truncated = true;
+		strbuf_add(to, buf, MIN((size_t)n, room));
+	}
+}
+
+static int pipe_pair(int ret[2], int ours)
+{
+	if (pipe2(ret, O_CLOEXEC) < 0)
+		return -errno;
+	if (fcntl(ret[ours], F_SETFL, O_NONBLOCK) < 0)
+		return -errno;
+	return 0;
+}
+
+static void feed(int *fd, const char **input, size_t *left)
+{
+	ssize_t n = *left ? write(*fd, *input, *left) : 0;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n > 0) {
+		*input += n;
+		*left -= (size_t)n;
+	}
+	if (n < 0 || !*left)
+		*fd = fd_close(*fd);
+}
+
+static int poll_timeout(uint64_t deadline)
+{
+	uint64_t now = clock_mono_us();
+
+	if (deadline == USEC_FOREVER)
+		return -1;
+	if (deadline <= now)
+		return 0;
+	return (int)MIN((deadline - now) / USEC_PER_MS + 1, (uint64_t)60000);
+}
+
+int spawn_run(const struct spawn *tmpl, const void *input, size_t input_len,
+	      unsigned long timeout_us, size_t max_output, struct spawn_result *ret, struct err *e)
+{
+	_cleanup_close_ int in_r = -EBADF, in_w = -EBADF, out_r = -EBADF, out_w = -EBADF,
+			    err_r = -EBADF, err_w = -EBADF, pidfd = -EBADF;
+	uint64_t deadline =
+		timeout_us == USEC_FOREVER ? USEC_FOREVER : clock_mono_us() + timeout_us;
+	void (*old_pipe)(int) = signal(SIGPIPE, SIG_IGN);
+	struct spawn s = *tmpl;
+	const char *from = input;
+	int p[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
+	bool exited = false;
+	pid_t pid;
+	int r;
+
+	*ret = (struct spawn_result){0};
+	r = pipe_pair(p[0], 1);
+	r = r < 0 ? r : pipe_pair(p[1], 0);
+	r = r < 0 ? r : pipe_pair(p[2], 0);
+	in_r = p[0][0], in_w = p[0][1], out_r = p[1][0], out_w = p[1][1];
+	err_r = p[2][0], err_w = p[2][1];
+	if (r < 0) {
+		signal(SIGPIPE, old_pipe);
+		return err_errno(e, r, "pipes for %s", s.argv[0]);
+	}
+	s.fds[0] = in_r, s.fds[1] = out_w, s.fds[2] = err_w;
+	s.setsid = true;
+	r = spawn_start(&s, &pid, &pidfd, e);
+	if (r < 0) {
+		signal(SIGPIPE, old_pipe);
+		return r;
+	}
+	in_r = fd_close(in_r), out_w = fd_close(out_w), err_w = fd_close(err_w);
+	while (!exited) {
+		struct pollfd pf[] = {{pidfd, POLLIN, 0},
+				      {in_w, POLLOUT, 0},
+				      {out_r, POLLIN, 0},
+				      {err_r, POLLIN, 0}};
+
+		r = poll(pf, 4, poll_timeout(deadline));
+		if (r < 0 && errno != EINTR)
+			break;
+		if (!ret->timed_out && clock_mono_us() >= deadline) {
+			kill(-pid, SIGKILL);
+			ret->timed_out = true;
+			deadline = USEC_FOREVER;
+		}
+		exited = r > 0 && pf[0].revents;
+		if (r > 0 && pf[1].revents)
+			feed(&in_w, &from, &input_len);
+		if (r > 0 && pf[2].revents && !drain(out_r, max_output, &ret->out, &ret->truncated))
+			out_r = fd_close(out_r);
+		if (r > 0 && pf[3].revents && !drain(err_r, max_output, &ret->err, &ret->truncated))
+			err_r = fd_close(err_r);
+	}
+	if (out_r >= 0)
+		drain(out_r, max_output, &ret->out, &ret->truncated);
+	if (err_r >= 0)
+		drain(err_r, max_output, &ret->err, &ret->truncated);
+	signal(SIGPIPE, old_pipe);
+	r = spawn_wait(pid, &ret->status);
+	if (r < 0)
+		return err_errno(e, r, "wait for %s", s.argv[0]);
+	return 0;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <sys/epoll.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "base/test.h"
+#include "loop/co.h"
+
+static struct loop *l;
+static char trace[256];
+
+static void say(const char *s)
+{
+	strcat(trace, s);
+}
+
+static void on_timer(struct loop_timer *t)
+{
+	say("t");
+	loop_stop(l, 7);
+}
+
+static void test_timers(void)
+{
+	struct loop_timer t[50] = {0};
+	uint64_t now = clock_mono_us();
+
+	for (int i = 0; i < 50; i++)
+		loop_timer_set(l, &t[i], now + (uint64_t)((i * 37) % 50) * 1000 + 1000, on_timer);
+	for (int i = 1; i < 50; i++)
+		loop_timer_clear(&t[i]);
+	CHECK_INT(loop_run(l), 7);
+	CHECK_STR(trace, "t");
+	trace[0] = '\0';
+}
+
+static void on_exit_of(struct loop_child *c, int status)
+{
+	loop_stop(l, status);
+}
+
+static void test_child(void)
+{
+	const char *argv[] = {"sh", "-c", "exit 5", NULL};
+	struct loop_child c = {0};
+	struct spawn s = SPAWN_INIT;
+	int pidfd;
+	pid_t pid;
+
+	s.file = "/bin/sh";
+	s.argv = argv;
+	CHECK_INT(spawn_start(&s, &pid, &pidfd, NULL), 0);
+	CHECK_INT(loop_child_add(l, &c, pid, pidfd, on_exit_of), 0);
+	CHECK_INT(loop_run(l), 5);
+}
+
+static struct co_event ev;
+static struct co_lock lock;
+static int running;
+
+static void leave(void)
+{
+	if (--running == 0)
+		loop_stop(l, 0);
+}
+
+static void worker(void *arg)
+{
+	CHECK_INT(co_lock(&lock), 0);
+	say(arg);
+	CHECK_INT(co_sleep(1000), 0);
+	say(arg);
+	co_unlock(&lock);
+	CHECK_INT(co_event_wait(&ev, USEC_FOREVER), 0);
+	leave();
+}
+
+static void setter(void *arg)
+{
+	CHECK_INT(co_event_wait(&ev, clock_mono_us() + 20000), -ETIMEDOUT);
+	co_event_set(&ev);
+	leave();
+}
+
+static void test_co(void)
+{
+	co_event_init(&ev);
+	co_lock_init(&lock);
+	running = 4;
+	co_start(l, worker, (char[]){"a"});
+	co_start(l, worker, (char[]){"b"});
+	co_start(l, worker, (char[]){"c"});
+	co_start(l, setter, NULL);
+	CHECK_INT(loop_run(l), 0);
+	CHECK_STR(trace, "aabbcc");
+}
+
+static void sleeper(void *arg)
+{
+	CHECK_INT(co_sleep(60 * USEC_PER_SEC), -ETIMEDOUT);
+	CHECK_INT(co_sleep(60 * USEC_PER_SEC), -ETIMEDOUT); /* stays cancelled */
+	co_shield(true);
+	CHECK_INT(co_sleep(1000), 0); /* undoing may wait */
+	co_shield(false);
+	CHECK_INT(co_cancelled(), -ETIMEDOUT);
+	leave();
+}
+
+static void nothing(void *arg)
+{
+}
+
+static void test_cancel(void)
+{
+	struct co *c;
+
+	running = 1;
+	c = co_start(l, sleeper, NULL);
+	co_cancel(c, -ETIMEDOUT);
+	co_cancel(c, -ECANCELED);
+	CHECK_INT(loop_run(l), 0);
+	CHECK(co_start(l, nothing, NULL) == NULL);
+	for (int i = 0; i < 10000; i++)
+		co_start(l, nothing, NULL);
+}
+
+static void waiter_for_lock(void *arg)
+{
+	CHECK_INT(co_lock(&lock), -ECANCELED);
+	leave();
+}
+
+static void holder(void *arg)
+{
+	struct co *c;
+
+	CHECK_INT(co_lock(&lock), 0);
+	c = co_start(l, waiter_for_lock, NULL);
+	co_cancel(c, -ECANCELED);
+	CHECK_INT(co_sleep(1000), 0);
+	co_unlock(&lock);
+	CHECK(!co_lock_busy(&lock));
+	leave();
+}
+
+static void test_cancelled_lock(void)
+{
+	running = 2;
+	co_start(l, holder, NULL);
+	CHECK_INT(loop_run(l), 0);
+}
+
+int main(void)
+{
+	CHECK_INT(loop_new(&l), 0);
+	TEST(timers);
+	TEST(child);
+	TEST(co);
+	TEST(cancel);
+	TEST(cancelled_lock);
+	loop_free(l);
+	co_pool_free();
+	return test_done();
+}
