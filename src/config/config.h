@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one configuration: embedded defaults, then the file (YAML), then flags.
+ *
+ * Every key of the file is a member here and nothing else; unknown keys, wrong types and
+ * values out of range are errors with file, line and what was expected.  No file is needed.
+ * All strings are owned by the struct (arena) and absolute where they are paths.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/log.h"
+
+enum config_cgroup_driver { CONFIG_CGROUP_AUTO, CONFIG_CGROUP_CGROUPFS, CONFIG_CGROUP_SYSTEMD };
+
+/* One entry of `runtimes:`; the name is the handler that RunPodSandbox may ask for. */
+struct config_runtime {
+	const char *name;
+	const char *path;	  /* absolute, or a name looked up in PATH */
+	const char *const *args;  /* put before the command, NULL-terminated; never NULL */
+	bool privileged_without_host_devices;
+};
+
+struct config {
+	struct arena arena;
+
+	const char *root;    /* /var/lib/gantry: images, containers, index */
+	const char *state;   /* /run/gantry: sockets and what a reboot may forget */
+	const char *address; /* /run/gantry/gantry.sock */
+	const char *instance; /* derived: "gantry" for the default state directory, else
+			       * "gantry-" and 8 hex digits of its path; names cgroups,
+			       * the bridge, nft tables */
+
+	struct {
+		enum log_level level;
+	} log;
+
+	struct {
+		enum config_cgroup_driver driver; /* auto: systemd where it is PID 1 */
+		const char *parent; /* for pods that name none: "/<instance>" or "<instance>.slice" */
+	} cgroup;
+
+	struct config_runtime *runtimes; /* in order */
+	size_t n_runtimes;
+	const char *const *default_runtimes; /* handler "": first available wins: crun, runc */
+
+	struct {
+		const char *conf_dir;	     /* /etc/cni/net.d */
+		const char *const *bin_dirs; /* /opt/cni/bin, /usr/lib/cni */
+		const char *cache_dir;	     /* <state>/cni: results, for DEL after a restart */
+		uint64_t timeout_us;	     /* of one plugin call: 60 s */
+		const char *netns_dir;	     /* /run/netns */
+	} cni;
+
+	struct {
+		bool enabled;	    /* used where conf_dir holds no configuration */
+		const char *name;   /* bridge interface; default gantry0, else g-<8 hex> */
+		const char *ipv4;   /* pool, default 10.88.0.0/16; "" none; other instances: a
+				     * /24 of 10.89.0.0/16 chosen by the instance's hash */
+		const char *ipv6;   /* pool, default fd00:88::/64; "" none */
+		uint32_t mtu;	    /* 0: the default route's */
+		bool masquerade;
+	} bridge;
+
+	struct {
+		const char *snapshotter; /* "overlay" */
+		const char *hosts_dir;	 /* /etc/gantry/certs.d, containerd's hosts.toml layout */
+		uint32_t parallel_layers; /* 3 */
+		uint32_t parallel_pulls;  /* 4 workers at once, the others wait */
+		const char *const *pinned; /* image references never collected */
+	} image;
+
+	struct {
+		const char *seccomp_default; /* profile where a container asks for RuntimeDefault:
+					      * "" is the built-in one, else a file */
+		const char *apparmor_default;	/* profile name for RuntimeDefault: "gantry-default" */
+		uint64_t max_log_line;	/* bytes before a line is split (CRI partial): 16384 */
+		uint64_t exec_output_max; /* 16 MiB a stream */
+		int64_t pids_limit;	/* per container, 0 none */
+		uint64_t create_timeout_us; /* one runtime call: 120 s */
+	} container;
+
+	struct {
+		uint32_t max_requests; /* in flight on all connections: 1024 */
+	} limits;
+};
+
+/* What the command line overrides; NULL where a flag is not given. */
+struct config_flags {
+	const char *file; /* --config: must exist then; else /etc/gantry/config.yaml if there */
+	const char *root;
+	const char *state;
+	const char *address;
+	const char *log_level;
+};
+
+/*
+ * Builds the configuration.  `ret` is filled on success only.  Errors are INVALID_ARGUMENT
+ * "FILE:LINE: KEY: what was found, what was expected".
+ */
+int config_load(const struct config_flags *flags, struct config *ret, struct err *e);
+void config_fini(struct config *c);
+
+/* The configuration as the YAML that would give it, comments included; appended. */
+struct strbuf;
+void config_dump(const struct config *c, struct strbuf *ret);
+
+/* The runtime with that name, or NULL. borrowed */
+const struct config_runtime *config_runtime_find(const struct config *c, const char *name);
