@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/test.h"
+#include "state/state.h"
+
+static char dir[] = "/tmp/gantry-state-XXXXXX";
+static char *path;
+
+static struct state *must_open(void)
+{
+	struct state *s = NULL;
+	struct err e = ERR_NULL;
+	char *moved;
+
+	if (state_open(path, &s, &moved, &e) < 0) {
+		fprintf(stderr, "%s\n", e.msg);
+		exit(1);
+	}
+	CHECK(!moved);
+	return s;
+}
+
+static void put(struct state *s, const char *id, int n)
+{
+	struct state_pod p = {
+		.id = id, .config = "a\0b", .config_len = 3, .created_at = n, .state = n};
+	char ctr[32];
+
+	CHECK_INT(state_put_pod(s, &p, NULL), 0);
+	snprintf(ctr, sizeof(ctr), "c-%s", id);
+	CHECK_INT(state_put_container(s,
+				      &(struct state_container){.id = ctr,
+								.pod_id = id,
+								.config = "x",
+								.config_len = 1,
+								.exit_code = -n,
+								.created_at = n},
+				      NULL),
+		  0);
+}
+
+static int count_pod(void *arg, const struct state_pod *p)
+{
+	CHECK_INT(p->config_len, 3);
+	CHECK(memcmp(p->config, "a\0b", 3) == 0);
+	CHECK_STR(p->handler, "");
+	(*(int *)arg)++;
+	return 0;
+}
+
+static int count_ctr(void *arg, const struct state_container *c)
+{
+	(*(int *)arg)++;
+	return 0;
+}
+
+static void expect(struct state *s, int pods, int ctrs)
+{
+	int p = 0, c = 0;
+
+	CHECK_INT(state_each_pod(s, count_pod, &p, NULL), 0);
+	CHECK_INT(state_each_container(s, count_ctr, &c, NULL), 0);
+	CHECK_INT(p, pods);
+	CHECK_INT(c, ctrs);
+}
+
+static void test_rows(void)
+{
+	struct state *s = must_open();
+
+	put(s, "p1", 1);
+	put(s, "p1", 2);
+	put(s, "p2", 3);
+	expect(s, 2, 2);
+	CHECK_INT(state_remove_pod(s, "p1", NULL), 0);
+	CHECK_INT(state_remove_pod(s, "p1", NULL), 0);
+	expect(s, 1, 1);
+	CHECK_INT(state_put_container(s, &(struct state_container){.id = "c", .pod_id = "none"},
+				      NULL),
+		  -EIO);
+	state_close(s);
+}
+
+static void test_locked(void)
+{
+	struct state *s = must_open(), *t;
+	struct err e = ERR_NULL;
+	char *moved;
+
+	CHECK_INT(state_open(path, &t, &moved, &e), -EBUSY);
+	CHECK_INT(e.code, GRPC_FAILED_PRECONDITION);
+	state_close(s);
+}
+
+/* kill -9 of a process that wrote: its rows are there. */
+static void test_killed(void)
+{
+	struct state *s;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		s = must_open();
+		for (int i = 0; i < 500; i++) {
+			char id[16];
+
+			snprintf(id, sizeof(id), "k%d", i);
+			put(s, id, i);
+		}
+		raise(SIGKILL);
+	}
+	waitpid(pid, NULL, 0);
+	CHECK_INT(state_checkpoint(path, NULL), 0);
+	s = must_open();
+	expect(s, 501, 501);
+	put(s, "after", 1);
+	CHECK(state_log_bytes(s) > 0);
+	state_close(s);
+}
+
+static void test_damaged(void)
+{
+	_cleanup_free_ char *moved = NULL;
+	struct state *s;
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	for (int i = 0; i < 64; i++)
+		CHECK_INT(pwrite(fd, "garbage garbage garbage", 23, i * 100), 23);
+	close(fd);
+	CHECK_INT(state_open(path, &s, &moved, NULL), 0);
+	CHECK(moved && fs_exists(AT_FDCWD, moved));
+	expect(s, 0, 0);
+	state_close(s);
+}
+
+int main(void)
+{
+	CHECK(mkdtemp(dir) != NULL);
+	path = xasprintf("%s/index.db", dir);
+	TEST(rows);
+	TEST(locked);
+	TEST(killed);
+	TEST(damaged);
+	fs_remove_tree(AT_FDCWD, dir);
+	free(path);
+	return test_done();
+}
