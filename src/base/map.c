@@ -100,13 +100,20 @@ void *map_remove(struct map *m, const char *key)
 	return old;
 }
 
-void *map_next(const struct map *m, size_t *pos)
+const struct map_slot *map_next_slot(const struct map *m, size_t *pos)
 {
 	while (*pos < m->cap) {
 		struct map_slot *s = &m->slots[(*pos)++];
 
 		if (s->key && s->key != map_tomb)
-			return s->value;
+			return s;
 	}
 	return NULL;
+}
+
+void *map_next(const struct map *m, size_t *pos)
+{
+	const struct map_slot *s = map_next_slot(m, pos);
+
+	return s ? s->value : NULL;
 }

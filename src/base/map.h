@@ -30,3 +30,5 @@ void *map_remove(struct map *m, const char *key); /* what was there, or NULL */
 /* Walks all entries: start with *pos = 0; returns NULL at the end.  The entry that was
  * returned last may be removed during the walk, nothing may be added. */
 void *map_next(const struct map *m, size_t *pos);
+/* The same with the key; borrowed until the map changes. */
+const struct map_slot *map_next_slot(const struct map *m, size_t *pos);
