@@ -251,68 +251,120 @@ static int poll_timeout(uint64_t deadline)
 	return (int)MIN((deadline - now) / USEC_PER_MS + 1, (uint64_t)60000);
 }
 
+/* One wait for a child and its pipes; any of the descriptors may be closed. */
+struct watch {
+	pid_t pid;
+	int pidfd, cancel_fd, in, out, err;
+	uint64_t deadline;
+	const char *input;
+	size_t left, max;
+	bool exited;
+};
+
+static void kill_group(struct watch *w)
+{
+	kill(-w->pid, SIGKILL);
+	spawn_pidfd_signal(w->pidfd, SIGKILL); /* before its setsid() there is no such group */
+	w->deadline = USEC_FOREVER;
+	w->cancel_fd = -1;
+}
+
+static int watch_step(struct watch *w, struct spawn_result *ret)
+{
+	struct pollfd pf[] = {{w->pidfd, POLLIN, 0},
+			      {w->cancel_fd, POLLIN, 0},
+			      {w->in, POLLOUT, 0},
+			      {w->out, POLLIN, 0},
+			      {w->err, POLLIN, 0}};
+	int r = poll(pf, ARRAY_SIZE(pf), poll_timeout(w->deadline));
+
+	if (r < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (w->deadline != USEC_FOREVER && clock_mono_us() >= w->deadline) {
+		ret->timed_out = true;
+		kill_group(w);
+	} else if (pf[1].revents) {
+		ret->cancelled = true;
+		kill_group(w);
+	}
+	w->exited = pf[0].revents != 0;
+	if (pf[2].revents)
+		feed(&w->in, &w->input, &w->left);
+	if (pf[3].revents && !drain(w->out, w->max, &ret->out, &ret->truncated))
+		w->out = fd_close(w->out);
+	if (pf[4].revents && !drain(w->err, w->max, &ret->err, &ret->truncated))
+		w->err = fd_close(w->err);
+	return 0;
+}
+
+/* Until the child is gone; what its pipes hold then is read, and that is all. */
+static int watch_run(struct watch *w, const struct spawn *s, unsigned long timeout_us,
+		     struct spawn_result *ret, struct err *e)
+{
+	int r = 0, waited;
+
+	w->cancel_fd = s->cancel_fd;
+	w->deadline = timeout_us == USEC_FOREVER ? USEC_FOREVER : clock_mono_us() + timeout_us;
+	while (!w->exited && r == 0)
+		r = watch_step(w, ret);
+	if (r < 0)
+		kill_group(w);
+	if (w->out >= 0)
+		drain(w->out, w->max, &ret->out, &ret->truncated);
+	if (w->err >= 0)
+		drain(w->err, w->max, &ret->err, &ret->truncated);
+	waited = spawn_wait(w->pid, &ret->status);
+	fd_close(w->in);
+	fd_close(w->out);
+	fd_close(w->err);
+	fd_close(w->pidfd);
+	r = r < 0 ? r : waited;
+	return r < 0 ? err_errno(e, r, "wait for %s", s->argv[0]) : 0;
+}
+
+int spawn_await(const struct spawn *tmpl, unsigned long timeout_us, struct spawn_result *ret,
+		struct err *e)
+{
+	struct watch w = {.in = -1, .out = -1, .err = -1};
+	struct spawn s = *tmpl;
+	int r;
+
+	*ret = (struct spawn_result){0};
+	s.setsid = true;
+	r = spawn_start(&s, &w.pid, &w.pidfd, e);
+	return r < 0 ? r : watch_run(&w, &s, timeout_us, ret, e);
+}
+
 int spawn_run(const struct spawn *tmpl, const void *input, size_t input_len,
 	      unsigned long timeout_us, size_t max_output, struct spawn_result *ret, struct err *e)
 {
-	_cleanup_close_ int in_r = -EBADF, in_w = -EBADF, out_r = -EBADF, out_w = -EBADF,
-			    err_r = -EBADF, err_w = -EBADF, pidfd = -EBADF;
-	uint64_t deadline =
-		timeout_us == USEC_FOREVER ? USEC_FOREVER : clock_mono_us() + timeout_us;
+	struct watch w = {.input = input, .left = input_len, .max = max_output};
+	int p[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
 	void (*old_pipe)(int) = signal(SIGPIPE, SIG_IGN);
 	struct spawn s = *tmpl;
-	const char *from = input;
-	int p[3][2] = {{-1, -1}, {-1, -1}, {-1, -1}};
-	bool exited = false;
-	pid_t pid;
 	int r;
 
 	*ret = (struct spawn_result){0};
 	r = pipe_pair(p[0], 1);
 	r = r < 0 ? r : pipe_pair(p[1], 0);
 	r = r < 0 ? r : pipe_pair(p[2], 0);
-	in_r = p[0][0], in_w = p[0][1], out_r = p[1][0], out_w = p[1][1];
-	err_r = p[2][0], err_w = p[2][1];
-	if (r < 0) {
-		signal(SIGPIPE, old_pipe);
-		return err_errno(e, r, "pipes for %s", s.argv[0]);
-	}
-	s.fds[0] = in_r, s.fds[1] = out_w, s.fds[2] = err_w;
-	s.setsid = true;
-	r = spawn_start(&s, &pid, &pidfd, e);
-	if (r < 0) {
-		signal(SIGPIPE, old_pipe);
-		return r;
-	}
-	in_r = fd_close(in_r), out_w = fd_close(out_w), err_w = fd_close(err_w);
-	while (!exited) {
-		struct pollfd pf[] = {{pidfd, POLLIN, 0},
-				      {in_w, POLLOUT, 0},
-				      {out_r, POLLIN, 0},
-				      {err_r, POLLIN, 0}};
-
-		r = poll(pf, 4, poll_timeout(deadline));
-		if (r < 0 && errno != EINTR)
-			break;
-		if (!ret->timed_out && clock_mono_us() >= deadline) {
-			kill(-pid, SIGKILL);
-			ret->timed_out = true;
-			deadline = USEC_FOREVER;
-		}
-		exited = r > 0 && pf[0].revents;
-		if (r > 0 && pf[1].revents)
-			feed(&in_w, &from, &input_len);
-		if (r > 0 && pf[2].revents && !drain(out_r, max_output, &ret->out, &ret->truncated))
-			out_r = fd_close(out_r);
-		if (r > 0 && pf[3].revents && !drain(err_r, max_output, &ret->err, &ret->truncated))
-			err_r = fd_close(err_r);
-	}
-	if (out_r >= 0)
-		drain(out_r, max_output, &ret->out, &ret->truncated);
-	if (err_r >= 0)
-		drain(err_r, max_output, &ret->err, &ret->truncated);
-	signal(SIGPIPE, old_pipe);
-	r = spawn_wait(pid, &ret->status);
 	if (r < 0)
-		return err_errno(e, r, "wait for %s", s.argv[0]);
-	return 0;
+		err_errno(e, r, "pipes for %s", s.argv[0]);
+	s.fds[0] = p[0][0], s.fds[1] = p[1][1], s.fds[2] = p[2][1];
+	s.setsid = true;
+	if (r == 0)
+		r = spawn_start(&s, &w.pid, &w.pidfd, e);
+	fd_close(p[0][0]);
+	fd_close(p[1][1]);
+	fd_close(p[2][1]);
+	w.in = p[0][1], w.out = p[1][0], w.err = p[2][0];
+	if (r == 0) {
+		r = watch_run(&w, &s, timeout_us, ret, e);
+	} else {
+		fd_close(w.in);
+		fd_close(w.out);
+		fd_close(w.err);
+	}
+	signal(SIGPIPE, old_pipe);
+	return r;
 }

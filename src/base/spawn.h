@@ -28,9 +28,12 @@ struct spawn {
 	bool setsid;	  /* new session */
 	int cgroup_fd;	  /* cgroup v2 directory to be born in (CLONE_INTO_CGROUP), or -1 */
 	int death_signal; /* PR_SET_PDEATHSIG, 0: none */
+	int cancel_fd;	  /* spawn_run(), spawn_await(): readable means give up; -1 none */
 };
 
-#define SPAWN_INIT ((struct spawn){.exec_fd = -1, .fds = {-1, -1, -1}, .n_fds = 3, .cgroup_fd = -1})
+#define SPAWN_INIT                                                                                 \
+	((struct spawn){                                                                           \
+		.exec_fd = -1, .fds = {-1, -1, -1}, .n_fds = 3, .cgroup_fd = -1, .cancel_fd = -1})
 
 /*
  * Starts the program.  On success ret_pid and ret_pidfd (owned, may be NULL) are set.
@@ -46,6 +49,7 @@ int spawn_wait(pid_t pid, int *ret_status);
 struct spawn_result {
 	int status;	   /* as spawn_wait() */
 	bool timed_out;	   /* it was killed (SIGKILL to its process group) at the timeout */
+	bool cancelled;	   /* the same for cancel_fd */
 	bool truncated;	   /* it printed more than max_output to one stream, the rest was dropped */
 	struct strbuf out; /* standard output */
 	struct strbuf err; /* standard error */
@@ -62,6 +66,13 @@ void spawn_result_fini(struct spawn_result *r);
  */
 int spawn_run(const struct spawn *s, const void *input, size_t input_len, unsigned long timeout_us,
 	      size_t max_output, struct spawn_result *ret, struct err *e);
+
+/*
+ * Blocking: starts the program with s->fds as they are, in a process group of its own, and
+ * waits for it to end, as spawn_run() does; the outputs of `ret` stay empty.
+ */
+int spawn_await(const struct spawn *s, unsigned long timeout_us, struct spawn_result *ret,
+		struct err *e);
 
 /* pidfd_send_signal(2), pidfd_open(2): -errno. */
 int spawn_pidfd_signal(int pidfd, int sig);

@@ -1,0 +1,418 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Control groups: see cgroup.h; Documentation/admin-guide/cgroup-v1 and cgroup-v2. */
+#include "sys/cgroup.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+#define MOUNTINFO_MAX (4u << 20)
+#define STAT_FILE_MAX 8192 /* of one file of a cgroup that is read whole */
+#define PROCS_MAX (1u << 20)
+#define KILL_ROUNDS 50 /* a process that forks faster than this is not ours to win */
+
+/* --- the host --- */
+
+/* "... MOUNTPOINT OPTIONS - TYPE SOURCE SUPEROPTIONS": proc(5). Splits in place. */
+static bool split_mountinfo(char *line, char **mount, char **type, char **super)
+{
+	char *dash = strstr(line, " - "), *save = NULL, *word = NULL;
+
+	if (!dash)
+		return false;
+	*dash = '\0';
+	word = strtok_r(line, " ", &save);
+	for (int i = 0; i < 4 && word; i++)
+		word = strtok_r(NULL, " ", &save);
+	*mount = word;
+	*type = strtok_r(dash + 3, " ", &save);
+	strtok_r(NULL, " ", &save);
+	*super = strtok_r(NULL, " ", &save);
+	return *mount && *type && *super;
+}
+
+static bool has_word(const char *list, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = list; (p = strstr(p, word)); p += n)
+		if ((p == list || p[-1] == ',') && (p[n] == ',' || !p[n]))
+			return true;
+	return false;
+}
+
+static const char *v1_mount(const struct cgroup_host *h, const char *controller)
+{
+	for (unsigned i = 0; i < h->n; i++)
+		if (has_word(h->v1[i].controllers, controller))
+			return h->v1[i].mount;
+	return NULL;
+}
+
+/* The controllers among a v1 mount's super options. */
+static char *controllers_of(const char *super)
+{
+	static const char *const flags[] = {"rw", "ro", "xattr", "noprefix", "clone_children"};
+	_cleanup_free_ char *copy = xstrdup(super);
+	struct strbuf b = STRBUF_NULL;
+	char *save = NULL;
+
+	for (char *w = strtok_r(copy, ",", &save); w; w = strtok_r(NULL, ",", &save)) {
+		bool flag = str_has_prefix(w, "release_agent=");
+
+		for (size_t i = 0; i < ARRAY_SIZE(flags); i++)
+			flag |= streq(w, flags[i]);
+		if (!flag)
+			strbuf_addf(&b, "%s%s", b.len ? "," : "", w);
+	}
+	return strbuf_take(&b);
+}
+
+int cgroup_host_init(struct cgroup_host *h, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	char *save = NULL, *v2 = NULL;
+	int r = fs_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &b);
+
+	*h = (struct cgroup_host){0};
+	if (r < 0)
+		return err_errno(e, r, "read /proc/self/mountinfo");
+	for (char *l = strtok_r(b.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		char *mount, *type, *super;
+
+		if (!split_mountinfo(l, &mount, &type, &super))
+			continue;
+		if (streq(type, "cgroup2") && !v2)
+			v2 = mount;
+		if (!streq(type, "cgroup") || h->n == CGROUP_CONTROLLERS_MAX)
+			continue;
+		h->v1[h->n].mount = xstrdup(mount);
+		h->v1[h->n++].controllers = controllers_of(super);
+	}
+	h->memory = v1_mount(h, "memory");
+	h->cpuacct = v1_mount(h, "cpuacct");
+	h->cpu = v1_mount(h, "cpu");
+	h->pids = v1_mount(h, "pids");
+	h->v2 = v2 && !h->memory && !h->cpu;
+	if (h->v2)
+		h->mount = xstrdup(v2);
+	if (!h->v2 && !h->n) {
+		cgroup_host_fini(h);
+		return err_set(e, -ENOENT, GRPC_FAILED_PRECONDITION,
+			       "no cgroup hierarchy is mounted");
+	}
+	if (h->memory) {
+		_cleanup_free_ char *p = xasprintf("%s/memory.memsw.usage_in_bytes", h->memory);
+
+		h->swap = fs_exists(AT_FDCWD, p);
+	} else {
+		h->swap = fs_exists(AT_FDCWD, "/proc/swaps");
+	}
+	return 0;
+}
+
+void cgroup_host_fini(struct cgroup_host *h)
+{
+	for (unsigned i = 0; i < h->n; i++) {
+		free(h->v1[i].mount);
+		free(h->v1[i].controllers);
+	}
+	free(h->mount);
+	*h = (struct cgroup_host){0};
+}
+
+/* --- names --- */
+
+int cgroup_expand_slice(const char *slice, char **ret, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	size_t stem = strlen(slice);
+
+	if (streq(slice, "-.slice")) {
+		*ret = xstrdup("/");
+		return 0;
+	}
+	if (!str_has_suffix(slice, ".slice") || strchr(slice, '/') || *slice == '-' ||
+	    strstr(slice, "--") || str_has_suffix(slice, "-.slice") || streq(slice, ".slice"))
+		return err_invalid(e, "cgroup_parent: \"%s\" is no systemd slice name", slice);
+	stem -= strlen(".slice");
+	for (size_t i = 0; i <= stem; i++)
+		if (i == stem || slice[i] == '-')
+			strbuf_addf(&b, "/%.*s.slice", (int)i, slice);
+	*ret = strbuf_take(&b);
+	return 0;
+}
+
+char *cgroup_name_for(const char *parent, const char *id, bool systemd)
+{
+	const char *base = strrchr(parent, '/');
+
+	if (systemd)
+		return xasprintf("%s:gantry:%s", base ? base + 1 : parent, id);
+	return xasprintf("%s%s/%s", *parent == '/' ? "" : "/", streq(parent, "/") ? "" : parent,
+			 id);
+}
+
+int cgroup_path_of(const char *cgroups_path, bool systemd, char **ret, struct err *e)
+{
+	_cleanup_free_ char *copy = xstrdup(cgroups_path), *slice = NULL;
+	char *prefix, *name;
+	int r;
+
+	if (!systemd) {
+		*ret = TAKE_PTR(copy);
+		return 0;
+	}
+	prefix = strchr(copy, ':');
+	name = prefix ? strchr(prefix + 1, ':') : NULL;
+	if (!name)
+		return err_invalid(e, "cgroupsPath: \"%s\" is not SLICE:PREFIX:NAME", cgroups_path);
+	*prefix++ = '\0';
+	*name++ = '\0';
+	r = cgroup_expand_slice(copy, &slice, e);
+	if (r == 0)
+		*ret = xasprintf("%s/%s-%s.scope", streq(slice, "/") ? "" : slice, prefix, name);
+	return r;
+}
+
+int cgroup_of_process(const struct cgroup_host *h, pid_t pid, char **ret)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_free_ char *file = xasprintf("/proc/%d/cgroup", (int)pid);
+	char *save = NULL;
+	int r = fs_read(AT_FDCWD, file, STAT_FILE_MAX * 4, &b);
+
+	if (r < 0)
+		return r;
+	for (char *l = strtok_r(b.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		char *controllers = strchr(l, ':'), *path;
+
+		if (!controllers || !(path = strchr(controllers + 1, ':')))
+			continue;
+		*path++ = '\0';
+		if (h->v2 ? str_has_prefix(l, "0") && !controllers[1]
+			  : has_word(controllers + 1, "memory")) {
+			*ret = xstrdup(path);
+			return 0;
+		}
+	}
+	return -ENOENT;
+}
+
+/* --- processes and removal --- */
+
+/* Calls for the cgroup's directory in every hierarchy. */
+typedef int dir_fn(const char *dir);
+
+static int each_dir(const struct cgroup_host *h, const char *path, dir_fn *fn)
+{
+	int r = 0;
+
+	if (str_empty(path) || streq(path, "/"))
+		return -EINVAL; /* never the root */
+	for (unsigned i = 0; i < (h->v2 ? 1 : h->n); i++) {
+		_cleanup_free_ char *dir =
+			xasprintf("%s%s", h->v2 ? h->mount : h->v1[i].mount, path);
+		int k = fn(dir);
+
+		r = r < 0 ? r : k;
+	}
+	return r;
+}
+
+/* One signal to all in the directory and below; returns how many there were. */
+static int signal_all(const char *dir)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_free_ char *procs = xasprintf("%s/cgroup.procs", dir);
+	DIR *d = opendir(dir);
+	char *save = NULL;
+	int n = 0;
+
+	if (!d)
+		return 0;
+	if (fs_read(AT_FDCWD, procs, PROCS_MAX, &b) == 0 && b.s)
+		for (char *l = strtok_r(b.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+			pid_t pid = atoi(l);
+
+			if (pid > 0 && kill(pid, SIGKILL) == 0)
+				n++;
+		}
+	for (struct dirent *e; (e = readdir(d));) {
+		_cleanup_free_ char *sub = NULL;
+
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		sub = xasprintf("%s/%s", dir, e->d_name);
+		n += signal_all(sub);
+	}
+	closedir(d);
+	return n;
+}
+
+static int kill_dir(const char *dir)
+{
+	_cleanup_free_ char *file = xasprintf("%s/cgroup.kill", dir);
+
+	if (fs_write_str(AT_FDCWD, file, "1") == 0)
+		return 0;
+	for (int i = 0; i < KILL_ROUNDS && signal_all(dir) > 0; i++)
+		;
+	return 0;
+}
+
+int cgroup_kill(const struct cgroup_host *h, const char *path)
+{
+	return each_dir(h, path, kill_dir);
+}
+
+static int remove_dir(const char *dir)
+{
+	DIR *d;
+	int r = 0;
+
+	if (rmdir(dir) == 0 || errno == ENOENT)
+		return 0;
+	if (errno != EBUSY && errno != ENOTEMPTY)
+		return -errno;
+	d = opendir(dir);
+	if (!d)
+		return errno == ENOENT ? 0 : -errno;
+	for (struct dirent *e; (e = readdir(d));) {
+		_cleanup_free_ char *sub = NULL;
+		int k;
+
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		sub = xasprintf("%s/%s", dir, e->d_name);
+		k = remove_dir(sub);
+		r = r < 0 ? r : k;
+	}
+	closedir(d);
+	if (r == 0 && rmdir(dir) < 0 && errno != ENOENT)
+		r = -errno;
+	return r;
+}
+
+int cgroup_remove(const struct cgroup_host *h, const char *path)
+{
+	return each_dir(h, path, remove_dir);
+}
+
+/* --- figures --- */
+
+/* Reads a file of the cgroup into `buf` (NUL-terminated, cut). */
+static int read_file(const char *mount, const char *path, const char *name, char *buf, size_t n)
+{
+	char file[PATH_MAX];
+	ssize_t got;
+	int fd;
+
+	if (!mount || snprintf(file, sizeof(file), "%s%s/%s", mount, path, name) >= PATH_MAX)
+		return -ENOENT;
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	got = read(fd, buf, n - 1);
+	close(fd);
+	if (got < 0)
+		return -errno;
+	buf[got] = '\0';
+	return 0;
+}
+
+static uint64_t read_number(const char *mount, const char *path, const char *name)
+{
+	char buf[64];
+
+	if (read_file(mount, path, name, buf, sizeof(buf)) < 0 || *buf < '0' || *buf > '9')
+		return CGROUP_ABSENT; /* "max" too */
+	return strtoull(buf, NULL, 10);
+}
+
+/* The value of "key N" in a flat keyed file. */
+static uint64_t keyed(const char *text, const char *key)
+{
+	size_t n = strlen(key);
+
+	for (const char *p = text; p; p = strchr(p, '\n')) {
+		p += *p == '\n';
+		if (strncmp(p, key, n) == 0 && p[n] == ' ')
+			return strtoull(p + n, NULL, 10);
+	}
+	return CGROUP_ABSENT;
+}
+
+uint64_t cgroup_oom_kills(const struct cgroup_host *h, const char *path)
+{
+	char buf[STAT_FILE_MAX];
+	uint64_t v;
+
+	if (read_file(h->v2 ? h->mount : h->memory, path,
+		      h->v2 ? "memory.events" : "memory.oom_control", buf, sizeof(buf)) < 0)
+		return 0;
+	v = keyed(buf, "oom_kill");
+	return v == CGROUP_ABSENT ? 0 : v;
+}
+
+static int stats_v1(const struct cgroup_host *h, const char *path, struct cgroup_stats *s)
+{
+	char buf[STAT_FILE_MAX];
+
+	s->cpu_ns = read_number(h->cpuacct, path, "cpuacct.usage");
+	s->memory_usage = read_number(h->memory, path, "memory.usage_in_bytes");
+	s->pids = read_number(h->pids, path, "pids.current");
+	if (s->cpu_ns == CGROUP_ABSENT && s->memory_usage == CGROUP_ABSENT)
+		return -ENOENT;
+	if (read_file(h->memory, path, "memory.stat", buf, sizeof(buf)) < 0)
+		return 0;
+	s->memory_rss = keyed(buf, "total_rss");
+	s->memory_inactive_file = keyed(buf, "total_inactive_file");
+	s->page_faults = keyed(buf, "total_pgfault");
+	s->major_page_faults = keyed(buf, "total_pgmajfault");
+	s->memory_limit = keyed(buf, "hierarchical_memory_limit");
+	s->swap_usage = keyed(buf, "total_swap");
+	return 0;
+}
+
+static int stats_v2(const struct cgroup_host *h, const char *path, struct cgroup_stats *s)
+{
+	char buf[STAT_FILE_MAX];
+	uint64_t us;
+
+	if (read_file(h->mount, path, "cpu.stat", buf, sizeof(buf)) < 0)
+		return -ENOENT;
+	us = keyed(buf, "usage_usec");
+	s->cpu_ns = us == CGROUP_ABSENT ? us : us * 1000;
+	s->memory_usage = read_number(h->mount, path, "memory.current");
+	s->memory_limit = read_number(h->mount, path, "memory.max");
+	s->swap_usage = read_number(h->mount, path, "memory.swap.current");
+	s->pids = read_number(h->mount, path, "pids.current");
+	if (read_file(h->mount, path, "memory.stat", buf, sizeof(buf)) < 0)
+		return 0;
+	s->memory_rss = keyed(buf, "anon");
+	s->memory_inactive_file = keyed(buf, "inactive_file");
+	s->page_faults = keyed(buf, "pgfault");
+	s->major_page_faults = keyed(buf, "pgmajfault");
+	return 0;
+}
+
+int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
+{
+	struct cgroup_stats s;
+
+	memset(&s, 0xff, sizeof(s)); /* CGROUP_ABSENT everywhere */
+	if (str_empty(path))
+		return -ENOENT;
+	if ((h->v2 ? stats_v2(h, path, &s) : stats_v1(h, path, &s)) < 0)
+		return -ENOENT;
+	*ret = s;
+	return 0;
+}

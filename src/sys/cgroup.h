@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Control groups, version 1 (one hierarchy a controller), version 2, and both drivers' names.
+ *
+ * A cgroup is named by its path below the root of the hierarchies ("/gantry/POD/CTR").  What
+ * a runtime is told (cgroupsPath) is that path with cgroupfs, and "slice:prefix:name" with
+ * systemd.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+#define CGROUP_CONTROLLERS_MAX 16
+
+/* The hierarchies of this host. */
+struct cgroup_host {
+	bool v2;     /* unified: limits are written there */
+	char *mount; /* v2: /sys/fs/cgroup */
+	unsigned n;  /* v1 hierarchies */
+	struct cgroup_hierarchy {
+		char *mount;
+		char *controllers; /* "cpu,cpuacct"; "name=systemd" */
+	} v1[CGROUP_CONTROLLERS_MAX];
+	const char *memory, *cpuacct, *pids, *cpu; /* v1 mounts, NULL where absent; borrowed */
+	bool swap;				   /* swap is accounted */
+};
+
+/* Reads /proc/self/mountinfo. Blocking, at start. */
+int cgroup_host_init(struct cgroup_host *h, struct err *e);
+void cgroup_host_fini(struct cgroup_host *h);
+
+/*
+ * The path below the hierarchy's root for what a runtime was told: itself with cgroupfs,
+ * the expanded slice with systemd ("a-b.slice:gantry:ID" is /a.slice/a-b.slice/gantry-ID.scope).
+ * INVALID_ARGUMENT for a malformed one.  owned
+ */
+int cgroup_path_of(const char *cgroups_path, bool systemd, char **ret, struct err *e);
+/* What to tell the runtime for a container below `parent` (the kubelet's cgroup_parent or
+ * ours), in the driver's form. owned */
+char *cgroup_name_for(const char *parent, const char *id, bool systemd);
+/* "a-b.slice" to "/a.slice/a-b.slice"; INVALID_ARGUMENT where it is no slice. owned */
+int cgroup_expand_slice(const char *slice, char **ret, struct err *e);
+
+/* SIGKILL to every process in it and below. 0 also when it is not there. */
+int cgroup_kill(const struct cgroup_host *h, const char *path);
+/* Removes it and all below, in every hierarchy; kills nothing. -EBUSY while populated. */
+int cgroup_remove(const struct cgroup_host *h, const char *path);
+/* How many processes were killed for want of memory in it (and below). 0 where unknown. */
+uint64_t cgroup_oom_kills(const struct cgroup_host *h, const char *path);
+/* The path of a process's memory cgroup (v1) or cgroup (v2). owned */
+int cgroup_of_process(const struct cgroup_host *h, pid_t pid, char **ret);
+
+#define CGROUP_ABSENT UINT64_MAX /* a value that this host or cgroup does not have */
+
+struct cgroup_stats {
+	uint64_t cpu_ns;
+	uint64_t memory_usage, memory_limit, memory_rss, memory_inactive_file;
+	uint64_t page_faults, major_page_faults;
+	uint64_t swap_usage;
+	uint64_t pids;
+};
+/* -ENOENT when the cgroup is gone. No allocation; a handful of short reads. */
+int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret);
