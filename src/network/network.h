@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A pod's network: by CNI plugins, or by the built-in bridge where no CNI configuration is
+ * there.  Blocking: for jobs of the monitor.  Everything made belongs to a pod id; teardown
+ * needs no more than that, is idempotent, and works when the namespace is gone.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+struct network_config {
+	const char *kind;     /* "cni" or "bridge" */
+	const char *instance; /* names the nft table */
+	const char *state;    /* directory of its own: addresses, locks, records */
+	struct strv bin_dirs;
+	const char *conf_dir;
+	uint64_t timeout_us;		  /* of one plugin */
+	const char *bridge, *ipv4, *ipv6; /* interface name and pools, "" none */
+	uint32_t mtu;
+	bool masquerade;
+	void *doc; /* private: what network_config_parse() borrows from */
+};
+
+/* The configuration as JSON, appended; and back. */
+void network_config_print(const struct network_config *c, struct strbuf *to);
+int network_config_parse(const char *json, struct network_config *ret, struct err *e);
+void network_config_fini(struct network_config *c);
+
+/* Who the network is for. Strings may be NULL. */
+struct network_pod {
+	const char *id, *name, *namespace_, *uid;
+	const char *netns;	   /* path of the pin */
+	int netns_fd;		   /* open, or -1: gone */
+	const char *port_mappings; /* JSON: [{"hostPort","containerPort","protocol","hostIP"}] */
+	const char *bandwidth;	   /* JSON: CNI capability "bandwidth" */
+	const char *dns;	   /* JSON: CNI capability "dns" */
+	int cancel_fd;		   /* readable: give up (spawn.h), or -1 */
+};
+
+/* Addresses of the pod, space-separated, primary first; appended to ret_ips.  A failure has
+ * been undone when this returns. */
+int network_setup(const struct network_config *c, const struct network_pod *p,
+		  struct strbuf *ret_ips, struct err *e);
+int network_teardown(const struct network_config *c, const struct network_pod *p, struct err *e);
+/* CNI CHECK; the built-in bridge: interface and addresses are there. */
+int network_check(const struct network_config *c, const struct network_pod *p, struct err *e);
+/* Whether pods can be given a network now: the configuration is good, plugins are there
+ * (and say so: CNI STATUS). */
+int network_status(const struct network_config *c, struct err *e);
+/* Frees what belongs to pods that are not in `live` (CNI GC; addresses and ports of the
+ * built-in bridge). */
+int network_gc(const struct network_config *c, const struct strv *live, struct err *e);
+
+/* `lo` up in the namespace behind the descriptor. */
+int network_loopback_up(int netns_fd, struct err *e);
+
+/* True where conf_dir holds a network configuration (a *.conflist, *.conf or *.json). */
+bool network_conf_present(const char *conf_dir);
