@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Containers of the pod: their requests in order, their exits.
+ *
+ * At most one job of a container runs at a time (exec apart); further requests wait in its
+ * queue.  MON_STOP and MON_REMOVE of a living container wait in `stops` for its end.  When
+ * the first process has been reaped, its output is drained, the exit recorded, then told.
+ */
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "mon.h"
+
+#define STOP_SIGNAL_DEFAULT SIGTERM
+
+static void next_request(struct container *c);
+static void run(struct container *c, struct request *q);
+
+struct container *container_find(struct monitor *m, const char *id)
+{
+	struct container *c;
+
+	list_for_each (c, &m->containers, link)
+		if (streq(c->id, id))
+			return c;
+	return NULL;
+}
+
+struct container *container_new(struct monitor *m, const char *id)
+{
+	struct container *c = xcalloc(1, sizeof(*c));
+
+	c->mon = m;
+	c->id = xstrdup(id);
+	c->cgroup = xstrdup("");
+	c->log_path = xstrdup("");
+	c->pidfd = c->stdin_fd = c->log_fd = c->out.fd = c->err.fd = -EBADF;
+	list_init(&c->queue);
+	list_init(&c->stops);
+	list_append(&m->containers, &c->link);
+	m->n_containers++;
+	return c;
+}
+
+static void fail_list(struct list *l, const char *why)
+{
+	struct err e = ERR_NULL;
+
+	while (!list_empty(l)) {
+		struct request *q = list_first(l, struct request, link);
+
+		list_remove(&q->link);
+		err_not_found(&e, "%s", why);
+		request_fail(q, &e);
+	}
+}
+
+void container_free(struct container *c)
+{
+	fail_list(&c->queue, "the container has been removed");
+	fail_list(&c->stops, "the container has been removed");
+	loop_timer_clear(&c->grace);
+	loop_io_del(&c->pidfd_io);
+	fd_close(c->pidfd);
+	output_close(c);
+	list_remove(&c->link);
+	c->mon->n_containers--;
+	ipc_in_fini(&c->create);
+	free(c->id);
+	free(c->cgroup);
+	free(c->log_path);
+	free(c);
+}
+
+void container_put_state(const struct container *c, struct ipc_out *o)
+{
+	struct ipc_out n;
+
+	ipc_out_init(&n, 0, 0);
+	strbuf_reset(&n.b); /* fields only */
+	ipc_put_str(&n, MON_TAG_ID, c->id);
+	ipc_put_u64(&n, MON_TAG_STATE, c->state);
+	ipc_put_u64(&n, MON_TAG_PID, (uint64_t)c->pid);
+	ipc_put_i64(&n, MON_TAG_CREATED_AT, c->created_at);
+	ipc_put_i64(&n, MON_TAG_STARTED_AT, c->started_at);
+	ipc_put_i64(&n, MON_TAG_FINISHED_AT, c->finished_at);
+	ipc_put_u64(&n, MON_TAG_EXIT_CODE, (uint64_t)c->exit_code);
+	ipc_put_u64(&n, MON_TAG_OOM, c->oom);
+	ipc_put_bytes(o, MON_TAG_CONTAINER, n.b.s, n.b.len);
+	ipc_out_fini(&n);
+}
+
+/* --- exits --- */
+
+void container_kill(struct container *c)
+{
+	/* The first process takes its PID namespace with it; without one, all are found. */
+	if (c->pidfd >= 0)
+		spawn_pidfd_signal(c->pidfd, SIGKILL);
+	else if (c->pid > 0)
+		kill(c->pid, SIGKILL);
+	if (ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
+		cgroup_kill(&c->mon->cgroup, c->cgroup);
+}
+
+static void tell_exit(const struct container *c)
+{
+	struct ipc_out o;
+
+	ipc_out_init(&o, MON_EVENT_EXIT, 0);
+	ipc_put_str(&o, MON_TAG_ID, c->id);
+	ipc_put_u64(&o, MON_TAG_EXIT_CODE, (uint64_t)c->exit_code);
+	ipc_put_i64(&o, MON_TAG_STARTED_AT, c->started_at);
+	ipc_put_i64(&o, MON_TAG_FINISHED_AT, c->finished_at);
+	ipc_put_u64(&o, MON_TAG_OOM, c->oom);
+	monitor_event(c->mon, &o);
+}
+
+static void take_exit(struct container *c)
+{
+	struct list stops = LIST_INIT(stops);
+
+	c->exit_pending = false;
+	if (ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
+		cgroup_kill(&c->mon->cgroup, c->cgroup); /* what it left behind */
+	c->oom = *c->cgroup && cgroup_oom_kills(&c->mon->cgroup, c->cgroup) > 0;
+	c->state = MON_EXITED;
+	c->exit_code = c->exit_status;
+	c->finished_at = c->exit_at;
+	if (!c->started_at)
+		c->started_at = c->finished_at; /* ended before its start was seen to end */
+	c->pid = 0;
+	loop_timer_clear(&c->grace);
+	output_drain(c);
+	record_exit(c);
+	tell_exit(c);
+	while (!list_empty(&c->stops)) { /* to a list of our own: answering may add others */
+		struct request *q = list_first(&c->stops, struct request, link);
+
+		list_remove(&q->link);
+		list_append(&stops, &q->link);
+	}
+	while (!list_empty(&stops)) {
+		struct request *q = list_first(&stops, struct request, link);
+
+		list_remove(&q->link);
+		list_append(&c->queue, &q->link);
+	}
+	next_request(c);
+}
+
+static void ended(struct container *c, int status, int64_t at)
+{
+	c->exit_status = status;
+	c->exit_at = at;
+	c->exit_pending = true;
+	if (!c->busy)
+		take_exit(c);
+}
+
+bool container_exited(struct monitor *m, pid_t pid, int status, int64_t at)
+{
+	struct container *c;
+
+	list_for_each (c, &m->containers, link)
+		if (c->pid == pid && c->state != MON_EXITED) {
+			ended(c, status, at);
+			return true;
+		}
+	return false;
+}
+
+static void on_pidfd(struct loop_io *io, uint32_t events)
+{
+	struct container *c = container_of(io, struct container, pidfd_io);
+
+	(void)events;
+	loop_io_del(io);
+	c->pidfd = fd_close(c->pidfd);
+	ended(c, MON_EXIT_UNKNOWN, clock_wall_ns());
+}
+
+void container_adopt(struct container *c, int pidfd)
+{
+	c->pidfd = pidfd;
+	loop_io_add(c->mon->loop, &c->pidfd_io, pidfd, EPOLLIN, on_pidfd);
+}
+
+/* --- jobs --- */
+
+static void job_over(struct container *c)
+{
+	c->busy = false;
+	if (c->exit_pending)
+		take_exit(c);
+	else
+		next_request(c);
+}
+
+static void answer(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	if (r < 0)
+		request_fail(job->request, e);
+	else
+		request_done(job->request, reply);
+	job->request = NULL;
+}
+
+/* It may have ended before its number was known here. */
+static void look_for_stray(struct container *c)
+{
+	struct monitor *m = c->mon;
+
+	for (unsigned i = 0; i < MIN(m->n_strays, (unsigned)MON_STRAYS_MAX); i++)
+		if (m->strays[i].pid == c->pid) {
+			m->strays[i].pid = 0;
+			ended(c, m->strays[i].status, m->strays[i].at);
+			return;
+		}
+}
+
+static void create_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	struct container *c = job->container;
+	int out = -EBADF, err = -EBADF;
+
+	if (r < 0) {
+		answer(job, r, reply, e);
+		c->busy = false;
+		container_free(c);
+		return;
+	}
+	c->pid = (pid_t)ipc_get_u64(reply, MON_TAG_PID, 0);
+	free(c->cgroup);
+	c->cgroup = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_CGROUP)));
+	c->state = MON_CREATED;
+	c->created_at = clock_wall_ns();
+	/* The order in which do_create() put them: output, error, input. */
+	if (reply->n_fds > 0)
+		out = TAKE_FD(reply->fds[0]);
+	if (reply->n_fds > 1)
+		err = TAKE_FD(reply->fds[1]);
+	if (reply->n_fds > 2)
+		c->stdin_fd = TAKE_FD(reply->fds[2]);
+	reply->n_fds = 0;
+	if (ipc_get_u64(&c->create, MON_TAG_TTY, 0))
+		err = fd_close(err);
+	output_open(c, out, err);
+	answer(job, r, reply, e);
+	look_for_stray(c);
+	job_over(c);
+}
+
+static void start_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	struct container *c = job->container;
+
+	if (r == 0) {
+		c->state = MON_RUNNING;
+		c->started_at = ipc_get_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
+		if (c->exit_pending && c->exit_at < c->started_at)
+			c->started_at = c->exit_at;
+	}
+	answer(job, r, reply, e);
+	job_over(c);
+}
+
+static void remove_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	struct container *c = job->container;
+
+	answer(job, r, reply, e);
+	c->busy = false;
+	if (r == 0)
+		container_free(c);
+	else
+		next_request(c);
+}
+
+static void plain_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	answer(job, r, reply, e);
+	job_over(job->container);
+}
+
+static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	answer(job, r, reply, e);
+}
+
+/* --- requests --- */
+
+static void on_grace(struct loop_timer *t)
+{
+	container_kill(container_of(t, struct container, grace));
+}
+
+static void reply_exit(struct container *c, struct request *q)
+{
+	struct ipc_out o;
+	struct ipc_in in = IPC_IN_NULL;
+
+	ipc_out_init(&o, 0, 0);
+	strbuf_reset(&o.b);
+	ipc_put_u64(&o, IPC_TAG_CODE, GRPC_OK);
+	ipc_put_u64(&o, MON_TAG_EXIT_CODE, (uint64_t)c->exit_code);
+	in.body = (uint8_t *)o.b.s;
+	in.len = o.b.len;
+	request_done(q, &in);
+	ipc_out_fini(&o);
+}
+
+static void stop(struct container *c, struct request *q)
+{
+	uint64_t grace = ipc_get_u64(&q->in, MON_TAG_GRACE, 0);
+	uint64_t until = clock_mono_us() + grace;
+	int sig = (int)ipc_get_u64(&q->in, MON_TAG_SIGNAL, STOP_SIGNAL_DEFAULT);
+
+	if (c->state == MON_EXITED) {
+		reply_exit(c, q);
+		return;
+	}
+	/* The signal is sent once; a later stop only brings the end nearer. */
+	if (grace == 0 || c->state != MON_RUNNING)
+		container_kill(c);
+	else if (list_empty(&c->stops) && sig != SIGKILL)
+		kill(c->pid, sig);
+	else if (sig == SIGKILL)
+		container_kill(c);
+	if (grace && (!c->grace.loop || until < c->grace.when))
+		loop_timer_set(c->mon->loop, &c->grace, until, on_grace);
+	list_append(&c->stops, &q->link);
+}
+
+static void remove_container(struct container *c, struct request *q)
+{
+	if (c->state == MON_CREATED || c->state == MON_RUNNING) {
+		container_kill(c);
+		list_append(&c->stops, &q->link);
+		return;
+	}
+	output_close(c);
+	c->busy = true;
+	job_start(c->mon, q, c, do_remove, remove_done);
+}
+
+static void reopen(struct container *c, struct request *q)
+{
+	struct err e = ERR_NULL;
+	int r;
+
+	if (c->state != MON_RUNNING) {
+		err_precondition(&e, "container %s is not running", c->id);
+		request_fail(q, &e);
+		return;
+	}
+	output_reopen(c, &e, &r);
+	if (r < 0)
+		request_fail(q, &e);
+	else
+		request_done(q, NULL);
+}
+
+static bool need_state(struct container *c, struct request *q, enum mon_container_state want,
+		       const char *what)
+{
+	struct err e = ERR_NULL;
+
+	if (c->state == want)
+		return true;
+	err_precondition(&e, "container %s is not %s", c->id, what);
+	request_fail(q, &e);
+	return false;
+}
+
+/* Does one request now; the container is not busy. */
+static void run(struct container *c, struct request *q)
+{
+	struct monitor *m = c->mon;
+
+	switch (q->in.type) {
+	case MON_START:
+		if (!need_state(c, q, MON_CREATED, "created and unstarted"))
+			return;
+		c->busy = true;
+		job_start(m, q, c, do_start, start_done);
+		return;
+	case MON_UPDATE:
+		c->busy = true;
+		job_start(m, q, c, do_update, plain_done);
+		return;
+	case MON_REOPEN_LOG:
+		reopen(c, q);
+		return;
+	case MON_STOP:
+		stop(c, q);
+		return;
+	case MON_REMOVE:
+		remove_container(c, q);
+		return;
+	default:
+		abort(); /* container_request() let it in */
+	}
+}
+
+static void next_request(struct container *c)
+{
+	while (!c->busy && !list_empty(&c->queue)) {
+		struct request *q = list_first(&c->queue, struct request, link);
+		bool last = q->in.type == MON_REMOVE; /* may free the container */
+
+		list_remove(&q->link);
+		run(c, q);
+		if (last)
+			return;
+	}
+}
+
+static void create(struct monitor *m, struct request *q, const char *id)
+{
+	struct err e = ERR_NULL;
+	struct container *c;
+	const char *log;
+
+	if (!m->ready)
+		err_precondition(&e, "pod sandbox %s is not ready", m->pod_id);
+	else if (container_find(m, id))
+		err_set(&e, -EEXIST, GRPC_ALREADY_EXISTS, "container %s exists", id);
+	else if (m->n_containers >= MON_CONTAINERS_MAX)
+		err_set(&e, -ENOSPC, GRPC_RESOURCE_EXHAUSTED, "a pod has at most %d containers",
+			MON_CONTAINERS_MAX);
+	if (e.errnum) {
+		request_fail(q, &e);
+		return;
+	}
+	c = container_new(m, id);
+	c->create = (struct ipc_in){
+		.type = MON_CREATE, .body = xmemdup(q->in.body, q->in.len), .len = q->in.len};
+	log = ipc_get_str(&c->create, MON_TAG_LOG_PATH);
+	free(c->log_path);
+	c->log_path = xstrdup(str_or_empty(log));
+	c->log_line_max = ipc_get_u64(&c->create, MON_TAG_LOG_LINE_MAX, 16384);
+	c->busy = true;
+	job_start(m, q, c, do_create, create_done);
+}
+
+void container_request(struct monitor *m, struct request *q)
+{
+	const char *id = ipc_get_str(&q->in, MON_TAG_ID);
+	struct container *c = id ? container_find(m, id) : NULL;
+	struct err e = ERR_NULL;
+
+	if (q->in.type == MON_CREATE && id && *id && !strchr(id, '/')) {
+		create(m, q, id);
+	} else if (!c && q->in.type == MON_REMOVE) {
+		request_done(q, NULL);
+	} else if (!c) {
+		err_not_found(&e, "the monitor knows no container %s", str_or_empty(id));
+		request_fail(q, &e);
+	} else if (q->in.type == MON_EXEC) {
+		if (need_state(c, q, MON_RUNNING, "running"))
+			job_start(m, q, c, do_exec, exec_done);
+	} else if (c->busy) {
+		list_append(&c->queue, &q->link);
+	} else {
+		run(c, q);
+	}
+}

@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Jobs of a container: create, start, update, remove; and the probe of a runtime.
+ *
+ * create: docs/decisions/0002.  The job takes a mount namespace of its own, mounts the root
+ * file system there and runs the runtime; what the job mounted goes with it, the container
+ * keeps its copy.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "mon.h"
+#include "runtime/runtime.h"
+#include "snapshot/snapshot.h"
+
+#define PID_FILE_MAX 32
+#define RUNTIME_TIMEOUT_DEFAULT (120 * USEC_PER_SEC)
+
+/* --- what a container's MON_CREATE says --- */
+
+static void read_strings(const struct ipc_in *in, uint16_t tag, struct strv *to)
+{
+	struct ipc_field f;
+	size_t pos = 0;
+
+	while (ipc_next(in, &pos, &f))
+		if (f.tag == tag && ipc_field_str(&f))
+			strv_add(to, ipc_field_str(&f));
+}
+
+void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret)
+{
+	*ret = (struct runtime){
+		.path = str_or_empty(ipc_get_str(create, MON_TAG_RUNTIME)),
+		.root = ipc_get_str(create, MON_TAG_RUNTIME_ROOT),
+		.systemd_cgroup = ipc_get_u64(create, MON_TAG_SYSTEMD_CGROUP, 0),
+		.timeout_us = ipc_get_u64(create, MON_TAG_TIMEOUT, RUNTIME_TIMEOUT_DEFAULT),
+		.cancel_fd = j->cancel_fd,
+	};
+	read_strings(create, MON_TAG_RUNTIME_ARG, &ret->args);
+}
+
+static const struct ipc_in *create_of(const struct job_context *j)
+{
+	return &container_find(j->mon, j->id)->create;
+}
+
+/* --- create --- */
+
+struct making {
+	struct job_context *j;
+	const struct ipc_in *in;
+	char *dir, *rootfs, *log, *pid_file;
+	struct runtime rt;
+	struct strv layers;
+	struct snapshot snap;
+	bool tty, want_stdin;
+	int out[2], err[2], in_pipe[2]; /* ours, the container's */
+	int console;			/* listening for the terminal */
+	int master;
+};
+
+static int make_bundle(struct making *k, struct err *e)
+{
+	_cleanup_free_ char *config = xasprintf("%s/config.json", k->dir);
+	const void *p;
+	size_t n;
+	int r;
+
+	if (!ipc_get_bytes(k->in, MON_TAG_CONFIG, &p, &n))
+		return err_invalid(e, "no config.json in the request");
+	r = fs_mkdir_p(AT_FDCWD, k->rootfs, 0755);
+	if (r == 0) /* before anything else is made: the record of what is to be undone */
+		r = record_create(k->j->mon->dir, k->j->id, k->in);
+	if (r == 0)
+		r = fs_write_atomic(AT_FDCWD, config, p, n, 0600, false);
+	return r < 0 ? err_errno(e, r, "make the bundle %s", k->dir) : 0;
+}
+
+/* As other CRI runtimes do: a source that is not there becomes a directory. */
+static int make_sources(const struct making *k, struct err *e)
+{
+	struct strv sources = STRV_NULL;
+	int r = 0;
+
+	read_strings(k->in, MON_TAG_MOUNT_SOURCE, &sources);
+	for (size_t i = 0; r == 0 && i < sources.n; i++) {
+		struct stat st;
+
+		if (stat(sources.v[i], &st) < 0 && errno == ENOENT)
+			r = fs_mkdir_p(AT_FDCWD, sources.v[i], 0755);
+		if (r < 0)
+			err_errno(e, r, "mount source %s", sources.v[i]);
+	}
+	strv_fini(&sources);
+	return r;
+}
+
+static int make_pipe(int ret[2], bool we_write)
+{
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	ret[0] = p[we_write ? 1 : 0];
+	ret[1] = p[we_write ? 0 : 1];
+	return 0;
+}
+
+/* The runtime connects here and sends the terminal's master (runtime.md, --console-socket). */
+static int listen_console(struct making *k, const char *path)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	_cleanup_close_ int d = open(k->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	unlink(path);
+	k->console = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/tty", d);
+	if (d < 0 || k->console < 0 || bind(k->console, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
+	    listen(k->console, 1) < 0)
+		return -errno;
+	return 0;
+}
+
+static int take_console(struct making *k, struct err *e)
+{
+	char name[256];
+	union {
+		char buf[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec iov = {name, sizeof(name)};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = control.buf,
+			   .msg_controllen = sizeof(control.buf)};
+	/* The runtime has ended: its message waits, or never comes. */
+	_cleanup_close_ int c = accept4(k->console, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct cmsghdr *h;
+
+	if (c < 0 || recvmsg(c, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0 ||
+	    !(h = CMSG_FIRSTHDR(&m)) || h->cmsg_type != SCM_RIGHTS ||
+	    h->cmsg_len != CMSG_LEN(sizeof(int)))
+		return err_set(e, -EIO, GRPC_INTERNAL, "the runtime sent no terminal");
+	memcpy(&k->master, CMSG_DATA(h), sizeof(int));
+	return 0;
+}
+
+static int make_stdio(struct making *k, const char *console, struct err *e)
+{
+	int r = 0;
+
+	if (k->tty) {
+		r = listen_console(k, console);
+	} else {
+		r = make_pipe(k->out, false);
+		if (r == 0)
+			r = make_pipe(k->err, false);
+		if (r == 0 && k->want_stdin)
+			r = make_pipe(k->in_pipe, true);
+	}
+	return r < 0 ? err_errno(e, r, "make the container's standard streams") : 0;
+}
+
+static int run_create(struct making *k, const char *console, struct err *e)
+{
+	const int fds[] = {k->in_pipe[1], k->out[1], k->err[1]};
+	const char *argv[12];
+	int n = 0;
+
+	argv[n++] = "create";
+	argv[n++] = "--bundle";
+	argv[n++] = k->dir;
+	argv[n++] = "--pid-file";
+	argv[n++] = k->pid_file;
+	if (k->tty) {
+		argv[n++] = "--console-socket";
+		argv[n++] = console;
+	}
+	argv[n++] = k->j->id;
+	argv[n] = NULL;
+	return runtime_call(&k->rt, argv, fds, k->log, k->dir, e);
+}
+
+static int read_pid(const char *path, pid_t *ret, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_read(AT_FDCWD, path, PID_FILE_MAX, &b);
+	uint64_t v = 0;
+
+	if (r == 0 && b.s)
+		b.s[strcspn(b.s, "\n")] = '\0';
+	if (r < 0 || !b.s || !str_to_u64(b.s, &v) || v == 0 || v > INT32_MAX)
+		return err_set(e, r < 0 ? r : -EBADMSG, GRPC_INTERNAL,
+			       "the runtime left no process id in %s", path);
+	*ret = (pid_t)v;
+	return 0;
+}
+
+static int mount_rootfs(struct making *k, struct err *e)
+{
+	if (unshare(CLONE_NEWNS) < 0)
+		return err_errno(e, -errno, "make a mount namespace");
+	return snapshot_overlay.mount(&k->snap, k->rootfs, e);
+}
+
+static void undo(struct making *k)
+{
+	runtime_delete(&k->rt, k->j->id, NULL, NULL);
+	snapshot_overlay.remove(&k->snap, NULL);
+	/* The root file system is mounted in our own namespace only; the tree stays on its
+	 * file system and so stops there, and the bundle goes once we are out of the way. */
+	umount2(k->rootfs, MNT_DETACH);
+	fs_remove_tree(AT_FDCWD, k->dir);
+}
+
+static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err *e)
+{
+	_cleanup_free_ char *console = xasprintf("%s/tty", k->dir);
+	int r = make_bundle(k, e);
+
+	if (r == 0)
+		r = snapshot_overlay.prepare(&k->snap, e);
+	if (r == 0)
+		r = make_sources(k, e);
+	if (r == 0)
+		r = make_stdio(k, console, e);
+	if (r == 0)
+		r = mount_rootfs(k, e);
+	if (r == 0)
+		r = run_create(k, console, e);
+	if (r == 0)
+		r = read_pid(k->pid_file, ret_pid, e);
+	if (r == 0 && k->tty)
+		r = take_console(k, e);
+	if (r < 0)
+		return r;
+	if (cgroup_of_process(&k->j->mon->cgroup, *ret_pid, ret_cgroup) < 0)
+		*ret_cgroup = xstrdup("");
+	r = record_pid(k->j->mon->dir, k->j->id, *ret_pid, *ret_cgroup);
+	return r < 0 ? err_errno(e, r, "record the container's process") : 0;
+}
+
+int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	struct making k = {
+		.j = j,
+		.in = j->in,
+		.dir = record_dir(j->mon->dir, j->id),
+		.tty = ipc_get_u64(j->in, MON_TAG_TTY, 0),
+		.want_stdin = ipc_get_u64(j->in, MON_TAG_STDIN, 0),
+		.out = {-1, -1},
+		.err = {-1, -1},
+		.in_pipe = {-1, -1},
+		.console = -1,
+		.master = -1,
+	};
+	_cleanup_free_ char *cgroup = NULL;
+	pid_t pid = 0;
+	int r;
+
+	k.rootfs = xasprintf("%s/rootfs", k.dir);
+	k.log = xasprintf("%s/runtime.log", k.dir);
+	k.pid_file = xasprintf("%s/runtime.pid", k.dir);
+	do_read_runtime(j, j->in, &k.rt);
+	read_strings(j->in, MON_TAG_LAYER, &k.layers);
+	k.snap = (struct snapshot){
+		.layers_dir = str_or_empty(ipc_get_str(j->in, MON_TAG_LAYERS_DIR)),
+		.layers = &k.layers,
+		.writable = str_or_empty(ipc_get_str(j->in, MON_TAG_WRITABLE)),
+	};
+	r = make(&k, &pid, &cgroup, e);
+	if (r < 0) {
+		undo(&k);
+		return r;
+	}
+	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)pid);
+	ipc_put_str(reply, MON_TAG_CGROUP, cgroup);
+	if (k.tty) {
+		ipc_put_fd(reply, k.master);
+	} else {
+		ipc_put_fd(reply, k.out[0]);
+		ipc_put_fd(reply, k.err[0]);
+		if (k.want_stdin)
+			ipc_put_fd(reply, k.in_pipe[0]);
+	}
+	return 0;
+}
+
+/* --- start, update, remove --- */
+
+int do_start(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	_cleanup_free_ char *log = xasprintf("%s/containers/%s/runtime.log", j->mon->dir, j->id);
+	const char *argv[] = {"start", j->id, NULL};
+	const int none[] = {-1, -1, -1};
+	struct runtime rt;
+	int r;
+
+	do_read_runtime(j, create_of(j), &rt);
+	rt.cancel_fd = -1; /* it is quick, and half-started is no state to be in */
+	ipc_put_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
+	r = runtime_call(&rt, argv, none, log, NULL, e);
+	strv_fini(&rt.args);
+	return r;
+}
+
+int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	_cleanup_free_ char *dir = record_dir(j->mon->dir, j->id);
+	_cleanup_free_ char *log = xasprintf("%s/update.log", dir),
+			    *file = xasprintf("%s/update.json", dir);
+	const char *argv[] = {"update", "--resources", file, j->id, NULL};
+	const int none[] = {-1, -1, -1};
+	struct runtime rt;
+	const void *p;
+	size_t n;
+	int r;
+
+	(void)reply;
+	if (!ipc_get_bytes(j->in, MON_TAG_CONFIG, &p, &n))
+		return err_invalid(e, "no resources in the request");
+	r = fs_write_atomic(AT_FDCWD, file, p, n, 0600, false);
+	if (r < 0)
+		return err_errno(e, r, "write %s", file);
+	do_read_runtime(j, create_of(j), &rt);
+	r = runtime_call(&rt, argv, none, log, NULL, e);
+	unlink(file);
+	strv_fini(&rt.args);
+	return r;
+}
+
+int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	_cleanup_free_ char *dir = record_dir(j->mon->dir, j->id);
+	const struct container *c = container_find(j->mon, j->id);
+	const struct ipc_in *in = create_of(j);
+	_cleanup_free_ char *log = xasprintf("%s/runtime.log", dir);
+	struct snapshot snap = {.writable = ipc_get_str(in, MON_TAG_WRITABLE)};
+	struct runtime rt;
+	int r = 0;
+
+	(void)reply;
+	do_read_runtime(j, in, &rt);
+	if (rt.root)
+		r = runtime_delete(&rt, j->id, log, e);
+	if (r == 0 && *c->cgroup)
+		cgroup_remove(&j->mon->cgroup, c->cgroup);
+	if (r == 0 && snap.writable)
+		r = snapshot_overlay.remove(&snap, e);
+	if (r == 0) {
+		r = fs_remove_tree(AT_FDCWD, dir);
+		if (r < 0)
+			err_errno(e, r, "remove the bundle %s", dir);
+	}
+	strv_fini(&rt.args);
+	return r;
+}
+
+/* --- probe: "--probe DIR CGROUPSPATH SYSTEMD PATH [ARG]..." --- */
+
+/* Prints the version on the first line, and why it does not work on the second. */
+int do_probe(int argc, char **argv)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_free_ char *version = NULL, *root = NULL, *bundle = NULL;
+	struct err e = ERR_NULL;
+	struct runtime rt;
+	int r;
+
+	if (argc < 4)
+		return 2;
+	root = xasprintf("%s/root", argv[0]);
+	bundle = xasprintf("%s/bundle", argv[0]);
+	rt = (struct runtime){.path = argv[3],
+			      .root = root,
+			      .systemd_cgroup = streq(argv[2], "systemd"),
+			      .timeout_us = 20 * USEC_PER_SEC,
+			      .cancel_fd = -1};
+	for (int i = 4; i < argc; i++)
+		strv_add(&rt.args, argv[i]);
+	r = runtime_probe(&rt, "/proc/self/exe", bundle, argv[1], &version, &e);
+	strbuf_addf(&b, "%s\n%s\n", str_or_empty(version), r < 0 ? e.msg : "");
+	fs_write_all(STDOUT_FILENO, b.s, b.len);
+	fs_remove_tree(AT_FDCWD, argv[0]);
+	strv_fini(&rt.args);
+	return r < 0;
+}

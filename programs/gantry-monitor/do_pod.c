@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Jobs of the pod: set up, stop, remove.  Blocking and sequential; each undoes what it did
+ * before it answers with an error.
+ */
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "mon.h"
+#include "network/network.h"
+#include "runtime/runtime.h"
+#include "sys/netlink.h"
+#include "sys/netns.h"
+
+struct setup {
+	const struct ipc_in *in;
+	bool net, ipc, uts, pid; /* namespaces that the pod has of its own */
+	struct network_config network;
+	struct network_pod pod;
+	int ipc_fd, uts_fd;
+	pid_t init;
+	char *shm;
+};
+
+static const char *get(const struct ipc_in *in, uint16_t tag)
+{
+	return str_or_empty(ipc_get_str(in, tag));
+}
+
+/* What the network needs to know of the pod; the strings are the request's. */
+static int read_network(struct job_context *j, const struct ipc_in *in, struct network_config *c,
+			struct network_pod *p, struct err *e)
+{
+	*p = (struct network_pod){
+		.id = j->mon->pod_id,
+		.name = ipc_get_str(in, MON_TAG_POD_NAME),
+		.namespace_ = ipc_get_str(in, MON_TAG_POD_NAMESPACE),
+		.uid = ipc_get_str(in, MON_TAG_POD_UID),
+		.netns = get(in, MON_TAG_NETNS_PATH),
+		.netns_fd = -1,
+		.port_mappings = ipc_get_str(in, MON_TAG_PORT_MAPPINGS),
+		.bandwidth = ipc_get_str(in, MON_TAG_BANDWIDTH),
+		.dns = ipc_get_str(in, MON_TAG_DNS),
+		.cancel_fd = j->cancel_fd,
+	};
+	return network_config_parse(get(in, MON_TAG_NET_CONFIG), c, e);
+}
+
+static int open_ns(const char *name, struct err *e)
+{
+	_cleanup_free_ char *path = xasprintf("/proc/thread-self/ns/%s", name);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? err_errno(e, -errno, "open %s", path) : fd;
+}
+
+static int write_sysctls(const struct ipc_in *in, struct err *e)
+{
+	struct ipc_field f;
+	size_t pos = 0;
+
+	while (ipc_next(in, &pos, &f)) {
+		_cleanup_free_ char *name = NULL, *path = NULL;
+		char *value;
+		int r;
+
+		if (f.tag != MON_TAG_SYSCTL || !ipc_field_str(&f))
+			continue;
+		name = xstrdup(ipc_field_str(&f));
+		value = strchr(name, '=');
+		if (!value)
+			continue;
+		*value++ = '\0';
+		for (char *c = name; *c; c++)
+			*c = *c == '.' ? '/' : *c == '/' ? '.' : *c;
+		path = xasprintf("/proc/sys/%s", name);
+		r = fs_write_str(AT_FDCWD, path, value);
+		if (r < 0)
+			return err_errno(e, r, "sysctl %s = \"%s\"", ipc_field_str(&f), value);
+	}
+	return 0;
+}
+
+/* Enters new namespaces, prepares what can only be done inside, comes back. */
+static int make_namespaces(struct setup *s, struct err *e)
+{
+	_cleanup_close_ int net = -EBADF, ipc = -EBADF, uts = -EBADF;
+	const char *hostname = get(s->in, MON_TAG_HOSTNAME);
+	int flags = (s->net ? CLONE_NEWNET : 0) | (s->ipc ? CLONE_NEWIPC : 0) |
+		    (s->uts ? CLONE_NEWUTS : 0);
+	int r;
+
+	net = open_ns("net", e);
+	ipc = open_ns("ipc", e);
+	uts = open_ns("uts", e);
+	if (net < 0 || ipc < 0 || uts < 0)
+		return -EIO;
+	if (unshare(flags) < 0)
+		return err_errno(e, -errno, "make the pod's namespaces");
+	r = s->uts && *hostname && sethostname(hostname, strlen(hostname)) < 0 ? -errno : 0;
+	if (r < 0)
+		err_errno(e, r, "set the hostname %s", hostname);
+	if (r == 0)
+		r = write_sysctls(s->in, e);
+	if (r == 0 && s->net)
+		r = s->pod.netns_fd = open_ns("net", e);
+	if (r >= 0 && s->ipc)
+		r = s->ipc_fd = open_ns("ipc", e);
+	if (r >= 0 && s->uts)
+		r = s->uts_fd = open_ns("uts", e);
+	if (setns(net, CLONE_NEWNET) < 0 || setns(ipc, CLONE_NEWIPC) < 0 ||
+	    setns(uts, CLONE_NEWUTS) < 0)
+		abort(); /* nothing more may be done from inside */
+	return r < 0 ? r : 0;
+}
+
+/* Process 1 of the pod's PID namespace: this program again, as little as it can be. */
+static int start_init(struct setup *s, struct err *e)
+{
+	int p[2], pid;
+	char ok;
+
+	if (pipe2(p, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
+		return err_errno(e, -errno, "make the pod's PID namespace");
+	pid = fork();
+	if (pid == 0) {
+		setsid();
+		execl("/proc/self/exe", "gantry-init", "--init", NULL);
+		ok = 1;
+		(void)!write(p[1], &ok, 1);
+		_exit(127);
+	}
+	close(p[1]);
+	if (pid < 0 || read(p[0], &ok, 1) != 0)
+		return err_set(e, -EIO, GRPC_INTERNAL,
+			       "start process 1 of the pod's PID namespace");
+	close(p[0]);
+	s->init = pid;
+	return 0;
+}
+
+_Noreturn void do_init(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	for (int fd = 0; fd < 16; fd++)
+		close(fd);
+	for (;;) {
+		int sig;
+
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		sigemptyset(&all);
+		sigaddset(&all, SIGCHLD);
+		sigwait(&all, &sig);
+	}
+}
+
+static int mount_shm(struct setup *s, const char *dir, struct err *e)
+{
+	_cleanup_free_ char *options =
+		xasprintf("mode=1777,size=%llu",
+			  (unsigned long long)ipc_get_u64(s->in, MON_TAG_SHM_SIZE, 64 << 20));
+
+	if (!s->ipc)
+		return 0; /* the host's */
+	s->shm = xasprintf("%s/shm", dir);
+	if (mkdir(s->shm, 0755) < 0 && errno != EEXIST)
+		return err_errno(e, -errno, "make %s", s->shm);
+	if (mount("shm", s->shm, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options) < 0)
+		return err_errno(e, -errno, "mount the pod's /dev/shm on %s", s->shm);
+	return 0;
+}
+
+static int write_file(const char *dir, const char *name, const char *text, struct err *e)
+{
+	_cleanup_free_ char *path = xasprintf("%s/%s", dir, name);
+	int r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0644, false);
+
+	return r < 0 ? err_errno(e, r, "write %s", path) : 0;
+}
+
+static int write_files(const struct setup *s, const char *dir, struct err *e)
+{
+	_cleanup_free_ char *hostname = xasprintf("%s\n", get(s->in, MON_TAG_HOSTNAME));
+	const char *resolv = ipc_get_str(s->in, MON_TAG_RESOLV_CONF);
+	const char *logs = get(s->in, MON_TAG_LOG_DIRECTORY);
+	_cleanup_free_ char *containers = xasprintf("%s/containers", dir);
+	int r = fs_mkdir_p(AT_FDCWD, containers, 0711);
+
+	if (r == 0 && *logs)
+		r = fs_mkdir_p(AT_FDCWD, logs, 0755);
+	if (r < 0)
+		return err_errno(e, r, "make %s", *logs ? logs : containers);
+	r = write_file(dir, "hostname", hostname, e);
+	if (r == 0 && resolv)
+		r = write_file(dir, "resolv.conf", resolv, e);
+	return r;
+}
+
+static void setup_undo(struct setup *s, bool net_made)
+{
+	if (net_made)
+		network_teardown(&s->network, &s->pod, NULL);
+	if (s->net)
+		netns_unpin(s->pod.netns, NULL);
+	if (s->init > 0)
+		kill(s->init, SIGKILL);
+	if (s->shm) {
+		umount2(s->shm, MNT_DETACH);
+		rmdir(s->shm);
+	}
+}
+
+static int set_up(struct job_context *j, struct setup *s, struct strbuf *ips, bool *net_made,
+		  struct err *e)
+{
+	const char *dir = j->mon->dir;
+	int r = record_setup(j->mon, s->in); /* first: who comes after knows what to undo */
+
+	if (r < 0)
+		return err_errno(e, r, "write %s/setup", dir);
+	r = make_namespaces(s, e);
+	if (r == 0 && s->net)
+		r = netns_pin(s->pod.netns_fd, s->pod.netns, e);
+	if (r == 0 && s->net)
+		r = network_loopback_up(s->pod.netns_fd, e);
+	if (r == 0)
+		r = write_files(s, dir, e);
+	if (r == 0)
+		r = mount_shm(s, dir, e);
+	if (r == 0 && s->net) {
+		*net_made = true;
+		r = network_setup(&s->network, &s->pod, ips, e);
+	}
+	/* Last: after unshare(CLONE_NEWPID) every child would be born inside. */
+	if (r == 0 && s->pid)
+		r = start_init(s, e);
+	return r;
+}
+
+int do_pod_setup(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf ips = STRBUF_NULL;
+	struct setup s = {
+		.in = j->in,
+		.net = !streq(get(j->in, MON_TAG_NET_KIND), "host"),
+		.ipc = !ipc_get_u64(j->in, MON_TAG_IPC_HOST, 0),
+		.uts = !ipc_get_u64(j->in, MON_TAG_UTS_HOST, 0),
+		.pid = ipc_get_u64(j->in, MON_TAG_PID_SHARED, 0),
+		.ipc_fd = -EBADF,
+		.uts_fd = -EBADF,
+	};
+	bool net_made = false;
+	int r = read_network(j, j->in, &s.network, &s.pod, e);
+
+	if (r == 0)
+		r = set_up(j, &s, &ips, &net_made, e);
+	if (r < 0) {
+		setup_undo(&s, net_made);
+		return r;
+	}
+	if (s.ipc)
+		ipc_put_fd(reply, s.ipc_fd);
+	if (s.uts)
+		ipc_put_fd(reply, s.uts_fd);
+	if (s.net)
+		ipc_put_fd(reply, s.pod.netns_fd);
+	ipc_put_str(reply, MON_TAG_IPS, str_or_empty(ips.s));
+	ipc_put_str(reply, MON_TAG_NETNS_PATH, s.net ? s.pod.netns : "");
+	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)s.init);
+	return 0;
+}
+
+/* --- stop and remove --- */
+
+static int take_network_down(struct job_context *j, struct err *e)
+{
+	const struct ipc_in *in = &j->mon->setup;
+	struct network_config c;
+	struct network_pod p;
+	int r;
+
+	if (!in->body || streq(get(in, MON_TAG_NET_KIND), "host"))
+		return 0;
+	r = read_network(j, in, &c, &p, e);
+	if (r < 0)
+		return r;
+	p.netns_fd = open(p.netns, O_RDONLY | O_CLOEXEC);
+	r = network_teardown(&c, &p, e);
+	fd_close(p.netns_fd);
+	if (r == 0)
+		r = netns_unpin(p.netns, e);
+	return r;
+}
+
+int do_pod_stop(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	(void)reply;
+	return take_network_down(j, e);
+}
+
+static void unmount_shm(const char *dir)
+{
+	_cleanup_free_ char *shm = xasprintf("%s/shm", dir);
+
+	while (umount2(shm, MNT_DETACH) == 0)
+		;
+}
+
+static int remove_containers(struct job_context *j, struct err *e)
+{
+	struct container *c;
+	int r = 0;
+
+	list_for_each (c, &j->mon->containers, link) {
+		struct job_context one = *j;
+		int k;
+
+		one.id = c->id;
+		k = do_remove(&one, NULL, r < 0 ? NULL : e);
+		r = r < 0 ? r : k;
+	}
+	return r;
+}
+
+int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	const char *cgroup = get(&j->mon->setup, MON_TAG_CGROUP);
+	int r = take_network_down(j, e);
+
+	(void)reply;
+	if (r == 0)
+		r = remove_containers(j, e);
+	if (r < 0)
+		return r;
+	unmount_shm(j->mon->dir);
+	if (*cgroup)
+		cgroup_remove(&j->mon->cgroup, cgroup);
+	r = fs_remove_tree(AT_FDCWD, j->mon->dir);
+	return r < 0 ? err_errno(e, r, "remove %s", j->mon->dir) : 0;
+}
+
+/* --- figures --- */
+
+int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	_cleanup_nl_ struct nl nl = NL_NULL;
+	struct nl_link links[NL_LINKS_MAX];
+	int n;
+
+	if (j->mon->netns_fd >= 0 && setns(j->mon->netns_fd, CLONE_NEWNET) < 0)
+		return err_errno(e, -errno, "enter the pod's network namespace");
+	n = nl_open(&nl, e);
+	if (n == 0)
+		n = nl_links(&nl, links, NL_LINKS_MAX, e);
+	for (int i = 0; i < n; i++) {
+		struct ipc_out o;
+
+		if (streq(links[i].name, "lo"))
+			continue;
+		ipc_out_init(&o, 0, 0);
+		strbuf_reset(&o.b);
+		ipc_put_str(&o, MON_TAG_NET_NAME, links[i].name);
+		ipc_put_u64(&o, MON_TAG_NET_RX_BYTES, links[i].rx_bytes);
+		ipc_put_u64(&o, MON_TAG_NET_RX_ERRORS, links[i].rx_errors);
+		ipc_put_u64(&o, MON_TAG_NET_TX_BYTES, links[i].tx_bytes);
+		ipc_put_u64(&o, MON_TAG_NET_TX_ERRORS, links[i].tx_errors);
+		ipc_put_bytes(reply, MON_TAG_NET_IF, o.b.s, o.b.len);
+		ipc_out_fini(&o);
+	}
+	return n < 0 ? n : 0;
+}
+
+/* --- asked for on the command line --- */
+
+int do_network_status(const char *config)
+{
+	struct network_config c;
+	struct err e = ERR_NULL;
+	int r = network_config_parse(config, &c, &e);
+
+	if (r == 0)
+		r = network_status(&c, &e);
+	if (r < 0)
+		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
+	return r < 0;
+}
+
+int do_network_gc(int argc, char **argv)
+{
+	struct strv live = STRV_NULL;
+	struct network_config c;
+	struct err e = ERR_NULL;
+	int r = network_config_parse(argv[0], &c, &e);
+
+	for (int i = 1; i < argc; i++)
+		strv_add(&live, argv[i]);
+	if (r == 0)
+		r = network_gc(&c, &live, &e);
+	if (r < 0)
+		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
+	return r < 0;
+}

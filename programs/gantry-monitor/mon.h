@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The monitor of one pod: what its files share.  docs/decisions/0003 says why it forks.
+ *
+ *   main.c       arguments, connections, which request goes where
+ *   job.c        forked children and their answers
+ *   container.c  containers: requests in order, exits
+ *   output.c     stdio to CRI logs
+ *   record.c     what is kept in the pod's directory for a monitor that comes after us
+ *   do_pod.c, do_container.c, do_exec.c   what jobs do: blocking, sequential
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/str.h"
+#include "ipc/ipc.h"
+#include "ipc/monitor.h"
+#include "loop/loop.h"
+#include "sys/cgroup.h"
+
+#define MON_CONTAINERS_MAX 1024 /* of one pod */
+#define MON_CONNECTIONS_MAX 8
+#define MON_STRAYS_MAX 64 /* exits of processes that are not known yet */
+
+struct job;
+struct container;
+
+struct stray {
+	pid_t pid;
+	int status;
+	int64_t at;
+};
+
+struct monitor {
+	struct loop *loop;
+	const char *pod_id;
+	const char *dir; /* <state>/pods/ID */
+	int listen_fd;
+	struct loop_io listen;
+	struct list conns; /* struct conn */
+	unsigned n_conns;
+	struct list jobs;
+	struct list containers;
+	unsigned n_containers;
+	struct cgroup_host cgroup;
+	struct ipc_in setup; /* MON_POD_SETUP as it came; body NULL: not set up */
+	bool ready, stopping, removing;
+	int ipcns_fd, utsns_fd, netns_fd;
+	char *netns_path, *ips;
+	pid_t init_pid; /* of a shared PID namespace, 0 none */
+	struct stray strays[MON_STRAYS_MAX];
+	unsigned n_strays;
+	struct list waiting; /* struct request: pod requests that wait for containers to end */
+	bool exit_when_flushed;
+};
+
+/* A connection of a daemon. */
+struct conn {
+	struct ipc_conn ipc;
+	struct list link;
+	struct monitor *mon;
+	struct loop_defer free;
+};
+
+/* A request that is being worked on: where its answer goes. */
+struct request {
+	struct list link;
+	struct conn *conn; /* NULL: gone, the answer is dropped */
+	struct ipc_in in;  /* owned */
+};
+struct request *request_new(struct conn *c, struct ipc_in *in);
+void request_fail(struct request *q, const struct err *e);	  /* answers and frees */
+void request_done(struct request *q, const struct ipc_in *reply); /* the same; NULL: success */
+/* A connection has gone: its requests are not answered any more. */
+void request_forget_conn(struct monitor *m, const struct conn *c);
+
+void monitor_event(struct monitor *m, struct ipc_out *o); /* to all connections */
+void monitor_trim_later(struct monitor *m);		  /* gives memory back when it is quiet */
+void monitor_step(struct monitor *m);			  /* a container or a job has ended */
+
+/* --- job.c --- */
+
+/* What a job does, in the forked child.  Fills in the reply's fields; < 0 with `e` set. */
+struct job_context {
+	struct monitor *mon; /* a copy: for reading */
+	const struct ipc_in *in;
+	const char *id; /* container, or NULL */
+	int cancel_fd;	/* readable: give up */
+};
+typedef int job_fn(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* In the monitor, once the job has answered: `reply` carries a success when r is 0. */
+typedef void job_done_fn(struct job *job, int r, struct ipc_in *reply, const struct err *e);
+
+struct job {
+	struct list link;
+	struct monitor *mon;
+	struct request *request;     /* may be NULL */
+	struct container *container; /* borrowed; may be NULL */
+	job_done_fn *done;
+	struct ipc_conn ipc;
+	pid_t pid;
+	bool answered;
+	struct loop_defer free;
+};
+
+/* Forks.  A failure to do so goes the way of a job that failed. */
+void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
+	       job_done_fn *done);
+void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
+/* True when the pid was a job's. */
+bool job_exited(struct monitor *m, pid_t pid);
+
+/* --- container.c --- */
+
+struct stream {
+	struct loop_io io;
+	struct container *container;
+	int fd;		  /* -EBADF: none */
+	const char *name; /* "stdout", "stderr" */
+	char *carry;	  /* the beginning of a line whose end has not come */
+	size_t n_carry;
+};
+
+struct container {
+	struct list link;
+	struct monitor *mon;
+	char *id;
+	enum mon_container_state state;
+	struct ipc_in create; /* MON_CREATE as it came */
+	struct list queue;    /* requests that wait their turn */
+	struct list stops;    /* MON_STOP, MON_REMOVE that wait for the end */
+	bool busy;	      /* a job of it runs */
+	pid_t pid;
+	int pidfd; /* not our child (recovered): its end is watched here */
+	struct loop_io pidfd_io;
+	bool exit_pending; /* it has ended while its job ran */
+	int exit_status;
+	int64_t exit_at;
+	char *cgroup; /* path below the hierarchies */
+	int64_t created_at, started_at, finished_at;
+	int exit_code;
+	bool oom;
+	struct loop_timer grace;
+	struct stream out, err;
+	int stdin_fd;
+	char *log_path;
+	size_t log_line_max;
+	int log_fd;
+};
+
+struct container *container_find(struct monitor *m, const char *id);
+struct container *container_new(struct monitor *m, const char *id);
+void container_free(struct container *c);
+/* A request that names a container; takes it over. */
+void container_request(struct monitor *m, struct request *q);
+/* True when the pid was a container's first process. */
+bool container_exited(struct monitor *m, pid_t pid, int status, int64_t at);
+/* SIGKILL to everything in it. */
+void container_kill(struct container *c);
+void container_put_state(const struct container *c, struct ipc_out *o);
+/* Watches a container of a past monitor; `pidfd` is taken over. */
+void container_adopt(struct container *c, int pidfd);
+
+/* --- output.c --- */
+
+void output_open(struct container *c, int out, int err); /* takes them over; err may be -1 */
+void output_reopen(struct container *c, struct err *e, int *ret);
+/* The process has ended: takes what is in the pipes, ends the last line. */
+void output_drain(struct container *c);
+void output_close(struct container *c);
+void output_trim(void); /* the buffers' memory */
+
+/* --- record.c: files in the pod's directory --- */
+
+int record_setup(struct monitor *m, const struct ipc_in *in);
+int record_create(const char *dir, const char *id, const struct ipc_in *in);
+int record_pid(const char *dir, const char *id, pid_t pid, const char *cgroup);
+void record_exit(const struct container *c);
+/* Takes over what a past monitor left. */
+void record_recover(struct monitor *m);
+char *record_dir(const char *dir, const char *id); /* <dir>/containers/ID, owned */
+uint64_t record_start_time(pid_t pid);		   /* of a process, 0: there is none */
+
+/* --- do_*.c: in jobs --- */
+
+int do_pod_setup(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_pod_stop(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_create(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_start(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
+struct runtime;
+/* The runtime that a container was made with. Its args are owned. */
+void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret);
+int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* Process 1 of a shared PID namespace: reaps. Never returns. */
+_Noreturn void do_init(void);
+int do_probe(int argc, char **argv);
+int do_network_status(const char *config);
+int do_network_gc(int argc, char **argv);

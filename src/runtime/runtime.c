@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The OCI runtime command line: see runtime.h; github.com/opencontainers/runtime-spec,
+ * runtime.md, for the life cycle. */
+#include "runtime/runtime.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "wire/json.h"
+
+#define LOG_MAX (64u << 10) /* bytes of a runtime's log that are looked at */
+
+char *runtime_find(const char *name)
+{
+	_cleanup_free_ char *path = xstrdup(getenv("PATH") ? getenv("PATH") : "");
+	static const char fallback[] =
+		"/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
+	_cleanup_free_ char *dirs = xasprintf("%s:%s", path, fallback);
+	char *save = NULL;
+
+	if (*name == '/')
+		return access(name, X_OK) == 0 ? xstrdup(name) : NULL;
+	for (char *d = strtok_r(dirs, ":", &save); d; d = strtok_r(NULL, ":", &save)) {
+		char *full = xasprintf("%s/%s", d, name);
+
+		if (access(full, X_OK) == 0)
+			return full;
+		free(full);
+	}
+	return NULL;
+}
+
+/* The last error line of a log in JSON lines ({"msg":...,"level":"error"}), or its last line. */
+static char *last_message(const char *log)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	char *save = NULL, *found = NULL;
+
+	if (!log || fs_read(AT_FDCWD, log, LOG_MAX, &b) < 0 || !b.len)
+		return NULL;
+	for (char *l = strtok_r(b.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		_cleanup_jv_ jv *v = NULL;
+		const char *msg = NULL;
+
+		if (jv_parse(l, strlen(l), LOG_MAX, "log", &v, NULL) == 0)
+			msg = jv_string(v, "msg", NULL);
+		free(found);
+		found = xstrdup(msg ? msg : l);
+	}
+	return found;
+}
+
+static void put_options(const struct runtime *rt, const char *log, struct strv *argv)
+{
+	const char *base = strrchr(rt->path, '/');
+
+	strv_add(argv, base ? base + 1 : rt->path);
+	for (size_t i = 0; i < rt->args.n; i++)
+		strv_add(argv, rt->args.v[i]);
+	if (rt->root) {
+		strv_add(argv, "--root");
+		strv_add(argv, rt->root);
+	}
+	if (log) {
+		strv_add(argv, "--log");
+		strv_add(argv, log);
+		strv_add(argv, "--log-format");
+		strv_add(argv, "json");
+	}
+	if (rt->systemd_cgroup)
+		strv_add(argv, "--systemd-cgroup");
+}
+
+static int call_failed(const struct runtime *rt, const char *command,
+		       const struct spawn_result *out, const char *log, struct err *e)
+{
+	_cleanup_free_ char *msg = last_message(log);
+
+	if (out->cancelled)
+		return err_set(e, -ECANCELED, GRPC_CANCELLED, "%s %s: cancelled", rt->path,
+			       command);
+	if (out->timed_out)
+		return err_set(e, -ETIMEDOUT, GRPC_DEADLINE_EXCEEDED,
+			       "%s %s: no end in %llu s: killed", rt->path, command,
+			       (unsigned long long)(rt->timeout_us / 1000000));
+	if (msg)
+		return err_set(e, -EIO, GRPC_INTERNAL, "%s %s: %.800s", rt->path, command, msg);
+	return err_set(e, -EIO, GRPC_INTERNAL, "%s %s: exit status %d", rt->path, command,
+		       out->status);
+}
+
+int runtime_call(const struct runtime *rt, const char *const *argv, const int fds[3],
+		 const char *log, const char *cwd, struct err *e)
+{
+	_cleanup_free_ char *path = runtime_find(rt->path);
+	_cleanup_strv_ struct strv all = STRV_NULL;
+	struct spawn_result out = {0};
+	struct spawn s = SPAWN_INIT;
+	int r;
+
+	if (!path)
+		return err_precondition(e, "the runtime %s is not installed", rt->path);
+	put_options(rt, log, &all);
+	for (const char *const *a = argv; *a; a++)
+		strv_add(&all, *a);
+	if (log)
+		unlink(log);
+	s.file = path;
+	s.argv = (const char *const *)all.v;
+	s.cwd = cwd;
+	s.death_signal = 9;
+	s.cancel_fd = rt->cancel_fd;
+	memcpy(s.fds, fds, 3 * sizeof(int));
+	r = spawn_await(&s, rt->timeout_us, &out, e);
+	if (r == 0 && (out.status != 0 || out.timed_out || out.cancelled))
+		r = call_failed(rt, argv[0], &out, log, e);
+	spawn_result_fini(&out);
+	return r;
+}
+
+int runtime_delete(const struct runtime *rt, const char *id, const char *log, struct err *e)
+{
+	const char *argv[] = {"delete", "--force", id, NULL};
+	_cleanup_free_ char *state = xasprintf("%s/%s", rt->root, id);
+	struct runtime quiet = *rt;
+	int none[3] = {-1, -1, -1}, r;
+
+	if (!fs_exists(AT_FDCWD, state))
+		return 0; /* never made, or deleted already */
+	quiet.cancel_fd = -1;
+	r = runtime_call(&quiet, argv, none, log, NULL, e);
+	if (r < 0 && !fs_exists(AT_FDCWD, state))
+		r = 0;
+	return r;
+}
+
+/* --- probe --- */
+
+static int ask_version(const struct runtime *rt, const char *path, char **ret, struct err *e)
+{
+	const char *argv[] = {path, "--version", NULL};
+	struct spawn s = SPAWN_INIT;
+	struct spawn_result out;
+	int r;
+
+	s.file = path;
+	s.argv = argv;
+	r = spawn_run(&s, NULL, 0, rt->timeout_us, 4096, &out, e);
+	if (r == 0 && (out.status != 0 || !out.out.len))
+		r = err_set(e, -EIO, GRPC_FAILED_PRECONDITION,
+			    "%s --version: exit status %d: %.200s", path, out.status,
+			    str_or_empty(out.err.s));
+	if (r == 0) {
+		const char *v = strstr(out.out.s, "version ");
+
+		v = v ? v + strlen("version ") : out.out.s;
+		*ret = xstrndup(v, strcspn(v, "\n"));
+	}
+	spawn_result_fini(&out);
+	return r;
+}
+
+/* The least that every runtime accepts: one static program, its own namespaces. */
+static void probe_config(const char *cgroups_path, struct strbuf *b)
+{
+	static const char *const ns[] = {"pid", "mount", "ipc", "uts", "network"};
+	struct jw w = JW_INIT(b);
+
+	jw_object_begin(&w);
+	jw_key_string(&w, "ociVersion", "1.0.2");
+	jw_key_object(&w, "root");
+	jw_key_string(&w, "path", "rootfs");
+	jw_object_end(&w);
+	jw_key_object(&w, "process");
+	jw_key_string(&w, "cwd", "/");
+	jw_key_array(&w, "args");
+	jw_string(&w, "/init");
+	jw_string(&w, "--version");
+	jw_array_end(&w);
+	jw_key_object(&w, "user");
+	jw_key_int(&w, "uid", 0);
+	jw_key_int(&w, "gid", 0);
+	jw_object_end(&w);
+	jw_object_end(&w);
+	jw_key_array(&w, "mounts");
+	jw_raw(&w, "{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}");
+	jw_raw(&w, "{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\"}");
+	jw_array_end(&w);
+	jw_key_object(&w, "linux");
+	jw_key_string(&w, "cgroupsPath", cgroups_path);
+	jw_key_array(&w, "namespaces");
+	for (size_t i = 0; i < ARRAY_SIZE(ns); i++) {
+		jw_object_begin(&w);
+		jw_key_string(&w, "type", ns[i]);
+		jw_object_end(&w);
+	}
+	jw_array_end(&w);
+	jw_object_end(&w);
+	jw_object_end(&w);
+}
+
+static int copy_file(const char *from, const char *to)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_read(AT_FDCWD, from, 256u << 20, &b);
+
+	return r < 0 ? r : fs_write_atomic(AT_FDCWD, to, b.s, b.len, 0755, false);
+}
+
+static int make_bundle(const char *dir, const char *init, const char *cgroups_path, struct err *e)
+{
+	_cleanup_free_ char *rootfs = xasprintf("%s/rootfs", dir),
+			    *proc = xasprintf("%s/proc", rootfs),
+			    *to = xasprintf("%s/init", rootfs),
+			    *config = xasprintf("%s/config.json", dir);
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_mkdir_p(AT_FDCWD, proc, 0755);
+
+	probe_config(cgroups_path, &b);
+	if (r == 0)
+		r = copy_file(init, to);
+	if (r == 0)
+		r = fs_write_atomic(AT_FDCWD, config, b.s, b.len, 0600, false);
+	return r < 0 ? err_errno(e, r, "make the probe's bundle in %s", dir) : 0;
+}
+
+int runtime_probe(const struct runtime *rt, const char *init, const char *dir,
+		  const char *cgroups_path, char **ret_version, struct err *e)
+{
+	_cleanup_free_ char *path = runtime_find(rt->path), *log = xasprintf("%s/log", dir),
+			    *id = xasprintf("probe-%d", (int)getpid());
+	const char *argv[] = {"run", "--bundle", dir, id, NULL};
+	int none[3] = {-1, -1, -1}, r;
+
+	*ret_version = NULL;
+	if (!path)
+		return err_precondition(e, "not installed: no program %s", rt->path);
+	r = ask_version(rt, path, ret_version, e);
+	if (r < 0)
+		return r;
+	fs_remove_tree(AT_FDCWD, dir);
+	r = make_bundle(dir, init, cgroups_path, e);
+	if (r == 0)
+		r = runtime_call(rt, argv, none, log, NULL, e);
+	runtime_delete(rt, id, log, NULL);
+	fs_remove_tree(AT_FDCWD, dir);
+	return r;
+}

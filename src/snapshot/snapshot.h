@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A container's root file system: read-only layers and one writable on top.  Blocking: for
+ * jobs of the monitor.  Other kinds (btrfs, ZFS) join as further tables of operations.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/str.h"
+
+struct snapshot {
+	const char *layers_dir;	   /* <root>/layers */
+	const struct strv *layers; /* names below it, topmost first */
+	const char *writable;	   /* <root>/containers/ID: ours to make and remove */
+};
+
+struct snapshot_ops {
+	const char *name;
+	/* Makes the writable layer. */
+	int (*prepare)(const struct snapshot *s, struct err *e);
+	/* Mounts layers and writable layer at `target`, in the caller's mount namespace.
+	 * Changes the working directory. */
+	int (*mount)(const struct snapshot *s, const char *target, struct err *e);
+	/* Removes the writable layer. Idempotent. */
+	int (*remove)(const struct snapshot *s, struct err *e);
+};
+
+extern const struct snapshot_ops snapshot_overlay;
