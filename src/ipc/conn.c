@@ -93,6 +93,11 @@ void ipc_conn_send(struct ipc_conn *c, struct ipc_out *o)
 		(void)flush(c);
 }
 
+bool ipc_conn_sent(const struct ipc_conn *c)
+{
+	return !c->loop || list_empty(&c->queue);
+}
+
 static bool deliver_reply(struct ipc_conn *c, struct ipc_in *in);
 
 /* 1: a frame was delivered, 0: nothing more now, -errno: over. */

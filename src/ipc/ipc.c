@@ -56,6 +56,18 @@ void ipc_put_fd(struct ipc_out *o, int fd)
 	o->fds[o->n_fds++] = fd;
 }
 
+void ipc_put_nested(struct ipc_out *o, uint16_t tag, struct ipc_out *sub)
+{
+	ipc_put_bytes(o, tag, sub->b.s + sizeof(struct ipc_header),
+		      sub->b.len - sizeof(struct ipc_header));
+	ipc_out_fini(sub);
+}
+
+void ipc_put_fields(struct ipc_out *o, const struct ipc_in *in)
+{
+	strbuf_add(&o->b, in->body, in->len);
+}
+
 void ipc_out_reply(struct ipc_out *o, uint32_t seq, const struct err *e)
 {
 	ipc_out_init(o, IPC_REPLY, seq);
@@ -115,6 +127,11 @@ uint64_t ipc_field_u64(const struct ipc_field *f)
 		return 0;
 	memcpy(&v, f->p, sizeof(v));
 	return v;
+}
+
+struct ipc_in ipc_field_nested(const struct ipc_field *f)
+{
+	return (struct ipc_in){.body = (uint8_t *)(uintptr_t)f->p, .len = f->n};
 }
 
 static bool find_field(const struct ipc_in *in, uint16_t tag, struct ipc_field *ret)

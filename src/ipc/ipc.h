@@ -51,6 +51,10 @@ void ipc_put_i64(struct ipc_out *o, uint16_t tag, int64_t v);
 void ipc_put_str(struct ipc_out *o, uint16_t tag, const char *s); /* NULL: nothing is put */
 void ipc_put_bytes(struct ipc_out *o, uint16_t tag, const void *p, size_t n);
 void ipc_put_fd(struct ipc_out *o, int fd); /* takes it over */
+/* The fields of `sub` (its type and sequence do not matter) as one field; finishes `sub`. */
+void ipc_put_nested(struct ipc_out *o, uint16_t tag, struct ipc_out *sub);
+/* All fields of a frame that came, as they are. */
+void ipc_put_fields(struct ipc_out *o, const struct ipc_in *in);
 /* A reply to `seq` with the code and message of `e` (NULL: success). */
 void ipc_out_reply(struct ipc_out *o, uint32_t seq, const struct err *e);
 
@@ -80,6 +84,8 @@ bool ipc_next(const struct ipc_in *in, size_t *pos, struct ipc_field *ret);
 /* A field's value: a string that is NUL-terminated, or NULL where it is none. borrowed */
 const char *ipc_field_str(const struct ipc_field *f);
 uint64_t ipc_field_u64(const struct ipc_field *f); /* 0 where the size is wrong */
+/* A nested field as fields of its own: for ipc_next(), ipc_get_*(). borrowed: no fini */
+struct ipc_in ipc_field_nested(const struct ipc_field *f);
 
 /* The first field with this tag. */
 const char *ipc_get_str(const struct ipc_in *in, uint16_t tag); /* NULL: not there */
@@ -122,6 +128,8 @@ int ipc_conn_open(struct ipc_conn *c, struct loop *l, int fd, ipc_msg_fn *on_msg
 void ipc_conn_close(struct ipc_conn *c);
 /* Queues a frame and finishes `o`. */
 void ipc_conn_send(struct ipc_conn *c, struct ipc_out *o);
+/* True when all that was queued has been handed to the kernel (or the connection is over). */
+bool ipc_conn_sent(const struct ipc_conn *c);
 
 /*
  * From a coroutine: sends a request (its sequence number is set here, `o` is finished) and

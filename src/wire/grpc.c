@@ -2,8 +2,13 @@
 /* The pieces of gRPC that are neither HTTP/2 nor protobuf: see grpc.h. */
 #include "wire/grpc.h"
 
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/clock.h"
 #include "base/mem.h"
+
+#define TIMEOUT_DIGITS_MAX UINT64_C(99999999)
 
 void grpc_put_prefix(uint8_t p[GRPC_PREFIX], uint32_t len)
 {
@@ -52,6 +57,29 @@ bool grpc_parse_timeout(const char *s, size_t n, uint64_t *ret_us)
 	default:
 		return false;
 	}
+}
+
+char *grpc_format_timeout(uint64_t us, char buf[GRPC_TIMEOUT_LEN])
+{
+	static const struct {
+		uint64_t us;
+		char unit;
+	} units[] = {{1, 'u'},
+		     {USEC_PER_MS, 'm'},
+		     {USEC_PER_SEC, 'S'},
+		     {60 * USEC_PER_SEC, 'M'},
+		     {3600 * USEC_PER_SEC, 'H'}};
+	size_t i = 0;
+	uint64_t v = us;
+
+	while (v > TIMEOUT_DIGITS_MAX && ++i < ARRAY_SIZE(units))
+		v = us / units[i].us + (us % units[i].us != 0);
+	if (i == ARRAY_SIZE(units)) { /* eleven thousand years will do */
+		v = TIMEOUT_DIGITS_MAX;
+		i--;
+	}
+	snprintf(buf, GRPC_TIMEOUT_LEN, "%" PRIu64 "%c", v, units[i].unit);
+	return buf;
 }
 
 void grpc_encode_message(const char *s, struct strbuf *to)

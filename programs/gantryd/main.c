@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gantryd: the CRI daemon.
+ *
+ * One thread, one loop.  main() reads flags and configuration, opens the node and the
+ * socket, recovers what a past daemon left, serves, and on SIGTERM drains.  Pods outlive it.
+ */
+#include <fcntl.h>
+#include <getopt.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "config/config.h"
+#include "cri/cri.h"
+#include "notify.h"
+#include "pod/node.h"
+
+#define DRAIN_LIMIT (10 * USEC_PER_SEC) /* requests in flight get so long at the end */
+#define LISTEN_BACKLOG 128
+
+struct daemon {
+	struct loop *loop;
+	struct config config;
+	struct node *node;
+	struct cri *cri;
+	int listen_fd;
+	int lock_fd;
+	bool socket_ours;
+	struct loop_timer drain_limit, notify_timer;
+	uint64_t notify_every;
+};
+
+static const char usage[] =
+	"Usage: gantryd [OPTION]...\n"
+	"Serve the Kubernetes container runtime interface (CRI v1) on a unix socket.\n"
+	"\n"
+	"  --config FILE     configuration (default: /etc/gantry/config.yaml where it exists)\n"
+	"  --root DIR        images, containers and the index (/var/lib/gantry)\n"
+	"  --state DIR       sockets and what a reboot may forget (/run/gantry)\n"
+	"  --address PATH    the socket to serve on (/run/gantry/gantry.sock)\n"
+	"  --log-level NAME  error, warn, info or debug (info)\n"
+	"  --check-config    read the configuration, say what is wrong with it, and end\n"
+	"  --dump-config     print the configuration in force as YAML, and end\n"
+	"  --version         print the version, and end\n"
+	"  --help            print this, and end\n"
+	"\n"
+	"A flag overrides the file, the file overrides the defaults; no file is needed.\n"
+	"Signals: TERM and INT end the daemon; pods and containers go on without it.\n"
+	"See gantryd(8), gantry-config.yaml(5).\n";
+
+static int fail(const struct err *e)
+{
+	log_error("%s", e->msg);
+	return 1;
+}
+
+/* --- end --- */
+
+static void on_drained(void *arg)
+{
+	struct daemon *d = arg;
+
+	loop_stop(d->loop, 0);
+}
+
+static void on_drain_limit(struct loop_timer *t)
+{
+	struct daemon *d = container_of(t, struct daemon, drain_limit);
+
+	log_warn("requests were still in flight after %llu s, ending without them",
+		 (unsigned long long)(DRAIN_LIMIT / USEC_PER_SEC));
+	loop_stop(d->loop, 0);
+}
+
+static void on_terminate(struct loop *l, int signo, void *arg)
+{
+	struct daemon *d = arg;
+
+	log_info("%s: draining", strsignal(signo));
+	notify_send("STOPPING=1");
+	if (!d->cri || d->node->draining) {
+		loop_stop(l, 0);
+		return;
+	}
+	d->node->draining = true;
+	loop_timer_set(l, &d->drain_limit, clock_mono_us() + DRAIN_LIMIT, on_drain_limit);
+	cri_drain(d->cri, on_drained, d);
+}
+
+/* --- start --- */
+
+/* A socket file that nobody listens on is a dead daemon's. */
+static int remove_stale_socket(const char *path, const struct sockaddr_un *sa, struct err *e)
+{
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_errno(e, -errno, "socket");
+	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0)
+		return err_precondition(e, "%s is served by another process", path);
+	if (unlink(path) < 0 && errno != ENOENT)
+		return err_errno(e, -errno, "remove the stale socket %s", path);
+	return 0;
+}
+
+static int listen_on(const char *path, int *ret, struct err *e)
+{
+	struct sockaddr_un sa = {.sun_family = AF_UNIX};
+	_cleanup_free_ char *dir = xstrdup(path);
+	_cleanup_close_ int fd = -EBADF;
+	mode_t old;
+	int r;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return err_invalid(e, "address: %s is longer than %zu bytes", path,
+				   sizeof(sa.sun_path) - 1);
+	strcpy(sa.sun_path, path);
+	*strrchr(dir, '/') = '\0';
+	r = *dir ? fs_mkdir_p(AT_FDCWD, dir, 0755) : 0;
+	if (r < 0)
+		return err_errno(e, r, "make %s for the socket", dir);
+	r = remove_stale_socket(path, &sa, e);
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	old = umask(0117); /* 0660 from its first moment */
+	r = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&sa, sizeof(sa));
+	umask(old);
+	if (r < 0 || listen(fd, LISTEN_BACKLOG) < 0)
+		return err_errno(e, -errno, "listen on %s", path);
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+static void on_notify(struct loop_timer *t)
+{
+	struct daemon *d = container_of(t, struct daemon, notify_timer);
+
+	notify_send("WATCHDOG=1");
+	loop_timer_set(d->loop, t, clock_mono_us() + d->notify_every, on_notify);
+}
+
+static void on_slow_turn(struct loop *l, uint64_t took_us, const char *what)
+{
+	log_warn("the event loop was held up for %llu ms (%s)",
+		 (unsigned long long)(took_us / USEC_PER_MS), what);
+#ifdef GANTRY_TEST_HOOKS
+	if (getenv("GANTRY_WATCHDOG") && streq(getenv("GANTRY_WATCHDOG"), "abort"))
+		abort();
+#endif
+}
+
+static void start(void *arg)
+{
+	struct daemon *d = arg;
+	struct err e = ERR_NULL;
+
+	if (node_recover(d->node, &e) < 0 ||
+	    listen_on(d->config.address, &d->listen_fd, &e) < 0 ||
+	    cri_new(d->node, d->listen_fd, &d->cri, &e) < 0) {
+		loop_stop(d->loop, fail(&e));
+		return;
+	}
+	d->socket_ours = true;
+	log_info("gantryd %s serves CRI v1 on %s", GANTRY_VERSION, d->config.address);
+	notify_send("READY=1");
+	if (d->notify_every)
+		on_notify(&d->notify_timer);
+	malloc_trim(0);
+}
+
+static int serve(struct daemon *d)
+{
+	struct err e = ERR_NULL;
+	int r = loop_new(&d->loop);
+
+	if (r < 0)
+		return fail((err_errno(&e, r, "event loop"), &e));
+	loop_watchdog(d->loop, 50 * USEC_PER_MS, on_slow_turn);
+	if (loop_signal_add(d->loop, SIGTERM, on_terminate, d) < 0 ||
+	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0)
+		return fail((err_errno(&e, -errno, "signals"), &e));
+	if (node_open(d->loop, &d->config, &d->node, &e) < 0)
+		return fail(&e);
+	d->notify_every = notify_watchdog_us() / 2;
+	co_start(d->loop, start, d);
+	r = loop_run(d->loop);
+	if (d->socket_ours)
+		unlink(d->config.address);
+	d->cri = cri_free(d->cri);
+	d->node = node_close(d->node);
+	d->loop = loop_free(d->loop);
+	co_pool_free();
+	return r < 0 ? 1 : r;
+}
+
+static void raise_limits(void)
+{
+	struct rlimit nofile;
+
+	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+		nofile.rlim_cur = nofile.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &nofile);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	umask(0022);
+	/* One arena, and freed bursts go back to the kernel. */
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_TRIM_THRESHOLD, 256 * 1024);
+	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
+}
+
+enum { OPT_CONFIG = 256, OPT_ROOT, OPT_STATE, OPT_ADDRESS, OPT_LEVEL, OPT_CHECK, OPT_DUMP,
+       OPT_VERSION, OPT_HELP, OPT_FOLD };
+
+static const struct option options[] = {
+	{"config", required_argument, NULL, OPT_CONFIG},
+	{"root", required_argument, NULL, OPT_ROOT},
+	{"state", required_argument, NULL, OPT_STATE},
+	{"address", required_argument, NULL, OPT_ADDRESS},
+	{"log-level", required_argument, NULL, OPT_LEVEL},
+	{"check-config", no_argument, NULL, OPT_CHECK},
+	{"dump-config", no_argument, NULL, OPT_DUMP},
+	{"version", no_argument, NULL, OPT_VERSION},
+	{"help", no_argument, NULL, OPT_HELP},
+	{"fold-index", required_argument, NULL, OPT_FOLD}, /* the daemon calls itself with it */
+	{0},
+};
+
+static int fold_index(const char *path)
+{
+	struct err e = ERR_NULL;
+
+	return state_checkpoint(path, &e) < 0 ? fail(&e) : 0;
+}
+
+static int dump(const struct config *c)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	config_dump(c, &b);
+	return fs_write_all(STDOUT_FILENO, b.s, b.len) < 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct config_flags flags = {0};
+	struct daemon d = {.listen_fd = -EBADF, .lock_fd = -EBADF};
+	struct err e = ERR_NULL;
+	int what = 0, opt, r;
+
+	log_init("gantryd", LOG_LEVEL_INFO);
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case OPT_CONFIG:
+			flags.file = optarg;
+			break;
+		case OPT_ROOT:
+			flags.root = optarg;
+			break;
+		case OPT_STATE:
+			flags.state = optarg;
+			break;
+		case OPT_ADDRESS:
+			flags.address = optarg;
+			break;
+		case OPT_LEVEL:
+			flags.log_level = optarg;
+			break;
+		case OPT_FOLD:
+			return fold_index(optarg);
+		case OPT_VERSION:
+			printf("gantryd %s\n", GANTRY_VERSION);
+			return 0;
+		case OPT_HELP:
+			fputs(usage, stdout);
+			return 0;
+		case OPT_CHECK:
+		case OPT_DUMP:
+			what = opt;
+			break;
+		default:
+			fputs("Try 'gantryd --help'.\n", stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "gantryd: unexpected argument \"%s\"\nTry 'gantryd --help'.\n",
+			argv[optind]);
+		return 2;
+	}
+	if (config_load(&flags, &d.config, &e) < 0) {
+		fprintf(stderr, "gantryd: %s\n", e.msg);
+		return 1;
+	}
+	if (what == OPT_CHECK) {
+		puts("The configuration is good.");
+		r = 0;
+	} else if (what == OPT_DUMP) {
+		r = dump(&d.config);
+	} else {
+		log_init("gantryd", d.config.log.level);
+		raise_limits();
+		r = serve(&d);
+	}
+	config_fini(&d.config);
+	return r;
+}

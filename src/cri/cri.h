@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CRI v1 on gRPC: one table of methods; each handler is a coroutine of its own that gets a
+ * decoded request and fills in a response, or an error.
+ *
+ * The idiom of a handler:
+ *
+ *	int cri_version(struct cri_call *c, const void *request, void *response, struct err *e)
+ *	{
+ *		Runtime__V1__VersionResponse *r = response;
+ *
+ *		r->version = arena_strdup(c->arena, "0.1.0");
+ *		return 0;
+ *	}
+ *
+ * Request and response live in the call's arena (protobuf-c's allocator is the arena), so
+ * nothing is freed.  A handler of a list may append the encoded response to c->raw instead.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "pod/pod.h"
+#include "wire/grpc.h"
+
+struct cri_call {
+	struct node *node;
+	struct grpc_call *grpc;
+	struct arena *arena;
+	struct strbuf raw; /* the encoded response; used instead of `response` when not empty */
+	bool raw_used;	   /* set it where the encoded response may be empty */
+	const char *about; /* id of the object that the call is about, for the log; borrowed */
+};
+
+/* A unary method: < 0 with `e` set, or 0. */
+typedef int cri_fn(struct cri_call *c, const void *request, void *response, struct err *e);
+/* A server-streaming method: sends messages with cri_send(), returns at the end. */
+typedef int cri_stream_fn(struct cri_call *c, const void *request, struct err *e);
+
+struct cri_method {
+	const char *path; /* "/runtime.v1.RuntimeService/Version" */
+	const ProtobufCMessageDescriptor *request, *response;
+	cri_fn *fn;
+	cri_stream_fn *stream_fn; /* set for streaming methods only */
+	bool quiet;		  /* asked many times a minute: logged at debug level only */
+};
+
+/* An entry of a table: CRI_METHOD("Version", version, handler, quiet). */
+#define CRI_METHOD(name, type, handler, is_quiet)                                          \
+	{                                                                                  \
+		.path = "/runtime.v1.RuntimeService/" name,                                \
+		.request = &runtime__v1__##type##_request__descriptor,                     \
+		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),  \
+		.quiet = (is_quiet)                                                        \
+	}
+
+/* Encodes and sends one message of a stream; waits for the client. */
+int cri_send(struct cri_call *c, const ProtobufCMessage *m, struct err *e);
+
+/* The tables, one per group of methods; each ends with an entry without path. */
+extern const struct cri_method cri_methods_runtime[];	/* runtime.c: Version, Status, ... */
+extern const struct cri_method cri_methods_sandbox[];	/* sandbox.c */
+extern const struct cri_method cri_methods_container[]; /* container.c */
+extern const struct cri_method cri_methods_stats[];	/* stats.c */
+extern const struct cri_method cri_methods_image[];	/* image.c */
+extern const struct cri_method cri_methods_gantry[];	/* gantry.c: our own service */
+
+struct cri;
+/* The gRPC server over `n`, on a listening socket that it takes over. */
+int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e);
+/* Refuses new requests, lets those in flight end, then calls fn(arg). */
+void cri_drain(struct cri *s, void (*fn)(void *arg), void *arg);
+struct cri *cri_free(struct cri *s);
+
+/* --- helpers of the handlers --- */
+
+/* An arena copy of a label or annotation map: `Runtime__V1__X__LabelsEntry **`. The entry
+ * types of protobuf-c's maps all have the same layout: base, key, value. */
+struct cri_map_entry {
+	ProtobufCMessage base;
+	char *key;
+	char *value;
+};
+/* True when `have` holds every pair of `want`. */
+bool cri_labels_match(struct cri_map_entry *const *have, size_t n_have,
+		      struct cri_map_entry *const *want, size_t n_want);
+/* ContainerStatus of `c`; arena, partly borrowed from it. */
+Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct container *c);
+/* A verbose reply's `info` map with one entry; arena. */
+void cri_info(struct arena *a, const char *key, const char *json, void *ret_entries,
+	      size_t *ret_n);
+/* Appends field `number` (length-delimited) holding `m` to `to`. */
+void cri_put_message(struct strbuf *to, unsigned number, const ProtobufCMessage *m);

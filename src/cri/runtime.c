@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CRI: what the runtime is and how it is. */
+#include "base/mem.h"
+#include "config/config.h"
+#include "cri/cri.h"
+#include "pod/node.h"
+
+static int version(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	Runtime__V1__VersionResponse *r = response;
+
+	r->version = arena_strdup(c->arena, "0.1.0"); /* of the kubelet's own API, always this */
+	r->runtime_name = arena_strdup(c->arena, "gantry");
+	r->runtime_version = arena_strdup(c->arena, GANTRY_VERSION);
+	r->runtime_api_version = arena_strdup(c->arena, "v1");
+	return 0;
+}
+
+static Runtime__V1__RuntimeCondition *condition(struct arena *a, const char *type, bool ok,
+						const char *reason, const char *message)
+{
+	Runtime__V1__RuntimeCondition *m = arena_alloc(a, sizeof(*m));
+
+	runtime__v1__runtime_condition__init(m);
+	m->type = arena_strdup(a, type);
+	m->status = ok;
+	if (!ok) {
+		m->reason = arena_strdup(a, reason);
+		m->message = arena_strdup(a, message);
+	}
+	return m;
+}
+
+/* Ready when the default handler has a runtime that works; says what is wrong with each. */
+static Runtime__V1__RuntimeCondition *runtime_ready(struct cri_call *c)
+{
+	_cleanup_strbuf_ struct strbuf why = STRBUF_NULL;
+	struct node_runtime *rt;
+	struct err e = ERR_NULL;
+
+	if (!c->node->probed.set)
+		return condition(c->arena, "RuntimeReady", false, "Probing",
+				 "the runtimes are being probed");
+	if (node_runtime_choose(c->node, "", &rt, &e) == 0)
+		return condition(c->arena, "RuntimeReady", true, "", "");
+	return condition(c->arena, "RuntimeReady", false, "NoRuntimeAvailable", e.msg);
+}
+
+static void add_handler(struct cri_call *c, Runtime__V1__StatusResponse *r, const char *name)
+{
+	Runtime__V1__RuntimeHandler *h = arena_alloc(c->arena, sizeof(*h));
+
+	runtime__v1__runtime_handler__init(h);
+	h->name = arena_strdup(c->arena, name);
+	h->features = arena_alloc(c->arena, sizeof(*h->features));
+	runtime__v1__runtime_handler_features__init(h->features);
+	h->features->recursive_read_only_mounts = c->node->has_rro;
+	r->runtime_handlers[r->n_runtime_handlers++] = h;
+}
+
+static void handlers(struct cri_call *c, Runtime__V1__StatusResponse *r)
+{
+	const struct config *cfg = c->node->config;
+
+	r->runtime_handlers =
+		arena_calloc(c->arena, cfg->n_runtimes + 1, sizeof(*r->runtime_handlers));
+	add_handler(c, r, "");
+	for (size_t i = 0; i < cfg->n_runtimes; i++)
+		if (c->node->runtimes[i].available)
+			add_handler(c, r, cfg->runtimes[i].name);
+}
+
+/* `crictl info`: the configuration in short and every runtime with its health. */
+static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	const struct node *n = c->node;
+	struct jw w = JW_INIT(&b);
+
+	jw_object_begin(&w);
+	jw_key_string(&w, "rootDir", n->config->root);
+	jw_key_string(&w, "stateDir", n->config->state);
+	jw_key_string(&w, "cgroupDriver", n->cgroup_systemd ? "systemd" : "cgroupfs");
+	jw_key_string(&w, "network", n->network_kind);
+	jw_key(&w, "runtimes");
+	jw_array_begin(&w);
+	for (size_t i = 0; i < n->config->n_runtimes; i++) {
+		const struct node_runtime *rt = &n->runtimes[i];
+
+		jw_object_begin(&w);
+		jw_key_string(&w, "name", rt->config->name);
+		jw_key_string(&w, "path", rt->config->path);
+		jw_key_string(&w, "version", str_or_empty(rt->version));
+		jw_key_bool(&w, "available", rt->available);
+		if (!rt->available)
+			jw_key_string(&w, "reason", rt->probed ? str_or_empty(rt->reason)
+							       : "not probed yet");
+		jw_object_end(&w);
+	}
+	jw_array_end(&w);
+	jw_object_end(&w);
+	r->info = cri_info_as(c->arena, "config", b.s, &r->n_info);
+}
+
+static int status(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	const Runtime__V1__StatusRequest *q = request;
+	Runtime__V1__StatusResponse *r = response;
+	Runtime__V1__RuntimeStatus *s = arena_alloc(c->arena, sizeof(*s));
+	_cleanup_free_ char *why = NULL;
+	bool net;
+
+	net = node_network_ready(c->node, &why);
+	runtime__v1__runtime_status__init(s);
+	s->conditions = arena_calloc(c->arena, 2, sizeof(*s->conditions));
+	s->conditions[s->n_conditions++] = runtime_ready(c);
+	s->conditions[s->n_conditions++] = condition(c->arena, "NetworkReady", net,
+						     "NetworkPluginNotReady", str_or_empty(why));
+	r->status = s;
+	handlers(c, r);
+	r->features = arena_alloc(c->arena, sizeof(*r->features));
+	runtime__v1__runtime_features__init(r->features);
+	r->features->supplemental_groups_policy = true;
+	if (q->verbose)
+		info(c, r);
+	return 0;
+}
+
+static int runtime_config(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	Runtime__V1__RuntimeConfigResponse *r = response;
+
+	r->linux = arena_alloc(c->arena, sizeof(*r->linux));
+	runtime__v1__linux_runtime_configuration__init(r->linux);
+	r->linux->cgroup_driver = c->node->cgroup_systemd ? RUNTIME__V1__CGROUP_DRIVER__SYSTEMD
+							  : RUNTIME__V1__CGROUP_DRIVER__CGROUPFS;
+	return 0;
+}
+
+/* The kubelet tells the node's pod range.  Addresses come from the CNI configuration or the
+ * built-in bridge's own pools, which are configured apart; the range is taken note of. */
+static int update_runtime_config(struct cri_call *c, const void *request, void *response,
+				 struct err *e)
+{
+	const Runtime__V1__UpdateRuntimeConfigRequest *q = request;
+
+	if (!q->runtime_config)
+		return err_invalid(e, "runtime_config: must be given");
+	return 0;
+}
+
+const struct cri_method cri_methods_runtime[] = {
+	CRI_METHOD("Version", version, version, true),
+	CRI_METHOD("Status", status, status, true),
+	CRI_METHOD("RuntimeConfig", runtime_config, runtime_config, true),
+	CRI_METHOD("UpdateRuntimeConfig", update_runtime_config, update_runtime_config, false),
+	{0},
+};

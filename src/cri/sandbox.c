@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CRI: pod sandboxes. */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cri/cri.h"
+#include "cri/validate.h"
+#include "pod/life.h"
+
+static Runtime__V1__PodSandboxState state_of(const struct pod *p)
+{
+	return p->state == POD_READY ? RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY
+				     : RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_NOTREADY;
+}
+
+static bool listed(const struct pod *p)
+{
+	return p->state == POD_READY || p->state == POD_NOTREADY;
+}
+
+static int run_pod_sandbox(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	const Runtime__V1__RunPodSandboxRequest *q = request;
+	Runtime__V1__RunPodSandboxResponse *r = response;
+	char id[ID_SIZE];
+	int ret;
+
+	if (!q->config)
+		return err_invalid(e, "config: must be given");
+	ret = life_run_pod(c->node, q->config, q->runtime_handler, id, e);
+	if (ret == 0)
+		r->pod_sandbox_id = arena_strdup(c->arena, id);
+	return ret;
+}
+
+/* Stop and remove are idempotent: what is not there is as it should be (api.proto). */
+static int find_to_end(struct node *n, const char *id, struct pod **ret, struct err *e)
+{
+	int r = pod_find(n, id, ret, e);
+
+	if (r == -ENOENT) {
+		*ret = NULL;
+		return 0;
+	}
+	return r;
+}
+
+static int stop_pod_sandbox(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	const Runtime__V1__StopPodSandboxRequest *q = request;
+	struct pod *p;
+	int r = find_to_end(c->node, q->pod_sandbox_id, &p, e);
+
+	c->about = q->pod_sandbox_id;
+	return r < 0 || !p ? r : life_stop_pod(p, e);
+}
+
+static int remove_pod_sandbox(struct cri_call *c, const void *request, void *response,
+			      struct err *e)
+{
+	const Runtime__V1__RemovePodSandboxRequest *q = request;
+	struct pod *p;
+	int r = find_to_end(c->node, q->pod_sandbox_id, &p, e);
+
+	c->about = q->pod_sandbox_id;
+	return r < 0 || !p ? r : life_remove_pod(p, e);
+}
+
+/* --- list --- */
+
+static const struct strbuf *list_item(struct pod *p)
+{
+	Runtime__V1__PodSandbox m = RUNTIME__V1__POD_SANDBOX__INIT;
+
+	if (p->list_item.len)
+		return &p->list_item;
+	m.id = p->id;
+	m.metadata = p->config->metadata;
+	m.state = state_of(p);
+	m.created_at = p->created_at;
+	m.n_labels = p->config->n_labels;
+	m.labels = (void *)p->config->labels;
+	m.n_annotations = p->config->n_annotations;
+	m.annotations = (void *)p->config->annotations;
+	m.runtime_handler = p->handler;
+	cri_put_message(&p->list_item, 1, &m.base);
+	return &p->list_item;
+}
+
+static bool pod_matches(const struct pod *p, const Runtime__V1__PodSandboxFilter *f)
+{
+	if (!f)
+		return true;
+	if (!str_empty(f->id) && !str_has_prefix(p->id, f->id))
+		return false;
+	if (f->state && f->state->state != state_of(p))
+		return false;
+	return cri_labels_match((void *)p->config->labels, p->config->n_labels,
+				(void *)f->label_selector, f->n_label_selector);
+}
+
+static int list_pod_sandbox(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	const Runtime__V1__ListPodSandboxRequest *q = request;
+	struct pod *p;
+
+	c->raw_used = true;
+	list_for_each(p, &c->node->pods_in_order, in_order) {
+		const struct strbuf *item;
+
+		if (!listed(p) || !pod_matches(p, q->filter))
+			continue;
+		item = list_item(p);
+		strbuf_add(&c->raw, item->s, item->len);
+	}
+	return 0;
+}
+
+/* --- status --- */
+
+static Runtime__V1__PodSandboxNetworkStatus *network_status(struct arena *a, const struct pod *p)
+{
+	Runtime__V1__PodSandboxNetworkStatus *net = arena_alloc(a, sizeof(*net));
+	char *ips = arena_strdup(a, p->ips), *save = NULL, *ip;
+	size_t max = strlen(ips) / 2 + 1;
+
+	runtime__v1__pod_sandbox_network_status__init(net);
+	net->additional_ips = arena_calloc(a, max, sizeof(*net->additional_ips));
+	for (ip = strtok_r(ips, " ", &save); ip; ip = strtok_r(NULL, " ", &save)) {
+		Runtime__V1__PodIP *more;
+
+		if (str_empty(net->ip)) {
+			net->ip = ip;
+			continue;
+		}
+		more = arena_alloc(a, sizeof(*more));
+		runtime__v1__pod_ip__init(more);
+		more->ip = ip;
+		net->additional_ips[net->n_additional_ips++] = more;
+	}
+	return net;
+}
+
+static Runtime__V1__LinuxPodSandboxStatus *linux_status(struct arena *a, const struct pod *p)
+{
+	Runtime__V1__LinuxPodSandboxStatus *l = arena_alloc(a, sizeof(*l));
+	Runtime__V1__Namespace *ns = arena_alloc(a, sizeof(*ns));
+	const Runtime__V1__LinuxPodSandboxConfig *cfg = p->config->linux;
+
+	runtime__v1__linux_pod_sandbox_status__init(l);
+	runtime__v1__namespace__init(ns);
+	l->namespaces = ns;
+	if (cfg && cfg->security_context && cfg->security_context->namespace_options) {
+		ns->options = cfg->security_context->namespace_options;
+	} else {
+		ns->options = arena_alloc(a, sizeof(*ns->options));
+		runtime__v1__namespace_option__init(ns->options);
+	}
+	return l;
+}
+
+static Runtime__V1__PodSandboxStatus *pod_status(struct arena *a, const struct pod *p)
+{
+	Runtime__V1__PodSandboxStatus *s = arena_alloc(a, sizeof(*s));
+
+	runtime__v1__pod_sandbox_status__init(s);
+	s->id = arena_strdup(a, p->id);
+	s->metadata = p->config->metadata;
+	s->state = state_of(p);
+	s->created_at = p->created_at;
+	s->network = network_status(a, p);
+	s->linux = linux_status(a, p);
+	s->n_labels = p->config->n_labels;
+	s->labels = (void *)p->config->labels;
+	s->n_annotations = p->config->n_annotations;
+	s->annotations = (void *)p->config->annotations;
+	s->runtime_handler = p->handler;
+	return s;
+}
+
+/* What `crictl inspectp` shows beyond the status: one JSON text under the key "info". */
+static void pod_info(struct arena *a, const struct pod *p,
+		     Runtime__V1__PodSandboxStatusResponse *r)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct jw w = JW_INIT(&b);
+
+	jw_object_begin(&w);
+	jw_key_string(&w, "runtime", p->runtime_name);
+	jw_key_string(&w, "runtimeHandler", p->handler);
+	jw_key_string(&w, "netns", p->netns);
+	jw_key_string(&w, "cgroupParent", p->cgroup);
+	jw_object_end(&w);
+	r->info = cri_info(a, b.s, &r->n_info);
+}
+
+static int pod_sandbox_status(struct cri_call *c, const void *request, void *response,
+			      struct err *e)
+{
+	const Runtime__V1__PodSandboxStatusRequest *q = request;
+	Runtime__V1__PodSandboxStatusResponse *r = response;
+	struct container *ctr;
+	struct pod *p;
+	size_t n = 0;
+	int ret = pod_find(c->node, q->pod_sandbox_id, &p, e);
+
+	c->about = q->pod_sandbox_id;
+	if (ret < 0)
+		return ret;
+	if (!listed(p))
+		return err_not_found(e, "pod_sandbox_id: pod sandbox %s is being made or removed",
+				     p->id);
+	r->status = pod_status(c->arena, p);
+	r->timestamp = clock_wall_ns();
+	list_for_each(ctr, &p->containers, in_pod)
+		n++;
+	r->containers_statuses = arena_calloc(c->arena, n + 1, sizeof(*r->containers_statuses));
+	list_for_each(ctr, &p->containers, in_pod)
+		if (life_container_listed(ctr))
+			r->containers_statuses[r->n_containers_statuses++] =
+				cri_container_status(c->arena, ctr);
+	if (q->verbose)
+		pod_info(c->arena, p, r);
+	return 0;
+}
+
+const struct cri_method cri_methods_sandbox[] = {
+	CRI_METHOD("RunPodSandbox", run_pod_sandbox, run_pod_sandbox, false),
+	CRI_METHOD("StopPodSandbox", stop_pod_sandbox, stop_pod_sandbox, false),
+	CRI_METHOD("RemovePodSandbox", remove_pod_sandbox, remove_pod_sandbox, false),
+	CRI_METHOD("PodSandboxStatus", pod_sandbox_status, pod_sandbox_status, true),
+	CRI_METHOD("ListPodSandbox", list_pod_sandbox, list_pod_sandbox, true),
+	{0},
+};

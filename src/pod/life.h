@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life cycle of pods and containers.  Coroutine functions; each takes the object's lock,
+ * asks the pod's monitor, and records the outcome.  A request that is cancelled half-way is
+ * undone before the function returns its error.
+ *
+ * Validation of the configuration is done here before anything is made.
+ */
+#pragma once
+
+#include "pod/pod.h"
+
+/* RunPodSandbox. `handler` "" is the default. On success `ret_id` is the new pod's. */
+int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, const char *handler,
+		 char ret_id[ID_SIZE], struct err *e);
+/* Kills its containers, takes its network down. Idempotent. */
+int life_stop_pod(struct pod *p, struct err *e);
+/* Stops it where needed and removes it with all its containers. Idempotent. */
+int life_remove_pod(struct pod *p, struct err *e);
+
+int life_create_container(struct pod *p, const Runtime__V1__ContainerConfig *config,
+			  char ret_id[ID_SIZE], struct err *e);
+int life_start_container(struct container *c, struct err *e);
+/* Its stop signal, SIGKILL after `timeout_s` seconds. A second call with a shorter timeout
+ * shortens the first. Returns when it is dead. Idempotent. */
+int life_stop_container(struct container *c, int64_t timeout_s, struct err *e);
+/* Kills it where it runs. Idempotent. */
+int life_remove_container(struct container *c, struct err *e);
+
+struct life_exec_result {
+	int32_t exit_code;
+	uint8_t *out, *err; /* arena */
+	size_t out_len, err_len;
+};
+/* Runs `cmd` in the container; 0 seconds: no timeout. DEADLINE_EXCEEDED at the timeout. */
+int life_exec_sync(struct container *c, char *const *cmd, size_t n_cmd, uint64_t timeout_s,
+		   struct arena *a, struct life_exec_result *ret, struct err *e);
+int life_reopen_log(struct container *c, struct err *e);
+int life_update_container(struct container *c, const Runtime__V1__LinuxContainerResources *r,
+			  struct err *e);
+
+/* Created, running or exited: what lists and statuses show. */
+bool life_container_listed(const struct container *c);

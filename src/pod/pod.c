@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The objects and their tables: see pod.h. */
+#include "pod/pod.h"
+
+#include <inttypes.h>
+
+#include "base/mem.h"
+
+static void *arena_cb_alloc(void *arena, size_t n)
+{
+	return arena_alloc(arena, n);
+}
+
+static void arena_cb_free(void *arena, void *p)
+{
+	(void)arena;
+	(void)p;
+}
+
+/* protobuf-c on an arena: nothing of a message is ever freed one by one. */
+static ProtobufCAllocator allocator(struct arena *a)
+{
+	return (ProtobufCAllocator){arena_cb_alloc, arena_cb_free, a};
+}
+
+static void drop_item(struct strbuf *item)
+{
+	strbuf_fini(item);
+}
+
+static int name_taken(struct err *e, const char *kind, const char *key, const char *holder)
+{
+	return err_set(e, -EEXIST, GRPC_ALREADY_EXISTS, "%s name \"%s\" is in use by %s", kind, key,
+		       holder);
+}
+
+/* --- pods --- */
+
+int pod_new(struct node *n, const char *id, const void *config, size_t len, struct pod **ret,
+	    struct err *e)
+{
+	struct pod *p = xcalloc(1, sizeof(*p));
+	Runtime__V1__PodSandboxMetadata *m;
+	ProtobufCAllocator alloc;
+
+	p->node = n;
+	p->refs = 1;
+	p->monitor_pidfd = -EBADF;
+	memcpy(p->id, id, ID_SIZE);
+	list_init(&p->in_order);
+	list_init(&p->containers);
+	co_lock_init(&p->lock);
+	p->config_bytes = xmemdup(config, len);
+	p->config_len = len;
+	alloc = allocator(&p->arena);
+	p->config = runtime__v1__pod_sandbox_config__unpack(&alloc, len, p->config_bytes);
+	if (!p->config || !p->config->metadata) {
+		pod_unref(p);
+		return err_invalid(e, "config: no PodSandboxConfig with metadata");
+	}
+	m = p->config->metadata;
+	p->name_key = xasprintf("%s/%s/%s/%" PRIu32, m->name, m->namespace_, m->uid, m->attempt);
+	p->handler = xstrdup("");
+	p->runtime_name = xstrdup("");
+	p->ips = xstrdup("");
+	p->netns = xstrdup("");
+	p->ipcns = xstrdup("");
+	p->utsns = xstrdup("");
+	p->pidns = xstrdup("");
+	p->cgroup = xstrdup("");
+	*ret = p;
+	return 0;
+}
+
+struct pod *pod_ref(struct pod *p)
+{
+	p->refs++;
+	return p;
+}
+
+struct pod *pod_unref(struct pod *p)
+{
+	if (!p || --p->refs > 0)
+		return NULL;
+	ipc_conn_close(&p->monitor);
+	loop_child_del(&p->monitor_child);
+	arena_fini(&p->arena);
+	strbuf_fini(&p->list_item);
+	free(p->config_bytes);
+	free(p->name_key);
+	free(p->handler);
+	free(p->runtime_name);
+	free(p->ips);
+	free(p->netns);
+	free(p->ipcns);
+	free(p->utsns);
+	free(p->pidns);
+	free(p->cgroup);
+	free(p);
+	return NULL;
+}
+
+int pod_link(struct pod *p, struct err *e)
+{
+	struct pod *holder = map_get(&p->node->pod_names, p->name_key);
+
+	if (holder)
+		return name_taken(e, "pod sandbox", p->name_key, holder->id);
+	map_put(&p->node->pod_names, p->name_key, p);
+	map_put(&p->node->pods, p->id, p);
+	list_append(&p->node->pods_in_order, &p->in_order);
+	pod_ref(p);
+	return 0;
+}
+
+void pod_unlink(struct pod *p)
+{
+	if (map_get(&p->node->pods, p->id) != p)
+		return;
+	map_remove(&p->node->pods, p->id);
+	map_remove(&p->node->pod_names, p->name_key);
+	list_remove(&p->in_order);
+	pod_unref(p);
+}
+
+/* A prefix is looked for among all keys: a person typed it, the kubelet sends whole ids. */
+static void *find_prefix(const struct map *m, const char *prefix, bool *ret_ambiguous)
+{
+	size_t pos = 0, n = strlen(prefix);
+	const struct map_slot *slot;
+	void *found = NULL;
+
+	*ret_ambiguous = false;
+	while ((slot = map_next_slot(m, &pos))) {
+		if (strncmp(slot->key, prefix, n) != 0)
+			continue;
+		*ret_ambiguous = found != NULL;
+		if (found)
+			return NULL;
+		found = slot->value;
+	}
+	return found;
+}
+
+static int find(const struct map *m, const char *what, const char *id, void **ret, struct err *e)
+{
+	bool ambiguous = false;
+
+	if (str_empty(id))
+		return err_invalid(e, "%s: must not be empty", what);
+	*ret = map_get(m, id);
+	if (!*ret && strlen(id) < ID_LEN)
+		*ret = find_prefix(m, id, &ambiguous);
+	if (ambiguous)
+		return err_invalid(e, "%s: \"%s\" is the beginning of more than one id", what, id);
+	if (!*ret)
+		return err_not_found(e, "%s: there is none with id \"%s\"", what, id);
+	return 0;
+}
+
+int pod_find(struct node *n, const char *id, struct pod **ret, struct err *e)
+{
+	void *v;
+	int r = find(&n->pods, "pod_sandbox_id", id, &v, e);
+
+	if (r == 0)
+		*ret = v;
+	return r;
+}
+
+int pod_record(struct pod *p, struct err *e)
+{
+	struct state_pod row = {
+		.id = p->id,
+		.config = p->config_bytes,
+		.config_len = p->config_len,
+		.handler = p->handler,
+		.runtime = p->runtime_name,
+		.boot_id = p->node->boot_id,
+		.ips = p->ips,
+		.created_at = p->created_at,
+		.state = p->state,
+	};
+
+	drop_item(&p->list_item);
+	return state_put_pod(p->node->state, &row, e);
+}
+
+int pod_set_state(struct pod *p, enum pod_state state, struct err *e)
+{
+	p->state = state;
+	return pod_record(p, e);
+}
+
+/* --- containers --- */
+
+int container_new(struct pod *p, const char *id, const void *config, size_t len,
+		  struct container **ret, struct err *e)
+{
+	struct container *c = xcalloc(1, sizeof(*c));
+	ProtobufCAllocator alloc;
+
+	c->node = p->node;
+	c->pod = pod_ref(p);
+	c->refs = 1;
+	memcpy(c->id, id, ID_SIZE);
+	list_init(&c->in_order);
+	list_init(&c->in_pod);
+	co_lock_init(&c->lock);
+	co_event_init(&c->exited);
+	c->config_bytes = xmemdup(config, len);
+	c->config_len = len;
+	alloc = allocator(&c->arena);
+	c->config = runtime__v1__container_config__unpack(&alloc, len, c->config_bytes);
+	if (!c->config || !c->config->metadata) {
+		container_unref(c);
+		return err_invalid(e, "config: no ContainerConfig with metadata");
+	}
+	c->name_key = xasprintf("%s/%" PRIu32 "/%s", c->config->metadata->name,
+				c->config->metadata->attempt, p->id);
+	c->image_id = xstrdup("");
+	c->image_ref = xstrdup("");
+	c->runtime_name = xstrdup("");
+	c->cgroup = xstrdup("");
+	c->reason = xstrdup("");
+	c->message = xstrdup("");
+	c->log_path = xstrdup("");
+	*ret = c;
+	return 0;
+}
+
+struct container *container_ref(struct container *c)
+{
+	c->refs++;
+	return c;
+}
+
+struct container *container_unref(struct container *c)
+{
+	if (!c || --c->refs > 0)
+		return NULL;
+	arena_fini(&c->arena);
+	strbuf_fini(&c->list_item);
+	free(c->config_bytes);
+	free(c->name_key);
+	free(c->image_id);
+	free(c->image_ref);
+	free(c->runtime_name);
+	free(c->cgroup);
+	free(c->reason);
+	free(c->message);
+	free(c->log_path);
+	free(c->stop_signal);
+	free(c->groups);
+	pod_unref(c->pod);
+	free(c);
+	return NULL;
+}
+
+int container_link(struct container *c, struct err *e)
+{
+	struct container *holder = map_get(&c->node->container_names, c->name_key);
+
+	if (holder)
+		return name_taken(e, "container", c->name_key, holder->id);
+	map_put(&c->node->container_names, c->name_key, c);
+	map_put(&c->node->containers, c->id, c);
+	list_append(&c->node->containers_in_order, &c->in_order);
+	list_append(&c->pod->containers, &c->in_pod);
+	container_ref(c);
+	return 0;
+}
+
+void container_unlink(struct container *c)
+{
+	if (map_get(&c->node->containers, c->id) != c)
+		return;
+	map_remove(&c->node->containers, c->id);
+	map_remove(&c->node->container_names, c->name_key);
+	list_remove(&c->in_order);
+	list_remove(&c->in_pod);
+	container_unref(c);
+}
+
+int container_find(struct node *n, const char *id, struct container **ret, struct err *e)
+{
+	void *v;
+	int r = find(&n->containers, "container_id", id, &v, e);
+
+	if (r == 0)
+		*ret = v;
+	return r;
+}
+
+void container_touch(struct container *c)
+{
+	drop_item(&c->list_item);
+}

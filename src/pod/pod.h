@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pods and containers as the daemon knows them: objects, life cycle, recovery, events.
+ *
+ * The truth about what runs is in each pod's monitor; this is the index over it.  All
+ * functions that can wait are called from coroutines and serialise themselves per object.
+ * Objects are borrowed: one stays valid while its caller does not wait, or holds a
+ * reference (pod_ref(), container_ref()).
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api.pb-c.h"
+#include "base/arena.h"
+#include "base/err.h"
+#include "base/id.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "base/str.h"
+#include "config/config.h"
+#include "image/store.h"
+#include "ipc/ipc.h"
+#include "loop/co.h"
+#include "state/state.h"
+#include "sys/cgroup.h"
+
+enum pod_state {
+	POD_CREATING = 0, /* not listed; a daemon that finds it at its start tears it down */
+	POD_READY = 1,
+	POD_NOTREADY = 2,
+	POD_REMOVING = 3, /* not listed; torn down again at the start */
+};
+
+enum container_state {
+	CONTAINER_CREATING = 0, /* not listed */
+	CONTAINER_CREATED = 1,
+	CONTAINER_RUNNING = 2,
+	CONTAINER_EXITED = 3,
+	CONTAINER_REMOVING = 4, /* not listed */
+};
+
+/* A runtime as the probe found it. */
+struct node_runtime {
+	const struct config_runtime *config;
+	bool probed, available;
+	bool systemd_cgroup;
+	char *version; /* owned */
+	char *reason;  /* why it is not available; owned */
+};
+
+/* The daemon's world. */
+struct node {
+	struct loop *loop;
+	const struct config *config;
+	struct state *state;
+	struct image_store *images;
+	struct cgroup_host cgroup; /* facts of this host's hierarchies */
+	bool cgroup_systemd;	   /* the driver in force */
+	char boot_id[40];
+	int state_dirfd; /* <state> */
+	char *monitor_path, *worker_path;
+	struct node_runtime *runtimes; /* as config->runtimes */
+	struct co_event probed;	       /* all runtimes have been probed */
+	struct map pods, pod_names;    /* by id; by "name/namespace/uid/attempt" */
+	struct map containers, container_names; /* "name/attempt/pod id" */
+	struct list pods_in_order, containers_in_order; /* by creation */
+	uint64_t host_caps;
+	bool has_seccomp, has_apparmor, has_selinux;
+	bool draining;
+};
+
+struct pod {
+	struct node *node;
+	char id[ID_SIZE];
+	unsigned refs;
+	enum pod_state state;
+	struct arena arena; /* of `config` */
+	Runtime__V1__PodSandboxConfig *config;
+	uint8_t *config_bytes;
+	size_t config_len;
+	char *name_key;
+	char *handler;
+	struct node_runtime *runtime;
+	char *runtime_name; /* also when the runtime is no longer configured */
+	int64_t created_at;
+	char *ips; /* space-separated, primary first */
+	char *netns, *ipcns, *utsns, *pidns; /* paths, "" host's */
+	char *cgroup; /* parent of its containers' cgroups, as given to the runtime */
+	struct list in_order;
+	struct list containers; /* container.in_pod */
+	struct co_lock lock;	/* one life-cycle operation at a time */
+	struct ipc_conn monitor;
+	int monitor_pidfd; /* of our child, -EBADF when it was started by a past daemon */
+	struct loop_child monitor_child;
+	struct strbuf list_item; /* ListPodSandbox's item as bytes; empty: to be made */
+};
+
+struct container {
+	struct node *node;
+	struct pod *pod; /* borrowed: containers go before their pod */
+	char id[ID_SIZE];
+	unsigned refs;
+	enum container_state state;
+	struct arena arena;
+	Runtime__V1__ContainerConfig *config;
+	uint8_t *config_bytes;
+	size_t config_len;
+	char *name_key;
+	char *image_id, *image_ref;
+	char *runtime_name;
+	char *cgroup;
+	char *reason, *message; /* never NULL */
+	char *log_path;		/* absolute, "" none */
+	char *stop_signal;
+	int64_t created_at, started_at, finished_at;
+	int32_t exit_code;
+	int64_t uid, gid; /* of its process; supplementary groups below */
+	uint32_t *groups;
+	size_t n_groups;
+	uint64_t usage_bytes, usage_inodes; /* writable layer, last measured */
+	int64_t usage_at;
+	uint64_t cpu_last_ns; /* for usage_nano_cores */
+	int64_t cpu_last_at;
+	uint64_t nano_cores;
+	struct list in_order, in_pod;
+	struct co_lock lock;
+	struct co_event exited;
+	struct strbuf list_item;
+};
+
+/* --- objects (pod.c) --- */
+
+/* A new pod in state CREATING, in no table; `config` is unpacked from the bytes, which are
+ * copied.  One reference, the caller's.  INVALID_ARGUMENT where the bytes are no message. */
+int pod_new(struct node *n, const char *id, const void *config, size_t len, struct pod **ret,
+	    struct err *e);
+struct pod *pod_ref(struct pod *p);
+struct pod *pod_unref(struct pod *p); /* NULL */
+
+/* Puts it into the tables under its id and name.  ALREADY_EXISTS names the holder. */
+int pod_link(struct pod *p, struct err *e);
+/* Takes it out of the tables and drops their reference. Idempotent. */
+void pod_unlink(struct pod *p);
+/* A whole id, or a prefix of it that only one pod has. NOT_FOUND. borrowed */
+int pod_find(struct node *n, const char *id, struct pod **ret, struct err *e);
+/* Sets the state, forgets the cached list item, writes the row. */
+int pod_set_state(struct pod *p, enum pod_state state, struct err *e);
+int pod_record(struct pod *p, struct err *e);
+
+/* The same for containers; the pod is linked first. */
+int container_new(struct pod *p, const char *id, const void *config, size_t len,
+		  struct container **ret, struct err *e);
+struct container *container_ref(struct container *c);
+struct container *container_unref(struct container *c);
+int container_link(struct container *c, struct err *e);
+void container_unlink(struct container *c);
+int container_find(struct node *n, const char *id, struct container **ret, struct err *e);
+int container_record(struct container *c, struct err *e);
+void container_touch(struct container *c); /* forgets the cached list item */
+
+#define _cleanup_pod_ __attribute__((cleanup(pod_unrefp)))
+static inline void pod_unrefp(struct pod **p)
+{
+	pod_unref(*p);
+}
+#define _cleanup_container_ __attribute__((cleanup(container_unrefp)))
+static inline void container_unrefp(struct container **c)
+{
+	container_unref(*c);
+}
