@@ -38,6 +38,8 @@ enum {
 };
 
 /* --- a frame being written --- */
+struct ipc_in;
+
 struct ipc_out {
 	struct strbuf b;
 	int fds[IPC_FDS_MAX]; /* owned: closed once sent or dropped */

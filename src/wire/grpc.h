@@ -5,32 +5,21 @@
  * Each call runs in a coroutine of its own, which starts when the whole request is there.
  * A deadline (grpc-timeout) answers DEADLINE_EXCEEDED and cancels the coroutine; so does a
  * client that goes away or resets the stream.  What a handler sends after that is dropped.
- * A handler that has given its answer may go on (teardown that nobody waits for): the end
- * of the stream then cancels nothing.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/socket.h>
 
 #include "base/arena.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "loop/loop.h"
 
-#define GRPC_MESSAGE_MAX (16u << 20) /* bytes of one message in either direction (kubelet's) */
-#define GRPC_CONNECTIONS_MAX 512     /* of one server; further ones are closed at once */
-#define GRPC_STREAMS_MAX 1024	     /* calls at once on one connection; a client waits for one */
-#define GRPC_CALLS_MAX 4096	     /* open on all connections; further streams are reset */
-/* Bytes held for all calls of a server: requests that came, replies not yet sent. Above:
- * RESOURCE_EXHAUSTED. */
-#define GRPC_REQUESTS_BUFFERED_MAX (128u << 20)
-#define GRPC_REPLIES_BUFFERED_MAX (256u << 20)
-#define GRPC_STREAM_BUFFERED_MAX (1u << 20) /* grpc_call_send() waits while more is unsent */
-#define GRPC_STATUS_MESSAGE_MAX 2048 /* bytes; longer ones are cut, clients bound headers */
-#define GRPC_PATH_MAX 255	     /* bytes of a method's path */
+#define GRPC_MESSAGE_MAX (16u << 20)	 /* bytes of one message in either direction (kubelet's) */
+#define GRPC_CONNECTIONS_MAX 512	 /* further ones are closed at once */
+#define GRPC_STREAMS_MAX 1024		 /* calls at once on one connection */
 
 struct grpc_server;
 struct grpc_call;
@@ -47,39 +36,25 @@ struct grpc_server_config {
 	uint32_t max_requests; /* in flight on all connections; further: RESOURCE_EXHAUSTED */
 };
 
-/* Serves on a listening, non-blocking socket, which it takes over (on failure too); -1:
- * serves only what grpc_server_attach() gives it. */
+/* Serves on a listening, non-blocking socket, which it takes over. */
 int grpc_server_new(struct loop *l, const struct grpc_server_config *cfg, int listen_fd,
 		    struct grpc_server **ret, struct err *e);
-/* Serves one connected socket, which it takes over (on failure too). */
-int grpc_server_attach(struct grpc_server *s, int fd);
-/*
- * Accepts nothing new and tells the clients so (GOAWAY); calls on their way still run.
- * fn(arg) from the loop, once all of them have ended, their replies are with the kernel and
- * the connections closed.  The caller keeps a limit on that.
- */
+/* GOAWAY: no new calls; fn(arg) once those in flight have ended (from the loop). */
 void grpc_server_drain(struct grpc_server *s, void (*fn)(void *arg), void *arg);
-/* Closes all connections and cancels the coroutines still running, which may end later. */
+/* Closes all connections. Coroutines still running are cancelled and must end before the
+ * loop does. */
 struct grpc_server *grpc_server_free(struct grpc_server *s);
-/* Open connections, and coroutines that have not ended. */
-unsigned grpc_server_connections(const struct grpc_server *s);
-unsigned grpc_server_running(const struct grpc_server *s);
 
 const uint8_t *grpc_call_request(const struct grpc_call *c, size_t *ret_len); /* borrowed */
 struct arena *grpc_call_arena(struct grpc_call *c); /* lives as long as the coroutine */
 void *grpc_call_server_arg(const struct grpc_call *c);
-const char *grpc_call_path(const struct grpc_call *c); /* borrowed */
-/* Who connected (SO_PEERCRED); pid 0 where the kernel does not say. */
-struct ucred grpc_call_peer(const struct grpc_call *c);
-/* When the client's deadline passes (clock_mono_us()), or USEC_FOREVER. */
-uint64_t grpc_call_deadline(const struct grpc_call *c);
 
 /* One message of a streamed reply; waits while the client does not read. -ECANCELED when it
- * is gone, or what the coroutine was cancelled with. */
+ * is gone. */
 int grpc_call_send(struct grpc_call *c, const void *p, size_t n, struct err *e);
 /* The one message of a unary reply, and success. Takes the buffer's content over. */
 void grpc_call_reply(struct grpc_call *c, struct strbuf *message);
-/* Ends the call with a status; the first answer counts. */
+/* Ends the call with a status. */
 void grpc_call_finish(struct grpc_call *c, enum grpc_code code, const char *message);
 
 /* --- pieces of the protocol, pure --- */

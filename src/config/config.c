@@ -1,0 +1,670 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration: one table of keys, which the reader of the file and the printer share.
+ * See config.h.
+ */
+#include "config/config.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <yaml.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+
+#define CONFIG_FILE_MAX (1u << 20) /* bytes */
+#define CONFIG_LIST_MAX 256	   /* entries of one list */
+#define DEFAULT_FILE "/etc/gantry/config.yaml"
+#define DEFAULT_STATE "/run/gantry"
+
+enum kind {
+	STRING,
+	PATH,	  /* absolute */
+	LEVEL,	  /* enum log_level */
+	DRIVER,	  /* enum config_cgroup_driver */
+	BOOLEAN,
+	NUMBER32, /* uint32_t */
+	NUMBER64, /* int64_t */
+	BYTES,	  /* uint64_t; 16KiB, 1MiB, ... */
+	SECONDS,  /* uint64_t microseconds; whole seconds in the file */
+	STRINGS,  /* NULL-terminated vector */
+	PATHS,
+};
+
+struct key {
+	const char *name; /* "section.key", or "key" */
+	enum kind kind;
+	size_t offset;
+	int64_t min, max; /* numbers, sizes, seconds */
+	bool may_be_empty;
+	const char *about;
+};
+
+#define AT(member) offsetof(struct config, member)
+
+static const struct key keys[] = {
+	{"root", PATH, AT(root), .about = "images, containers and the index; survives a reboot"},
+	{"state", PATH, AT(state), .about = "sockets and records that a reboot may forget"},
+	{"address", PATH, AT(address), .about = "the socket of CRI; default: gantry.sock in state"},
+	{"log.level", LEVEL, AT(log.level), .about = "error, warn, info or debug"},
+	{"cgroup.driver", DRIVER, AT(cgroup.driver),
+	 .about = "cgroupfs, systemd, or auto: systemd where it is process 1"},
+	{"cgroup.parent", STRING, AT(cgroup.parent), .may_be_empty = true,
+	 .about = "of pods whose request names none; empty: named after the instance"},
+	{"default_runtimes", STRINGS, AT(default_runtimes),
+	 .about = "for pods that ask for no handler: the first of these that works here"},
+	{"cni.conf_dir", PATH, AT(cni.conf_dir), .about = "network configurations"},
+	{"cni.bin_dirs", PATHS, AT(cni.bin_dirs), .about = "where plugins are looked for"},
+	{"cni.cache_dir", PATH, AT(cni.cache_dir), .about = "default: network in state"},
+	{"cni.timeout", SECONDS, AT(cni.timeout_us), 1, 3600, .about = "seconds, of one plugin call"},
+	{"cni.netns_dir", PATH, AT(cni.netns_dir), .about = "network namespaces are pinned here"},
+	{"bridge.enabled", BOOLEAN, AT(bridge.enabled),
+	 .about = "the built-in network, where conf_dir holds no configuration"},
+	{"bridge.name", STRING, AT(bridge.name), .about = "interface, at most 15 characters"},
+	{"bridge.ipv4", STRING, AT(bridge.ipv4), .may_be_empty = true, .about = "pool of addresses"},
+	{"bridge.ipv6", STRING, AT(bridge.ipv6), .may_be_empty = true, .about = "pool of addresses"},
+	{"bridge.mtu", NUMBER32, AT(bridge.mtu), 0, 65535, .about = "0: the default route's"},
+	{"bridge.masquerade", BOOLEAN, AT(bridge.masquerade),
+	 .about = "pods leave the node under its address"},
+	{"image.snapshotter", STRING, AT(image.snapshotter), .about = "overlay"},
+	{"image.hosts_dir", PATH, AT(image.hosts_dir), .about = "mirrors: HOST/hosts.toml, _default"},
+	{"image.parallel_layers", NUMBER32, AT(image.parallel_layers), 1, 16,
+	 .about = "of one pull, fetched at once"},
+	{"image.parallel_pulls", NUMBER32, AT(image.parallel_pulls), 1, 64,
+	 .about = "at once; further ones wait"},
+	{"image.pinned", STRINGS, AT(image.pinned), .may_be_empty = true,
+	 .about = "references that are never collected"},
+	{"container.seccomp_default", PATH, AT(container.seccomp_default), .may_be_empty = true,
+	 .about = "profile of RuntimeDefault (JSON); empty: the built-in one"},
+	{"container.apparmor_default", STRING, AT(container.apparmor_default), .may_be_empty = true,
+	 .about = "profile of RuntimeDefault, where it is loaded"},
+	{"container.max_log_line", BYTES, AT(container.max_log_line), 256, 65536,
+	 .about = "longer lines are split (CRI partial lines)"},
+	{"container.exec_output_max", BYTES, AT(container.exec_output_max), 1024, 16 << 20,
+	 .about = "ExecSync: bytes kept of each stream"},
+	{"container.pids_limit", NUMBER64, AT(container.pids_limit), 0, 1 << 22,
+	 .about = "of one container, 0: none"},
+	{"container.create_timeout", SECONDS, AT(container.create_timeout_us), 1, 3600,
+	 .about = "seconds, of one call of an OCI runtime"},
+	{"limits.max_requests", NUMBER32, AT(limits.max_requests), 16, 65536,
+	 .about = "in flight on all connections"},
+};
+
+static void *member(const struct config *c, const struct key *k)
+{
+	return (char *)(uintptr_t)c + k->offset;
+}
+
+/* --- defaults --- */
+
+static const char *const *vector(struct arena *a, const char *const *v, size_t n)
+{
+	const char **r = arena_calloc(a, n + 1, sizeof(*r));
+
+	for (size_t i = 0; i < n; i++)
+		r[i] = arena_strdup(a, v[i]);
+	return r;
+}
+
+static void add_runtime(struct config *c, const char *name, const char *path)
+{
+	struct config_runtime *old = c->runtimes;
+
+	c->runtimes = arena_calloc(&c->arena, c->n_runtimes + 1, sizeof(*old));
+	if (c->n_runtimes)
+		memcpy(c->runtimes, old, c->n_runtimes * sizeof(*old));
+	c->runtimes[c->n_runtimes++] = (struct config_runtime){
+		.name = arena_strdup(&c->arena, name),
+		.path = arena_strdup(&c->arena, path),
+		.args = vector(&c->arena, NULL, 0),
+	};
+}
+
+static void set_defaults(struct config *c)
+{
+	static const char *const runtimes[] = {"crun", "runc"};
+	static const char *const bin_dirs[] = {"/opt/cni/bin", "/usr/lib/cni"};
+
+	c->root = "/var/lib/gantry";
+	c->state = DEFAULT_STATE;
+	c->log.level = LOG_LEVEL_INFO;
+	c->cgroup.parent = "";
+	c->default_runtimes = vector(&c->arena, runtimes, 2);
+	c->cni.conf_dir = "/etc/cni/net.d";
+	c->cni.bin_dirs = vector(&c->arena, bin_dirs, 2);
+	c->cni.timeout_us = 60 * USEC_PER_SEC;
+	c->cni.netns_dir = "/run/netns";
+	c->bridge.enabled = true;
+	c->bridge.masquerade = true;
+	c->image.snapshotter = "overlay";
+	c->image.hosts_dir = "/etc/gantry/certs.d";
+	c->image.parallel_layers = 3;
+	c->image.parallel_pulls = 4;
+	c->image.pinned = vector(&c->arena, NULL, 0);
+	c->container.seccomp_default = "";
+	c->container.apparmor_default = "gantry-default";
+	c->container.max_log_line = 16 * KIB;
+	c->container.exec_output_max = 16 * MIB;
+	c->container.create_timeout_us = 120 * USEC_PER_SEC;
+	c->limits.max_requests = 1024;
+}
+
+/* FNV-1a (32 bit): names only have to differ between a machine's few instances. */
+static uint32_t hash(const char *s)
+{
+	uint32_t h = 2166136261u;
+
+	for (; *s; s++)
+		h = (h ^ (uint8_t)*s) * 16777619u;
+	return h;
+}
+
+/* What follows from the rest where it was not set. */
+static void set_derived(struct config *c)
+{
+	struct arena *a = &c->arena;
+	bool is_default = streq(c->state, DEFAULT_STATE);
+	uint32_t h = hash(c->state);
+
+	c->instance = is_default ? "gantry" : arena_printf(a, "gantry-%08x", h);
+	if (!c->address)
+		c->address = arena_printf(a, "%s/gantry.sock", c->state);
+	if (!c->cni.cache_dir)
+		c->cni.cache_dir = arena_printf(a, "%s/network", c->state);
+	if (!c->bridge.name)
+		c->bridge.name = is_default ? "gantry0" : arena_printf(a, "g-%08x", h);
+	if (!c->bridge.ipv4)
+		c->bridge.ipv4 = is_default ? "10.88.0.0/16"
+					    : arena_printf(a, "10.89.%u.0/24", h % 256);
+	if (!c->bridge.ipv6)
+		c->bridge.ipv6 = is_default ? "fd00:88::/64"
+					    : arena_printf(a, "fd00:89:%x::/64", h & 0xffff);
+	if (!c->n_runtimes) {
+		add_runtime(c, "crun", "crun");
+		add_runtime(c, "runc", "runc");
+	}
+}
+
+/* --- reading --- */
+
+struct reader {
+	struct config *c;
+	const char *file;
+	yaml_document_t *doc;
+	struct err *e;
+};
+
+static int bad(struct reader *r, const yaml_node_t *n, const char *key, const char *expected)
+{
+	const char *found = n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value
+			    : n->type == YAML_MAPPING_NODE ? "a mapping"
+							   : "a list";
+
+	return err_invalid(r->e, "%s:%zu: %s: found \"%s\", expected %s", r->file,
+			   n->start_mark.line + 1, key, found, expected);
+}
+
+static const char *scalar(const yaml_node_t *n)
+{
+	if (n->type != YAML_SCALAR_NODE ||
+	    memchr(n->data.scalar.value, '\0', n->data.scalar.length))
+		return NULL;
+	return (const char *)n->data.scalar.value;
+}
+
+static bool is_path(const char *s)
+{
+	return *s == '/' && strlen(s) < 4000;
+}
+
+static bool parse_bytes(const char *s, int64_t *ret)
+{
+	static const struct {
+		const char *suffix;
+		int64_t times;
+	} units[] = {{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"", 1}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		_cleanup_free_ char *digits = NULL;
+
+		if (!str_has_suffix(s, units[i].suffix))
+			continue;
+		digits = xstrndup(s, strlen(s) - strlen(units[i].suffix));
+		if (!str_to_i64(digits, ret) || *ret > INT64_MAX / units[i].times)
+			return false;
+		*ret *= units[i].times;
+		return true;
+	}
+	return false;
+}
+
+static int read_vector(struct reader *r, const struct key *k, const yaml_node_t *n)
+{
+	const char **v;
+	size_t count;
+
+	if (n->type != YAML_SEQUENCE_NODE)
+		return bad(r, n, k->name, "a list");
+	count = (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
+	if (count > CONFIG_LIST_MAX || (count == 0 && !k->may_be_empty))
+		return bad(r, n, k->name, "a list of 1 to 256 entries");
+	v = arena_calloc(&r->c->arena, count + 1, sizeof(*v));
+	for (size_t i = 0; i < count; i++) {
+		const yaml_node_t *item =
+			yaml_document_get_node(r->doc, n->data.sequence.items.start[i]);
+		const char *s = scalar(item);
+
+		if (!s || !*s || (k->kind == PATHS && !is_path(s)))
+			return bad(r, item, k->name,
+				   k->kind == PATHS ? "an absolute path" : "a string");
+		v[i] = arena_strdup(&r->c->arena, s);
+	}
+	*(const char *const **)member(r->c, k) = v;
+	return 0;
+}
+
+static int read_number(struct reader *r, const struct key *k, const yaml_node_t *n, const char *s)
+{
+	_cleanup_free_ char *expected = xasprintf(
+		"a number from %" PRId64 " to %" PRId64 "%s", k->min, k->max,
+		k->kind == BYTES ? " (KiB, MiB, GiB may follow)" : "");
+	int64_t v;
+
+	if (!(k->kind == BYTES ? parse_bytes(s, &v) : str_to_i64(s, &v)) || v < k->min ||
+	    v > k->max)
+		return bad(r, n, k->name, expected);
+	if (k->kind == NUMBER32)
+		*(uint32_t *)member(r->c, k) = (uint32_t)v;
+	else if (k->kind == NUMBER64)
+		*(int64_t *)member(r->c, k) = v;
+	else
+		*(uint64_t *)member(r->c, k) =
+			(uint64_t)v * (k->kind == SECONDS ? USEC_PER_SEC : 1);
+	return 0;
+}
+
+static int read_value(struct reader *r, const struct key *k, const yaml_node_t *n)
+{
+	const char *s = scalar(n);
+
+	if (k->kind == STRINGS || k->kind == PATHS)
+		return read_vector(r, k, n);
+	if (!s)
+		return bad(r, n, k->name, "a single value");
+	switch (k->kind) {
+	case PATH:
+		if (!is_path(s) && !(k->may_be_empty && !*s))
+			return bad(r, n, k->name, "an absolute path");
+		*(const char **)member(r->c, k) = arena_strdup(&r->c->arena, s);
+		return 0;
+	case STRING:
+		if (!*s && !k->may_be_empty)
+			return bad(r, n, k->name, "a string that is not empty");
+		*(const char **)member(r->c, k) = arena_strdup(&r->c->arena, s);
+		return 0;
+	case LEVEL:
+		if (!log_level_parse(s, member(r->c, k)))
+			return bad(r, n, k->name, "error, warn, info or debug");
+		return 0;
+	case DRIVER: {
+		enum config_cgroup_driver *d = member(r->c, k);
+
+		if (streq(s, "auto"))
+			*d = CONFIG_CGROUP_AUTO;
+		else if (streq(s, "cgroupfs"))
+			*d = CONFIG_CGROUP_CGROUPFS;
+		else if (streq(s, "systemd"))
+			*d = CONFIG_CGROUP_SYSTEMD;
+		else
+			return bad(r, n, k->name, "auto, cgroupfs or systemd");
+		return 0;
+	}
+	case BOOLEAN:
+		if (!streq(s, "true") && !streq(s, "false"))
+			return bad(r, n, k->name, "true or false");
+		*(bool *)member(r->c, k) = streq(s, "true");
+		return 0;
+	default:
+		return read_number(r, k, n, s);
+	}
+}
+
+static bool name_good(const char *s)
+{
+	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789-.");
+
+	return n > 0 && n <= 63 && !s[n] && *s != '-' && *s != '.';
+}
+
+static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_node_t *n)
+{
+	const char *s = scalar(name);
+	struct config_runtime *rt;
+
+	if (!s || !name_good(s))
+		return bad(r, name, "runtimes",
+			   "a handler's name: lower-case letters, digits, '-' and '.'");
+	if (config_runtime_find(r->c, s))
+		return bad(r, name, "runtimes", "a name that is not there twice");
+	if (n->type != YAML_MAPPING_NODE)
+		return bad(r, n, "runtimes", "path, args, privileged_without_host_devices");
+	add_runtime(r->c, s, s);
+	rt = &r->c->runtimes[r->c->n_runtimes - 1];
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
+				  *v = yaml_document_get_node(r->doc, p->value);
+		const char *what = scalar(key);
+		struct key k = {.name = "runtimes: path", .kind = STRING};
+		struct config tmp = {.arena = r->c->arena};
+		struct reader sub = *r;
+		int res;
+
+		sub.c = &tmp;
+		if (what && streq(what, "path")) {
+			k.offset = AT(root);
+		} else if (what && streq(what, "args")) {
+			k = (struct key){"runtimes: args", STRINGS, AT(default_runtimes),
+					 .may_be_empty = true};
+		} else if (what && streq(what, "privileged_without_host_devices")) {
+			k = (struct key){"runtimes: privileged_without_host_devices", BOOLEAN,
+					 AT(bridge.enabled)};
+		} else {
+			return bad(r, key, "runtimes",
+				   "path, args or privileged_without_host_devices");
+		}
+		res = read_value(&sub, &k, v);
+		r->c->arena = tmp.arena;
+		if (res < 0)
+			return res;
+		if (k.kind == STRING)
+			rt->path = tmp.root;
+		else if (k.kind == STRINGS)
+			rt->args = tmp.default_runtimes;
+		else
+			rt->privileged_without_host_devices = tmp.bridge.enabled;
+	}
+	return 0;
+}
+
+static const struct key *find_key(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (streq(keys[i].name, name))
+			return &keys[i];
+	return NULL;
+}
+
+static bool is_section(const char *name)
+{
+	size_t n = strlen(name);
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
+		if (strncmp(keys[i].name, name, n) == 0 && keys[i].name[n] == '.')
+			return true;
+	return false;
+}
+
+static int read_mapping(struct reader *r, const char *section, const yaml_node_t *n)
+{
+	if (n->type == YAML_SCALAR_NODE && n->data.scalar.length == 0)
+		return 0; /* "section:" with nothing below it */
+	if (n->type != YAML_MAPPING_NODE)
+		return bad(r, n, *section ? section : "the file", "a mapping");
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
+				  *v = yaml_document_get_node(r->doc, p->value);
+		const char *name = scalar(key);
+		_cleanup_free_ char *full = NULL;
+		const struct key *k;
+		int res;
+
+		if (!name)
+			return bad(r, key, section, "a key");
+		full = *section ? xasprintf("%s.%s", section, name) : xstrdup(name);
+		k = find_key(full);
+		if (k) {
+			res = read_value(r, k, v);
+		} else if (!*section && streq(name, "runtimes") && v->type == YAML_MAPPING_NODE) {
+			res = 0;
+			for (yaml_node_pair_t *q = v->data.mapping.pairs.start;
+			     res == 0 && q < v->data.mapping.pairs.top; q++)
+				res = read_runtime(r, yaml_document_get_node(r->doc, q->key),
+						   yaml_document_get_node(r->doc, q->value));
+		} else if (!*section && is_section(name)) {
+			res = read_mapping(r, name, v);
+		} else {
+			return err_invalid(r->e, "%s:%zu: %s: there is no such key", r->file,
+					   key->start_mark.line + 1, full);
+		}
+		if (res < 0)
+			return res;
+	}
+	return 0;
+}
+
+static int read_text(struct config *c, const char *file, const struct strbuf *b, struct err *e)
+{
+	yaml_parser_t parser;
+	yaml_document_t doc;
+	yaml_node_t *root;
+	int r = 0;
+
+	yaml_parser_initialize(&parser);
+	yaml_parser_set_input_string(&parser, (const unsigned char *)str_or_empty(b->s), b->len);
+	if (!yaml_parser_load(&parser, &doc)) {
+		r = err_invalid(e, "%s:%zu: %s", file, parser.problem_mark.line + 1,
+				parser.problem ? parser.problem : "no YAML");
+	} else {
+		struct reader rd = {c, file, &doc, e};
+
+		root = yaml_document_get_root_node(&doc);
+		if (root)
+			r = read_mapping(&rd, "", root);
+		yaml_document_delete(&doc);
+	}
+	yaml_parser_delete(&parser);
+	return r;
+}
+
+static int read_file(struct config *c, const char *file, bool must_exist, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_read(AT_FDCWD, file, CONFIG_FILE_MAX, &b);
+
+	if (r == -ENOENT && !must_exist)
+		return 0;
+	if (r < 0)
+		return err_errno(e, r, "read the configuration %s", file);
+	return read_text(c, file, &b, e);
+}
+
+/* --- flags and checks --- */
+
+static int flag_path(struct config *c, const char *flag, const char *name, const char **to,
+		     struct err *e)
+{
+	size_t n;
+
+	if (!flag)
+		return 0;
+	if (!is_path(flag))
+		return err_invalid(e, "%s: \"%s\" is no absolute path", name, flag);
+	n = strlen(flag);
+	while (n > 1 && flag[n - 1] == '/')
+		n--;
+	*to = arena_strndup(&c->arena, flag, n);
+	return 0;
+}
+
+static int check(const struct config *c, struct err *e)
+{
+	if (!streq(c->image.snapshotter, "overlay"))
+		return err_invalid(e, "image.snapshotter: \"%s\", expected overlay",
+				   c->image.snapshotter);
+	if (strlen(c->bridge.name) > 15 || strpbrk(c->bridge.name, "/ \t:"))
+		return err_invalid(e, "bridge.name: \"%s\" is no name of an interface",
+				   c->bridge.name);
+	if (streq(c->root, c->state))
+		return err_invalid(e, "root and state must not be the same directory (%s)",
+				   c->root);
+	for (size_t i = 0; c->default_runtimes[i]; i++)
+		if (!config_runtime_find(c, c->default_runtimes[i]))
+			return err_invalid(e, "default_runtimes: \"%s\" is not among the runtimes",
+					   c->default_runtimes[i]);
+	return 0;
+}
+
+int config_load(const struct config_flags *f, struct config *ret, struct err *e)
+{
+	struct config c = {0};
+	int r;
+
+	set_defaults(&c);
+	r = read_file(&c, f->file ? f->file : DEFAULT_FILE, f->file != NULL, e);
+	if (r == 0)
+		r = flag_path(&c, f->root, "--root", &c.root, e);
+	if (r == 0)
+		r = flag_path(&c, f->state, "--state", &c.state, e);
+	if (r == 0)
+		r = flag_path(&c, f->address, "--address", &c.address, e);
+	if (r == 0 && f->log_level && !log_level_parse(f->log_level, &c.log.level))
+		r = err_invalid(e, "--log-level: \"%s\", expected error, warn, info or debug",
+				f->log_level);
+	if (r == 0) {
+		set_derived(&c);
+		r = check(&c, e);
+	}
+	if (r < 0) {
+		config_fini(&c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void config_fini(struct config *c)
+{
+	arena_fini(&c->arena);
+	*c = (struct config){0};
+}
+
+const struct config_runtime *config_runtime_find(const struct config *c, const char *name)
+{
+	for (size_t i = 0; i < c->n_runtimes; i++)
+		if (streq(c->runtimes[i].name, name))
+			return &c->runtimes[i];
+	return NULL;
+}
+
+/* --- printing --- */
+
+static void print_string(struct strbuf *b, const char *s)
+{
+	strbuf_addc(b, '"');
+	for (; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			strbuf_addc(b, '\\');
+		strbuf_addc(b, *s);
+	}
+	strbuf_addc(b, '"');
+}
+
+static void print_vector(struct strbuf *b, const char *const *v)
+{
+	strbuf_addc(b, '[');
+	for (size_t i = 0; v[i]; i++) {
+		if (i)
+			strbuf_adds(b, ", ");
+		print_string(b, v[i]);
+	}
+	strbuf_addc(b, ']');
+}
+
+static void print_value(struct strbuf *b, const struct config *c, const struct key *k)
+{
+	static const char *const drivers[] = {"auto", "cgroupfs", "systemd"};
+	const void *p = member(c, k);
+
+	switch (k->kind) {
+	case STRING:
+	case PATH:
+		print_string(b, str_or_empty(*(const char *const *)p));
+		break;
+	case LEVEL:
+		switch (*(const enum log_level *)p) {
+		case LOG_LEVEL_ERROR:
+			strbuf_adds(b, "error");
+			break;
+		case LOG_LEVEL_WARN:
+			strbuf_adds(b, "warn");
+			break;
+		case LOG_LEVEL_DEBUG:
+			strbuf_adds(b, "debug");
+			break;
+		default:
+			strbuf_adds(b, "info");
+		}
+		break;
+	case DRIVER:
+		strbuf_adds(b, drivers[*(const enum config_cgroup_driver *)p]);
+		break;
+	case BOOLEAN:
+		strbuf_adds(b, *(const bool *)p ? "true" : "false");
+		break;
+	case NUMBER32:
+		strbuf_addf(b, "%" PRIu32, *(const uint32_t *)p);
+		break;
+	case NUMBER64:
+		strbuf_addf(b, "%" PRId64, *(const int64_t *)p);
+		break;
+	case BYTES:
+		strbuf_addf(b, "%" PRIu64, *(const uint64_t *)p);
+		break;
+	case SECONDS:
+		strbuf_addf(b, "%" PRIu64, *(const uint64_t *)p / USEC_PER_SEC);
+		break;
+	case STRINGS:
+	case PATHS:
+		print_vector(b, *(const char *const *const *)p);
+		break;
+	}
+}
+
+static void print_runtimes(struct strbuf *b, const struct config *c)
+{
+	strbuf_adds(b, "# the name is the handler that a pod may ask for (RuntimeClass)\nruntimes:\n");
+	for (size_t i = 0; i < c->n_runtimes; i++) {
+		const struct config_runtime *rt = &c->runtimes[i];
+
+		strbuf_addf(b, "  %s:\n    path: ", rt->name);
+		print_string(b, rt->path);
+		strbuf_adds(b, "\n    args: ");
+		print_vector(b, rt->args);
+		strbuf_addf(b, "\n    privileged_without_host_devices: %s\n",
+			    rt->privileged_without_host_devices ? "true" : "false");
+	}
+}
+
+void config_dump(const struct config *c, struct strbuf *b)
+{
+	const char *section = "";
+	size_t section_len = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		const struct key *k = &keys[i];
+		const char *dot = strchr(k->name, '.');
+		size_t n = dot ? (size_t)(dot - k->name) : 0;
+
+		if (dot && (n != section_len || strncmp(section, k->name, n) != 0))
+			strbuf_addf(b, "%.*s:\n", (int)n, k->name);
+		section = k->name;
+		section_len = n;
+		strbuf_addf(b, "%s# %s\n%s%s: ", dot ? "  " : "", k->about, dot ? "  " : "",
+			    dot ? dot + 1 : k->name);
+		print_value(b, c, k);
+		strbuf_addc(b, '\n');
+	}
+	print_runtimes(b, c);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/mem.h"
+#include "base/fs.h"
+#include "base/test.h"
+#include "config/config.h"
+
+#include <fcntl.h>
+
+static char *write_file(const char *text)
+{
+	static char path[] = "/tmp/gantry-config-XXXXXX";
+	int fd;
+
+	strcpy(path + strlen(path) - 6, "XXXXXX");
+	fd = mkstemp(path);
+	CHECK_INT(fs_write_all(fd, text, strlen(text)), 0);
+	close(fd);
+	return path;
+}
+
+static int load(const char *text, struct config *c, struct err *e)
+{
+	struct config_flags f = {.file = write_file(text)};
+	int r = config_load(&f, c, e);
+
+	unlink(f.file);
+	return r;
+}
+
+static void test_defaults(void)
+{
+	struct config_flags f = {.root = "/r/", .state = "/s"};
+	struct config c;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(config_load(&f, &c, &e), 0);
+	CHECK_STR(c.root, "/r");
+	CHECK_STR(c.address, "/s/gantry.sock");
+	CHECK(strlen(c.instance) == strlen("gantry-00000000"));
+	CHECK(strlen(c.bridge.name) <= 15);
+	CHECK_INT(c.n_runtimes, 2);
+	CHECK_STR(c.default_runtimes[0], "crun");
+	config_fini(&c);
+}
+
+static void test_the_file(void)
+{
+	struct config c;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(load("root: /data\ncni:\n  timeout: 5\n  bin_dirs: [/a, /b]\nlog:\n  level: debug\n"
+		       "container: {max_log_line: 4KiB}\nbridge:\n  ipv6: \"\"\n"
+		       "runtimes:\n  kata:\n    path: /opt/kata\n    args: [--debug]\n"
+		       "default_runtimes: [kata]\n",
+		       &c, &e),
+		  0);
+	CHECK_STR(c.root, "/data");
+	CHECK_INT(c.cni.timeout_us, 5000000);
+	CHECK_STR(c.cni.bin_dirs[1], "/b");
+	CHECK(!c.cni.bin_dirs[2]);
+	CHECK_INT(c.log.level, LOG_LEVEL_DEBUG);
+	CHECK_INT(c.container.max_log_line, 4096);
+	CHECK_STR(c.bridge.ipv6, "");
+	CHECK_STR(config_runtime_find(&c, "kata")->path, "/opt/kata");
+	CHECK_STR(config_runtime_find(&c, "kata")->args[0], "--debug");
+	CHECK(!config_runtime_find(&c, "crun"));
+	config_fini(&c);
+}
+
+static void test_errors(void)
+{
+	static const struct {
+		const char *text, *message;
+	} cases[] = {
+		{"rot: /x\n", ":1: rot: there is no such key"},
+		{"cni:\n  timeout: no\n", ":2: cni.timeout: found \"no\", expected a number from 1 to 3600"},
+		{"cni:\n  timeout: 0\n", "expected a number"},
+		{"root: relative\n", "expected an absolute path"},
+		{"log: {level: loud}\n", "expected error, warn, info or debug"},
+		{"bridge: [1]\n", "found \"a list\", expected a mapping"},
+		{"root: [", ":"},
+		{"default_runtimes: [nope]\n", "\"nope\" is not among the runtimes"},
+		{"runtimes: {UP: {path: x}}\n", "a handler's name"},
+		{"runtimes: {a: {path: x, b: c}}\n", "path, args or"},
+		{"bridge: {name: much-too-long-for-it}\n", "no name of an interface"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct config c;
+		struct err e = ERR_NULL;
+
+		CHECK(load(cases[i].text, &c, &e) < 0);
+		CHECK_INT(e.code, GRPC_INVALID_ARGUMENT);
+		CHECK(strstr(e.msg, cases[i].message));
+	}
+}
+
+/* What is printed can be read, and says the same. */
+static void test_dump(void)
+{
+	struct config_flags f = {.root = "/r", .state = "/s"};
+	struct strbuf one = STRBUF_NULL, two = STRBUF_NULL;
+	struct config c;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(config_load(&f, &c, &e), 0);
+	config_dump(&c, &one);
+	config_fini(&c);
+	CHECK_INT(load(one.s, &c, &e), 0);
+	config_dump(&c, &two);
+	CHECK_STR(one.s, two.s);
+	config_fini(&c);
+	strbuf_fini(&one);
+	strbuf_fini(&two);
+}
+
+int main(void)
+{
+	TEST(defaults);
+	TEST(the_file);
+	TEST(errors);
+	TEST(dump);
+	return test_done();
+}
