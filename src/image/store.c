@@ -1,0 +1,688 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The index of images and the calls that run a worker: see store.h. */
+#include "image/store.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/spawn.h"
+#include "ipc/ipc.h"
+#include "ipc/worker.h"
+
+#define ID_PREFIX_MIN 8 /* digits that may stand for an id */
+#define PULLS_MAX 256	/* waiting and under way */
+
+struct image_store {
+	struct loop *loop;
+	const struct config *config;
+	const char *worker_path;
+	struct map by_id, by_name; /* names: tags and digests, canonical */
+	struct list images;
+	struct map pulls; /* struct pull by key */
+	unsigned running;
+	struct list slot_waiters;
+	struct image_usage usage;
+};
+
+/* --- the index --- */
+
+static void forget_names(struct image_store *s, struct image *im)
+{
+	for (size_t i = 0; i < im->record.tags.n; i++)
+		if (map_get(&s->by_name, im->record.tags.v[i]) == im)
+			map_remove(&s->by_name, im->record.tags.v[i]);
+	for (size_t i = 0; i < im->record.digests.n; i++)
+		if (map_get(&s->by_name, im->record.digests.v[i]) == im)
+			map_remove(&s->by_name, im->record.digests.v[i]);
+}
+
+static void drop(struct image_store *s, struct image *im)
+{
+	forget_names(s, im);
+	map_remove(&s->by_id, im->record.id);
+	list_remove(&im->in_order);
+	image_record_fini(&im->record);
+	strbuf_fini(&im->list_item);
+	free(im);
+}
+
+static bool pinned(const struct image_store *s, const struct image *im)
+{
+	for (size_t i = 0; s->config->image.pinned[i]; i++) {
+		_cleanup_reference_ struct reference r = REFERENCE_NULL;
+
+		if (reference_parse(s->config->image.pinned[i], &r, NULL) == 0 &&
+		    (strv_contains(&im->record.tags, r.text) ||
+		     strv_contains(&im->record.digests, r.text)))
+			return true;
+	}
+	return false;
+}
+
+/* Takes the record over. */
+static void put(struct image_store *s, struct image_record *r)
+{
+	struct image *im = map_get(&s->by_id, r->id);
+
+	if (im) {
+		forget_names(s, im);
+		map_remove(&s->by_id, im->record.id);
+		image_record_fini(&im->record);
+		strbuf_fini(&im->list_item);
+	} else {
+		im = xcalloc(1, sizeof(*im));
+		list_append(&s->images, &im->in_order);
+	}
+	im->record = *r;
+	im->pinned = pinned(s, im);
+	map_put(&s->by_id, im->record.id, im);
+	for (size_t i = 0; i < im->record.tags.n; i++)
+		map_put(&s->by_name, im->record.tags.v[i], im);
+	for (size_t i = 0; i < im->record.digests.n; i++)
+		map_put(&s->by_name, im->record.digests.v[i], im);
+}
+
+struct list *image_list(struct image_store *s)
+{
+	return &s->images;
+}
+
+static struct image *find_prefix(struct image_store *s, const char *hex)
+{
+	size_t n = strlen(hex);
+	struct image *im, *found = NULL;
+
+	if (n < ID_PREFIX_MIN || strspn(hex, "0123456789abcdef") != n)
+		return NULL;
+	list_for_each(im, &s->images, in_order) {
+		if (strncmp(im->record.id, hex, n) != 0)
+			continue;
+		if (found)
+			return NULL;
+		found = im;
+	}
+	return found;
+}
+
+int image_find(struct image_store *s, const char *ref, struct image **ret, struct err *e)
+{
+	_cleanup_reference_ struct reference r = REFERENCE_NULL;
+	const char *hex = str_has_prefix(str_or_empty(ref), "sha256:") ? ref + 7 : ref;
+	int res;
+
+	if (str_empty(ref))
+		return err_invalid(e, "image: must not be empty");
+	*ret = map_get(&s->by_id, hex);
+	if (*ret)
+		return 0;
+	res = hex == ref ? reference_parse(ref, &r, e) : -EINVAL;
+	if (res == 0)
+		*ret = map_get(&s->by_name, r.text);
+	if (!*ret && r.digest && r.tag) { /* name:tag@digest: the digest decides */
+		_cleanup_free_ char *by_digest = xasprintf("%s@%s", r.name, r.digest);
+
+		*ret = map_get(&s->by_name, by_digest);
+	}
+	if (!*ret)
+		*ret = find_prefix(s, hex);
+	if (*ret)
+		return 0;
+	if (res < 0 && hex == ref)
+		return res;
+	return err_not_found(e, "image \"%s\" is not on this node", ref);
+}
+
+/* --- start --- */
+
+static void load_record(struct image_store *s, int dirfd, const char *name)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct image_record rec;
+	struct err e = ERR_NULL;
+	int r = fs_read(dirfd, name, IMAGE_RECORD_MAX, &b);
+
+	if (r < 0)
+		r = err_errno(&e, r, "read it");
+	else
+		r = image_record_parse(str_or_empty(b.s), b.len, &rec, &e);
+	if (r == 0 && strncmp(rec.id, name, ID_LEN) != 0) {
+		r = err_invalid(&e, "it is of another image, %s", rec.id);
+		image_record_fini(&rec);
+	}
+	if (r < 0) {
+		_cleanup_free_ char *aside = xasprintf("%s.damaged", name);
+
+		log_error("image record %s/images/%s is set aside: %s", s->config->root, name,
+			  e.msg);
+		renameat(dirfd, name, dirfd, aside);
+		return;
+	}
+	put(s, &rec);
+}
+
+static int load_records(struct image_store *s, struct err *e)
+{
+	_cleanup_free_ char *path = xasprintf("%s/images", s->config->root);
+	DIR *d = opendir(path);
+	struct dirent *de;
+
+	if (!d)
+		return err_errno(e, -errno, "open %s", path);
+	while ((de = readdir(d)))
+		if (str_has_suffix(de->d_name, ".json") && strlen(de->d_name) == ID_LEN + 5)
+			load_record(s, dirfd(d), de->d_name);
+	closedir(d);
+	return 0;
+}
+
+int image_store_open(struct loop *l, const struct config *c, const char *worker_path,
+		     struct image_store **ret, struct err *e)
+{
+	struct image_store *s = xcalloc(1, sizeof(*s));
+	int r;
+
+	s->loop = l;
+	s->config = c;
+	s->worker_path = worker_path;
+	list_init(&s->images);
+	list_init(&s->slot_waiters);
+	r = load_records(s, e);
+	if (r < 0)
+		image_store_close(s);
+	else
+		*ret = s;
+	return r;
+}
+
+struct image_store *image_store_close(struct image_store *s)
+{
+	if (!s)
+		return NULL;
+	while (!list_empty(&s->images))
+		drop(s, list_first(&s->images, struct image, in_order));
+	map_fini(&s->by_id);
+	map_fini(&s->by_name);
+	map_fini(&s->pulls);
+	free(s);
+	return NULL;
+}
+
+/* --- a worker --- */
+
+struct worker {
+	struct ipc_conn conn;
+	struct loop_child child;
+	struct co_event ended;
+	void (*on_progress)(void *arg, const struct image_progress *p);
+	void *arg;
+};
+
+static void on_worker_message(struct ipc_conn *conn, struct ipc_in *in)
+{
+	struct worker *w = container_of(conn, struct worker, conn);
+	struct image_progress p = {
+		.layer = ipc_get_str(in, WORKER_TAG_NAME),
+		.state = ipc_get_str(in, WORKER_TAG_STATE),
+		.done = ipc_get_u64(in, WORKER_TAG_DONE, 0),
+		.total = ipc_get_u64(in, WORKER_TAG_TOTAL, 0),
+	};
+
+	if (in->type == WORKER_EVENT_PROGRESS && w->on_progress)
+		w->on_progress(w->arg, &p);
+}
+
+static void on_worker_gone(struct ipc_conn *conn, int reason)
+{
+	(void)conn;
+	(void)reason; /* the call has failed by now */
+}
+
+static void on_worker_end(struct loop_child *c, int status)
+{
+	struct worker *w = container_of(c, struct worker, child);
+
+	(void)status;
+	co_event_set(&w->ended);
+}
+
+static int worker_start(struct image_store *s, struct worker *w, struct err *e)
+{
+	const char *argv[] = {"gantry-worker", NULL};
+	struct spawn sp = SPAWN_INIT;
+	_cleanup_close_ int ours = -EBADF, theirs = -EBADF, pidfd = -EBADF;
+	int pair[2], r;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_errno(e, -errno, "socketpair");
+	ours = pair[0];
+	theirs = pair[1];
+	sp.file = s->worker_path;
+	sp.argv = argv;
+	sp.fds[2] = STDERR_FILENO;
+	sp.fds[3] = theirs;
+	sp.n_fds = 4;
+	sp.setsid = true;
+	r = spawn_start(&sp, &pid, &pidfd, e);
+	if (r < 0)
+		return r;
+	co_event_init(&w->ended);
+	loop_child_add(s->loop, &w->child, pid, TAKE_FD(pidfd), on_worker_end);
+	return ipc_conn_open(&w->conn, s->loop, TAKE_FD(ours), on_worker_message, on_worker_gone);
+}
+
+/* One worker from its request to its end.  Finishes `o`. */
+static int worker_run(struct image_store *s, struct ipc_out *o,
+		      void (*on_progress)(void *, const struct image_progress *), void *arg,
+		      struct ipc_in *ret, struct err *e)
+{
+	struct worker w = {.on_progress = on_progress, .arg = arg};
+	int r = worker_start(s, &w, e);
+
+	if (r < 0) {
+		ipc_out_fini(o);
+		return r;
+	}
+	r = ipc_call(&w.conn, o, ret, e);
+	ipc_conn_close(&w.conn);
+	if (r < 0 && e && e->code == GRPC_UNAVAILABLE)
+		err_set(e, r, GRPC_INTERNAL, "gantry-worker ended without an answer");
+	co_shield(true); /* it reads the end of the connection and goes */
+	co_event_wait(&w.ended, USEC_FOREVER);
+	co_shield(false);
+	loop_child_del(&w.child);
+	return r;
+}
+
+static void new_request(struct image_store *s, struct ipc_out *o, uint16_t type)
+{
+	ipc_out_init(o, type, 0);
+	ipc_put_str(o, WORKER_TAG_ROOT, s->config->root);
+}
+
+/* What a worker's reply says about records. */
+static int take_records(struct image_store *s, const struct ipc_in *in, struct err *e)
+{
+	struct ipc_field f;
+	size_t pos = 0;
+
+	while (ipc_next(in, &pos, &f)) {
+		struct image_record rec;
+		struct image *im;
+
+		if (f.tag == WORKER_TAG_REMOVED && ipc_field_str(&f)) {
+			im = map_get(&s->by_id, ipc_field_str(&f));
+			if (im)
+				drop(s, im);
+		} else if (f.tag == WORKER_TAG_RECORD) {
+			int r = image_record_parse(f.p, f.n, &rec, e);
+
+			if (r < 0)
+				return err_wrap(e, "gantry-worker's answer");
+			put(s, &rec);
+		}
+	}
+	return 0;
+}
+
+/* --- pull --- */
+
+/* One pull that any number of callers wait for. */
+struct pull {
+	struct image_store *store;
+	char *key, *ref;
+	unsigned waiters;
+	struct co *co;
+	struct co_event done;
+	struct ipc_out request;
+	struct list listeners; /* struct listener */
+	char id[ID_SIZE];
+	struct err e;
+	int result;
+	bool over;
+};
+
+struct listener {
+	struct list link;
+	struct co *co;
+	struct strv layers; /* "layer\nstate\ndone\ntotal", the newest of each layer */
+};
+
+static void pull_unref(struct pull *p)
+{
+	if (--p->waiters > 0)
+		return;
+	if (!p->over) {
+		if (map_get(&p->store->pulls, p->key) == p)
+			map_remove(&p->store->pulls, p->key);
+		if (p->co)
+			co_cancel(p->co, -ECANCELED); /* frees it at its end */
+		return;
+	}
+	free(p->key);
+	free(p->ref);
+	free(p);
+}
+
+static void queue_progress(struct listener *l, const struct image_progress *p)
+{
+	_cleanup_free_ char *text =
+		xasprintf("%s\n%s\n%llu\n%llu", str_or_empty(p->layer), str_or_empty(p->state),
+			  (unsigned long long)p->done, (unsigned long long)p->total);
+	size_t n = strcspn(text, "\n") + 1;
+
+	for (size_t i = 0; i < l->layers.n; i++) {
+		if (strncmp(l->layers.v[i], text, n) == 0) { /* only the newest counts */
+			free(l->layers.v[i]);
+			l->layers.v[i] = xstrdup(text);
+			return;
+		}
+	}
+	strv_add(&l->layers, text);
+}
+
+static void on_pull_progress(void *arg, const struct image_progress *p)
+{
+	struct pull *pull = arg;
+	struct listener *l;
+
+	list_for_each(l, &pull->listeners, link) {
+		queue_progress(l, p);
+		co_wake(l->co);
+	}
+}
+
+struct slot_waiter {
+	struct list link;
+	struct co *co;
+	bool granted;
+};
+
+static int slot_take(struct image_store *s)
+{
+	struct slot_waiter w = {.co = co_self()};
+	int r = 0;
+
+	if (s->running < s->config->image.parallel_pulls) {
+		s->running++;
+		return 0;
+	}
+	list_append(&s->slot_waiters, &w.link);
+	while (!w.granted && r == 0)
+		r = co_wait();
+	if (w.granted)
+		return 0;
+	list_remove(&w.link);
+	return r;
+}
+
+static void slot_give(struct image_store *s)
+{
+	struct slot_waiter *w;
+
+	if (list_empty(&s->slot_waiters)) {
+		s->running--;
+		return;
+	}
+	w = list_first(&s->slot_waiters, struct slot_waiter, link);
+	list_remove(&w->link);
+	w->granted = true;
+	co_wake(w->co);
+}
+
+static void pull_run(void *arg)
+{
+	struct pull *p = arg;
+	struct image_store *s = p->store;
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	int r = slot_take(s);
+
+	if (r < 0) {
+		ipc_out_fini(&p->request);
+		err_set(&p->e, r, GRPC_CANCELLED, "the pull was cancelled");
+	} else {
+		r = worker_run(s, &p->request, on_pull_progress, p, &in, &p->e);
+		slot_give(s);
+	}
+	if (r == 0)
+		r = take_records(s, &in, &p->e);
+	if (r == 0)
+		snprintf(p->id, sizeof(p->id), "%s",
+			 str_or_empty(ipc_get_str(&in, WORKER_TAG_IMAGE_ID)));
+	p->result = r;
+	p->over = true;
+	p->co = NULL;
+	if (map_get(&s->pulls, p->key) == p)
+		map_remove(&s->pulls, p->key);
+	co_event_set(&p->done);
+	p->waiters++;
+	pull_unref(p);
+}
+
+static struct pull *pull_start(struct image_store *s, const char *key, const char *ref,
+			       const struct image_auth *a)
+{
+	struct pull *p = xcalloc(1, sizeof(*p));
+
+	p->store = s;
+	p->key = xstrdup(key);
+	p->ref = xstrdup(ref);
+	list_init(&p->listeners);
+	co_event_init(&p->done);
+	new_request(s, &p->request, WORKER_PULL);
+	ipc_put_str(&p->request, WORKER_TAG_HOSTS_DIR, s->config->image.hosts_dir);
+	ipc_put_u64(&p->request, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
+	ipc_put_str(&p->request, WORKER_TAG_REFERENCE, ref);
+	if (a) {
+		ipc_put_str(&p->request, WORKER_TAG_USERNAME, a->username);
+		ipc_put_str(&p->request, WORKER_TAG_PASSWORD, a->password);
+		ipc_put_str(&p->request, WORKER_TAG_AUTH, a->auth);
+		ipc_put_str(&p->request, WORKER_TAG_SERVER, a->server_address);
+		ipc_put_str(&p->request, WORKER_TAG_IDENTITY_TOKEN, a->identity_token);
+		ipc_put_str(&p->request, WORKER_TAG_REGISTRY_TOKEN, a->registry_token);
+	}
+	map_put(&s->pulls, p->key, p);
+	p->waiters = 1; /* the caller */
+	p->co = co_start(s->loop, pull_run, p);
+	if (p->over)
+		p->co = NULL;
+	return p;
+}
+
+static int report(struct listener *l, image_progress_fn *fn, void *arg, struct err *e)
+{
+	while (l->layers.n > 0) {
+		_cleanup_free_ char *text = l->layers.v[0];
+		char *save = NULL;
+		struct image_progress p = {0};
+		const char *n;
+		int r;
+
+		memmove(l->layers.v, l->layers.v + 1, l->layers.n * sizeof(*l->layers.v));
+		l->layers.n--;
+		p.layer = strtok_r(text, "\n", &save);
+		p.state = strtok_r(NULL, "\n", &save);
+		n = strtok_r(NULL, "\n", &save);
+		str_to_u64(str_or_empty(n), &p.done);
+		n = strtok_r(NULL, "\n", &save);
+		str_to_u64(str_or_empty(n), &p.total);
+		r = fn ? fn(arg, &p, e) : 0;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int pull_wait(struct pull *p, image_progress_fn *fn, void *arg, struct err *e)
+{
+	struct listener l = {.co = co_self()};
+	int r = 0;
+
+	if (!fn) {
+		r = co_event_wait(&p->done, USEC_FOREVER);
+	} else {
+		list_append(&p->listeners, &l.link);
+		do {
+			r = report(&l, fn, arg, e);
+			if (r == 0 && !p->done.set)
+				r = co_wait();
+		} while (r == 0 && !(p->done.set && l.layers.n == 0));
+		list_remove(&l.link);
+		strv_fini(&l.layers);
+	}
+	if (r < 0)
+		return err_set(e, r, r == -ETIMEDOUT ? GRPC_DEADLINE_EXCEEDED : GRPC_CANCELLED,
+			       "the pull of %s was cancelled", p->ref);
+	if (p->result < 0)
+		*e = p->e;
+	return p->result;
+}
+
+/* Credentials are part of the key: nobody gets an image by another's. */
+static char *pull_key(const char *ref, const struct image_auth *a)
+{
+	static const struct image_auth none;
+
+	a = a ? a : &none;
+	return xasprintf("%s\n%s\n%s\n%s\n%s\n%s\n%s", ref, str_or_empty(a->username),
+			 str_or_empty(a->password), str_or_empty(a->auth),
+			 str_or_empty(a->server_address), str_or_empty(a->identity_token),
+			 str_or_empty(a->registry_token));
+}
+
+int image_pull(struct image_store *s, const char *ref, const struct image_auth *auth,
+	       image_progress_fn *fn, void *arg, char *ret_id, struct err *e)
+{
+	_cleanup_reference_ struct reference rf = REFERENCE_NULL;
+	_cleanup_free_ char *key = NULL;
+	struct pull *p;
+	int r = reference_parse(ref, &rf, e);
+
+	if (r < 0)
+		return r;
+	key = pull_key(rf.text, auth);
+	p = map_get(&s->pulls, key);
+	if (p) {
+		p->waiters++;
+	} else {
+		if (s->pulls.n >= PULLS_MAX)
+			return err_set(e, -EBUSY, GRPC_RESOURCE_EXHAUSTED,
+				       "%d pulls are waiting or under way already", PULLS_MAX);
+		p = pull_start(s, key, rf.text, auth);
+	}
+	r = pull_wait(p, fn, arg, e);
+	if (r == 0)
+		memcpy(ret_id, p->id, ID_SIZE);
+	pull_unref(p);
+	return r;
+}
+
+/* --- the others --- */
+
+int image_load(struct image_store *s, const char *path, image_progress_fn *fn, void *arg,
+	       struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_field f;
+	struct ipc_out o;
+	size_t pos = 0;
+	int r;
+
+	if (*path != '/')
+		return err_invalid(e, "path: \"%s\" is not absolute", path);
+	new_request(s, &o, WORKER_LOAD);
+	ipc_put_str(&o, WORKER_TAG_PATH, path);
+	r = worker_run(s, &o, NULL, NULL, &in, e);
+	if (r == 0)
+		r = take_records(s, &in, e);
+	while (r == 0 && fn && ipc_next(&in, &pos, &f)) {
+		const char *id = f.tag == WORKER_TAG_IMAGE_ID ? ipc_field_str(&f) : NULL;
+		struct image *im = id ? map_get(&s->by_id, id) : NULL;
+		struct image_progress p = {0};
+
+		if (!im)
+			continue;
+		p.image_id = id;
+		p.image_name = im->record.tags.n ? im->record.tags.v[im->record.tags.n - 1] : "";
+		r = fn(arg, &p, e);
+	}
+	return r;
+}
+
+int image_remove(struct image_store *s, const char *ref, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct image *im;
+	struct ipc_out o;
+	int r = image_find(s, ref, &im, e);
+
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	new_request(s, &o, WORKER_REMOVE);
+	ipc_put_str(&o, WORKER_TAG_IMAGE_ID, im->record.id);
+	r = worker_run(s, &o, NULL, NULL, &in, e);
+	return r < 0 ? r : take_records(s, &in, e);
+}
+
+int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,
+		      struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_out o;
+	const void *p;
+	size_t n;
+	int r;
+
+	new_request(s, &o, WORKER_READ);
+	ipc_put_str(&o, WORKER_TAG_PATH, path);
+	ipc_put_u64(&o, WORKER_TAG_MAX, max);
+	r = worker_run(s, &o, NULL, NULL, &in, e);
+	if (r == 0 && ipc_get_bytes(&in, WORKER_TAG_CONTENT, &p, &n) && n <= max)
+		strbuf_add(ret, p, n);
+	return r;
+}
+
+void image_store_usage(const struct image_store *s, struct image_usage *ret)
+{
+	*ret = s->usage;
+}
+
+int image_measure(struct image_store *s, image_walk_fn *fn, void *arg, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_field f;
+	struct ipc_out o;
+	size_t pos = 0;
+	int r;
+
+	new_request(s, &o, WORKER_MEASURE);
+	r = worker_run(s, &o, NULL, NULL, &in, e);
+	if (r < 0)
+		return r;
+	s->usage = (struct image_usage){
+		.bytes = ipc_get_u64(&in, WORKER_TAG_BYTES, 0),
+		.inodes = ipc_get_u64(&in, WORKER_TAG_INODES, 0),
+		.measured_at = clock_wall_ns(),
+	};
+	while (ipc_next(&in, &pos, &f)) {
+		struct ipc_in sub = ipc_field_nested(&f);
+		struct image_usage u = {.measured_at = s->usage.measured_at};
+
+		if (f.tag != WORKER_TAG_USAGE || !ipc_get_str(&sub, WORKER_TAG_NAME))
+			continue;
+		u.bytes = ipc_get_u64(&sub, WORKER_TAG_BYTES, 0);
+		u.inodes = ipc_get_u64(&sub, WORKER_TAG_INODES, 0);
+		fn(arg, ipc_get_str(&sub, WORKER_TAG_NAME), &u);
+	}
+	return 0;
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The images of this node as the daemon knows them.  The files are the worker's
+ * (docs/decisions/0004); here are their records in memory, and the calls that run a worker.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/list.h"
+#include "base/map.h"
+#include "config/config.h"
+#include "image/record.h"
+#include "image/reference.h"
+#include "loop/co.h"
+
+struct image_store;
+
+struct image {
+	struct image_record record;
+	bool pinned;
+	struct list in_order;	 /* by time of arrival */
+	struct strbuf list_item; /* ListImages' item as bytes; empty: to be made */
+};
+
+/* Reads all records; blocking, for the start.  A damaged record is logged and moved aside. */
+int image_store_open(struct loop *l, const struct config *c, const char *worker_path,
+		     struct image_store **ret, struct err *e);
+struct image_store *image_store_close(struct image_store *s);
+
+/* struct image.in_order */
+struct list *image_list(struct image_store *s);
+
+/*
+ * By id, "sha256:" id, a prefix of at least 8 digits of an id, tag or digest reference
+ * (short forms too).  NOT_FOUND, INVALID_ARGUMENT.  borrowed: until the caller waits
+ */
+int image_find(struct image_store *s, const char *ref, struct image **ret, struct err *e);
+
+/* What PullImage's AuthConfig says; strings may be NULL. */
+struct image_auth {
+	const char *username, *password, *auth, *server_address, *identity_token, *registry_token;
+};
+
+struct image_progress {
+	const char *layer, *state; /* a layer, "fetching", "unpacking", "done", "exists" */
+	uint64_t done, total;	   /* bytes */
+	const char *image_id, *image_name; /* an image that is there now */
+};
+/* May wait; < 0 is remembered and given back by the operation. */
+typedef int image_progress_fn(void *arg, const struct image_progress *p, struct err *e);
+
+/*
+ * Coroutine functions.  Two pulls of one image with the same credentials are one; the work
+ * is given up when nobody waits for it any more.  ret_id has room for ID_SIZE.
+ */
+int image_pull(struct image_store *s, const char *ref, const struct image_auth *auth,
+	       image_progress_fn *fn, void *arg, char *ret_id, struct err *e);
+int image_load(struct image_store *s, const char *path, image_progress_fn *fn, void *arg,
+	       struct err *e);
+/* All its tags, and the layers that no other image has. What is not there is success. */
+int image_remove(struct image_store *s, const char *ref, struct err *e);
+
+/* A file's content, read by a worker: for files that the loop must not wait for. */
+int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,
+		      struct err *e);
+
+/* Space of the store and of writable layers, measured by a worker in the background. */
+struct image_usage {
+	uint64_t bytes, inodes;
+	int64_t measured_at; /* wall ns, 0: not yet */
+};
+void image_store_usage(const struct image_store *s, struct image_usage *ret);
+
+/* Walks directories below <root>/containers in a worker; for each: fn(arg, id, usage). */
+typedef void image_walk_fn(void *arg, const char *id, const struct image_usage *u);
+int image_measure(struct image_store *s, image_walk_fn *fn, void *arg, struct err *e);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What gantryd and gantry-worker say to each other, in frames (ipc.h): `gantry-worker` with
+ * descriptor 3 as the connection, one request, progress events, one reply; then it ends.
+ * IPC_CANCEL, or the end of the connection, makes it undo what is half-made and end.
+ */
+#pragma once
+
+enum {
+	/* ROOT HOSTS_DIR PARALLEL REFERENCE [auth] -> RECORD... IMAGE_ID */
+	WORKER_PULL = 16,
+	/* ROOT PATH -> RECORD... IMAGE_ID... */
+	WORKER_LOAD = 17,
+	/* ROOT IMAGE_ID -> REMOVED */
+	WORKER_REMOVE = 18,
+	/* ROOT -> BYTES INODES (of the layers), USAGE{NAME BYTES INODES} of each container */
+	WORKER_MEASURE = 19,
+	/* PATH MAX -> CONTENT */
+	WORKER_READ = 20,
+	/* ROOT: removes what an ended worker left half-made, and layers of no image */
+	WORKER_SWEEP = 21,
+};
+
+enum {
+	WORKER_EVENT_PROGRESS = 64, /* NAME STATE DONE TOTAL */
+};
+
+enum {
+	WORKER_TAG_ROOT = 16,
+	WORKER_TAG_HOSTS_DIR = 17,
+	WORKER_TAG_PARALLEL = 18,
+	WORKER_TAG_REFERENCE = 19, /* canonical */
+	WORKER_TAG_PATH = 20,
+	WORKER_TAG_MAX = 21,
+	WORKER_TAG_USERNAME = 24,
+	WORKER_TAG_PASSWORD = 25,
+	WORKER_TAG_AUTH = 26,
+	WORKER_TAG_SERVER = 27,
+	WORKER_TAG_IDENTITY_TOKEN = 28,
+	WORKER_TAG_REGISTRY_TOKEN = 29,
+	WORKER_TAG_RECORD = 32,	  /* JSON (image/record.h): new or changed */
+	WORKER_TAG_REMOVED = 33,  /* id */
+	WORKER_TAG_IMAGE_ID = 34, /* id of what was pulled or loaded */
+	WORKER_TAG_CONTENT = 35,
+	WORKER_TAG_BYTES = 36,
+	WORKER_TAG_INODES = 37,
+	WORKER_TAG_USAGE = 38, /* nested */
+	WORKER_TAG_NAME = 39,
+	WORKER_TAG_STATE = 40,
+	WORKER_TAG_DONE = 41,
+	WORKER_TAG_TOTAL = 42,
+};
