@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a CRI request and an image's configuration to an OCI runtime configuration
+ * (opencontainers/runtime-spec 1.0: config.md, config-linux.md).
+ *
+ * Pure: no system call is made here; what is to be known of the host comes in.  The request
+ * has been validated (cri/validate.h), what cannot be decided without the image is
+ * checked here.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "api.pb-c.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "image/record.h"
+
+/* Facts of the host. */
+struct spec_host {
+	bool cgroup_v2, swap;
+	bool seccomp, apparmor, selinux;
+	uint64_t caps;		/* capabilities that can be given away: bits by number */
+	uint64_t nofile_soft, nofile_hard; /* of the daemon when it was started */
+	int oom_score_adj_min;	/* lower cannot be set */
+};
+
+#define SPEC_GROUPS_MAX 65536 /* NGROUPS_MAX */
+/* The identity of a container's process. */
+struct spec_user {
+	uint32_t uid, gid;
+	uint32_t *groups; /* owned; the primary group first */
+	size_t n_groups;
+	char *home; /* owned; from /etc/passwd, NULL: not there */
+	bool by_name;
+};
+
+/*
+ * Who it runs as: run_as_user, run_as_username or the image's USER, by its /etc/passwd and
+ * /etc/group; groups by the policy.  INVALID_ARGUMENT for a name the image does not know.
+ */
+int spec_user_resolve(const struct image_config *image,
+		      const Runtime__V1__LinuxContainerSecurityContext *sc, struct spec_user *ret,
+		      struct err *e);
+void spec_user_fini(struct spec_user *u);
+
+/* A device node of the host. */
+struct spec_device {
+	const char *path; /* in the container */
+	char type;	  /* 'c' or 'b' */
+	int64_t major, minor;
+	uint32_t mode, uid, gid;
+	const char *permissions; /* "rwm" */
+};
+
+struct spec_container {
+	const Runtime__V1__PodSandboxConfig *pod;
+	const Runtime__V1__ContainerConfig *config;
+	const struct image_config *image;
+	const struct spec_user *user;
+	const struct spec_host *host;
+	const char *pod_id, *id, *image_name;
+	const char *hostname;				  /* of the pod, for $HOSTNAME */
+	const char *netns, *ipcns, *utsns, *pidns;	  /* paths; "": the host's */
+	bool own_pidns;					  /* a new one instead of pidns */
+	const char *shm, *resolv_conf, *hostname_file;	  /* paths to bind, "" none */
+	const char *cgroups_path;
+	const char *seccomp; /* the profile as JSON, NULL: unconfined */
+	const char *apparmor_default;
+	int64_t pids_limit;
+	const struct spec_device *devices; /* asked for, or all of a privileged container */
+	size_t n_devices;
+	bool privileged_without_host_devices;
+};
+
+/* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
+int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);
+
+/* process.json of a command in that container, appended. */
+void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n, bool tty,
+		     struct strbuf *to);
+
+/* `linux.resources` for an update, as JSON, appended. */
+void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,
+			  const struct spec_host *host, struct strbuf *to);
+
+/* Lays `with` over `r`: what is not zero there.  `r` keeps borrowing from `with`. */
+void spec_resources_merge(Runtime__V1__LinuxContainerResources *r,
+			  const Runtime__V1__LinuxContainerResources *with);
+
+/* The built-in seccomp profile for a process with these capabilities (bits), as JSON. */
+void spec_seccomp_default_print(uint64_t caps, struct strbuf *to);
+
+/* --- names --- */
+
+#define SPEC_CAPS 41 /* CAP_CHOWN .. CAP_CHECKPOINT_RESTORE */
+/* Number of "CAP_NET_ADMIN" or "NET_ADMIN", any case; -1 for what is none. */
+int spec_cap_number(const char *name);
+const char *spec_cap_name(unsigned number); /* static */
+/* Capabilities of a container by default, as bits. */
+uint64_t spec_caps_default(void);
+/* What add and drop make of it, within what the host has. */
+uint64_t spec_caps_of(const Runtime__V1__LinuxContainerSecurityContext *sc, uint64_t host);
