@@ -37,6 +37,7 @@ struct daemon {
 	bool socket_ours;
 	struct loop_timer drain_limit, notify_timer;
 	uint64_t notify_every;
+	struct rlimit nofile; /* as it was given */
 };
 
 static const char usage[] =
@@ -189,7 +190,7 @@ static int serve(struct daemon *d)
 	if (loop_signal_add(d->loop, SIGTERM, on_terminate, d) < 0 ||
 	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0)
 		return fail((err_errno(&e, -errno, "signals"), &e));
-	if (node_open(d->loop, &d->config, &d->node, &e) < 0)
+	if (node_open(d->loop, &d->config, &d->nofile, &d->node, &e) < 0)
 		return fail(&e);
 	d->notify_every = notify_watchdog_us() / 2;
 	co_start(d->loop, start, d);
@@ -203,11 +204,13 @@ static int serve(struct daemon *d)
 	return r < 0 ? 1 : r;
 }
 
-static void raise_limits(void)
+/* For itself as many files as it may have; what it was given is what containers get. */
+static void raise_limits(struct rlimit *ret_nofile)
 {
 	struct rlimit nofile;
 
 	if (getrlimit(RLIMIT_NOFILE, &nofile) == 0) {
+		*ret_nofile = nofile;
 		nofile.rlim_cur = nofile.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &nofile);
 	}
@@ -309,7 +312,7 @@ int main(int argc, char **argv)
 		r = dump(&d.config);
 	} else {
 		log_init("gantryd", d.config.log.level);
-		raise_limits();
+		raise_limits(&d.nofile);
 		r = serve(&d);
 	}
 	config_fini(&d.config);

@@ -5,6 +5,7 @@
 #include "cri/cri.h"
 #include "cri/validate.h"
 #include "pod/life.h"
+#include "wire/json.h"
 
 static Runtime__V1__ContainerState state_of(const struct container *c)
 {
@@ -32,11 +33,17 @@ static int create_container(struct cri_call *c, const void *request, void *respo
 	if (!q->config)
 		return err_invalid(e, "config: must be given");
 	ret = pod_find(c->node, q->pod_sandbox_id, &p, e);
+	if (ret == 0 && p->state != POD_READY)
+		ret = err_precondition(e, "pod_sandbox_id: pod sandbox %s is not ready", p->id);
+	if (ret == 0)
+		ret = validate_container(c->node, p, q->config, e);
 	if (ret == 0)
 		ret = life_create_container(p, q->config, id, e);
-	if (ret == 0)
-		r->container_id = arena_strdup(c->arena, id);
-	return ret;
+	if (ret < 0)
+		return ret;
+	r->container_id = arena_strdup(c->arena, id);
+	c->about = r->container_id;
+	return 0;
 }
 
 static int find(struct cri_call *c, const char *id, struct container **ret, struct err *e)
@@ -183,7 +190,7 @@ Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct
 	s->finished_at = c->finished_at;
 	s->exit_code = c->exit_code;
 	s->image = arena_alloc(a, sizeof(*s->image));
-	*s->image = image_spec(c);
+	*s->image = image_spec(c); /* as it was asked for */
 	s->image_ref = c->image_ref;
 	s->image_id = c->image_id;
 	s->reason = c->reason;
@@ -218,7 +225,7 @@ static void container_info(struct arena *a, const struct container *c,
 	jw_key_string(&w, "cgroup", c->cgroup);
 	jw_key_int(&w, "pid", c->pid);
 	jw_object_end(&w);
-	r->info = cri_info(a, b.s, &r->n_info);
+	cri_info(a, "info", b.s, &r->info, &r->n_info);
 }
 
 static int container_status(struct cri_call *c, const void *request, void *response, struct err *e)
@@ -259,10 +266,10 @@ static int exec_sync(struct cri_call *c, const void *request, void *response, st
 	if (ret < 0)
 		return ret;
 	r->exit_code = out.exit_code;
-	r->stdout_.data = out.out;
-	r->stdout_.len = out.out_len;
-	r->stderr_.data = out.err;
-	r->stderr_.len = out.err_len;
+	r->stdout.data = out.out;
+	r->stdout.len = out.out_len;
+	r->stderr.data = out.err;
+	r->stderr.len = out.err_len;
 	return 0;
 }
 
@@ -283,6 +290,10 @@ static int update_container_resources(struct cri_call *c, const void *request, v
 	struct container *ctr;
 	int r = find(c, q->container_id, &ctr, e);
 
+	if (r == 0 && !q->linux)
+		r = err_invalid(e, "linux: must be given");
+	if (r == 0)
+		r = validate_resources(c->node, "linux", q->linux, e);
 	return r < 0 ? r : life_update_container(ctr, q->linux, e);
 }
 

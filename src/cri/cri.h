@@ -13,7 +13,8 @@
  *		return 0;
  *	}
  *
- * Request and response live in the call's arena (protobuf-c's allocator is the arena), so
+ * Objects are found by pod_find() and the like, and held only as long as nothing is waited
+ * for.  Request and response live in the call's arena (protobuf-c's allocator is the arena), so
  * nothing is freed.  A handler of a list may append the encoded response to c->raw instead.
  */
 #pragma once
@@ -54,6 +55,13 @@ struct cri_method {
 		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),  \
 		.quiet = (is_quiet)                                                        \
 	}
+#define CRI_IMAGE_METHOD(name, type, handler, is_quiet)                                    \
+	{                                                                                  \
+		.path = "/runtime.v1.ImageService/" name,                                  \
+		.request = &runtime__v1__##type##_request__descriptor,                     \
+		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),  \
+		.quiet = (is_quiet)                                                        \
+	}
 
 /* Encodes and sends one message of a stream; waits for the client. */
 int cri_send(struct cri_call *c, const ProtobufCMessage *m, struct err *e);
@@ -85,6 +93,9 @@ struct cri_map_entry {
 /* True when `have` holds every pair of `want`. */
 bool cri_labels_match(struct cri_map_entry *const *have, size_t n_have,
 		      struct cri_map_entry *const *want, size_t n_want);
+/* Whether a listed container passes these filters; ids may be beginnings of one, "" any. */
+bool cri_container_matches(const struct container *c, const char *id, const char *pod_id,
+			   struct cri_map_entry *const *labels, size_t n_labels);
 /* ContainerStatus of `c`; arena, partly borrowed from it. */
 Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct container *c);
 /* A verbose reply's `info` map with one entry; arena. */

@@ -4,6 +4,7 @@
 #include "config/config.h"
 #include "cri/cri.h"
 #include "pod/node.h"
+#include "wire/json.h"
 
 static int version(struct cri_call *c, const void *request, void *response, struct err *e)
 {
@@ -34,7 +35,6 @@ static Runtime__V1__RuntimeCondition *condition(struct arena *a, const char *typ
 /* Ready when the default handler has a runtime that works; says what is wrong with each. */
 static Runtime__V1__RuntimeCondition *runtime_ready(struct cri_call *c)
 {
-	_cleanup_strbuf_ struct strbuf why = STRBUF_NULL;
 	struct node_runtime *rt;
 	struct err e = ERR_NULL;
 
@@ -81,7 +81,7 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 	jw_key_string(&w, "rootDir", n->config->root);
 	jw_key_string(&w, "stateDir", n->config->state);
 	jw_key_string(&w, "cgroupDriver", n->cgroup_systemd ? "systemd" : "cgroupfs");
-	jw_key_string(&w, "network", n->network_kind);
+	jw_key_string(&w, "network", n->network.kind);
 	jw_key(&w, "runtimes");
 	jw_array_begin(&w);
 	for (size_t i = 0; i < n->config->n_runtimes; i++) {
@@ -99,7 +99,7 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 	}
 	jw_array_end(&w);
 	jw_object_end(&w);
-	r->info = cri_info_as(c->arena, "config", b.s, &r->n_info);
+	cri_info(c->arena, "config", b.s, &r->info, &r->n_info);
 }
 
 static int status(struct cri_call *c, const void *request, void *response, struct err *e)
@@ -107,7 +107,7 @@ static int status(struct cri_call *c, const void *request, void *response, struc
 	const Runtime__V1__StatusRequest *q = request;
 	Runtime__V1__StatusResponse *r = response;
 	Runtime__V1__RuntimeStatus *s = arena_alloc(c->arena, sizeof(*s));
-	_cleanup_free_ char *why = NULL;
+	const char *why;
 	bool net;
 
 	net = node_network_ready(c->node, &why);

@@ -5,6 +5,7 @@
 #include "cri/cri.h"
 #include "cri/validate.h"
 #include "pod/life.h"
+#include "wire/json.h"
 
 static Runtime__V1__PodSandboxState state_of(const struct pod *p)
 {
@@ -26,10 +27,14 @@ static int run_pod_sandbox(struct cri_call *c, const void *request, void *respon
 
 	if (!q->config)
 		return err_invalid(e, "config: must be given");
-	ret = life_run_pod(c->node, q->config, q->runtime_handler, id, e);
+	ret = validate_pod(c->node, q->config, e);
 	if (ret == 0)
-		r->pod_sandbox_id = arena_strdup(c->arena, id);
-	return ret;
+		ret = life_run_pod(c->node, q->config, q->runtime_handler, id, e);
+	if (ret < 0)
+		return ret;
+	r->pod_sandbox_id = arena_strdup(c->arena, id);
+	c->about = r->pod_sandbox_id;
+	return 0;
 }
 
 /* Stop and remove are idempotent: what is not there is as it should be (api.proto). */
@@ -188,9 +193,9 @@ static void pod_info(struct arena *a, const struct pod *p,
 	jw_key_string(&w, "runtime", p->runtime_name);
 	jw_key_string(&w, "runtimeHandler", p->handler);
 	jw_key_string(&w, "netns", p->netns);
-	jw_key_string(&w, "cgroupParent", p->cgroup);
+	jw_key_string(&w, "cgroupParent", p->cgroup_parent);
 	jw_object_end(&w);
-	r->info = cri_info(a, b.s, &r->n_info);
+	cri_info(a, "info", b.s, &r->info, &r->n_info);
 }
 
 static int pod_sandbox_status(struct cri_call *c, const void *request, void *response,

@@ -67,11 +67,15 @@ static bool pinned(const struct image_store *s, const struct image *im)
 	return false;
 }
 
-/* Takes the record over. */
-static void put(struct image_store *s, struct image_record *r)
+/* Takes the record over.  Answers may come in another order than the changes were made. */
+static void put(struct image_store *s, struct image_record *r, uint64_t seq)
 {
 	struct image *im = map_get(&s->by_id, r->id);
 
+	if (im && im->seq > seq) {
+		image_record_fini(r);
+		return;
+	}
 	if (im) {
 		forget_names(s, im);
 		map_remove(&s->by_id, im->record.id);
@@ -82,6 +86,8 @@ static void put(struct image_store *s, struct image_record *r)
 		list_append(&s->images, &im->in_order);
 	}
 	im->record = *r;
+	im->seq = seq;
+	im->removing = false;
 	im->pinned = pinned(s, im);
 	map_put(&s->by_id, im->record.id, im);
 	for (size_t i = 0; i < im->record.tags.n; i++)
@@ -121,8 +127,9 @@ int image_find(struct image_store *s, const char *ref, struct image **ret, struc
 	if (str_empty(ref))
 		return err_invalid(e, "image: must not be empty");
 	*ret = map_get(&s->by_id, hex);
-	if (*ret)
+	if (*ret && !(*ret)->removing)
 		return 0;
+	*ret = NULL;
 	res = hex == ref ? reference_parse(ref, &r, e) : -EINVAL;
 	if (res == 0)
 		*ret = map_get(&s->by_name, r.text);
@@ -133,8 +140,9 @@ int image_find(struct image_store *s, const char *ref, struct image **ret, struc
 	}
 	if (!*ret)
 		*ret = find_prefix(s, hex);
-	if (*ret)
+	if (*ret && !(*ret)->removing)
 		return 0;
+	*ret = NULL;
 	if (res < 0 && hex == ref)
 		return res;
 	return err_not_found(e, "image \"%s\" is not on this node", ref);
@@ -165,7 +173,7 @@ static void load_record(struct image_store *s, int dirfd, const char *name)
 		renameat(dirfd, name, dirfd, aside);
 		return;
 	}
-	put(s, &rec);
+	put(s, &rec, 0);
 }
 
 static int load_records(struct image_store *s, struct err *e)
@@ -311,6 +319,7 @@ static void new_request(struct image_store *s, struct ipc_out *o, uint16_t type)
 /* What a worker's reply says about records. */
 static int take_records(struct image_store *s, const struct ipc_in *in, struct err *e)
 {
+	uint64_t seq = ipc_get_u64(in, WORKER_TAG_SEQ, 0);
 	struct ipc_field f;
 	size_t pos = 0;
 
@@ -320,14 +329,14 @@ static int take_records(struct image_store *s, const struct ipc_in *in, struct e
 
 		if (f.tag == WORKER_TAG_REMOVED && ipc_field_str(&f)) {
 			im = map_get(&s->by_id, ipc_field_str(&f));
-			if (im)
+			if (im && im->seq <= seq)
 				drop(s, im);
 		} else if (f.tag == WORKER_TAG_RECORD) {
 			int r = image_record_parse(f.p, f.n, &rec, e);
 
 			if (r < 0)
 				return err_wrap(e, "gantry-worker's answer");
-			put(s, &rec);
+			put(s, &rec, seq);
 		}
 	}
 	return 0;
@@ -620,6 +629,7 @@ int image_load(struct image_store *s, const char *path, image_progress_fn *fn, v
 int image_remove(struct image_store *s, const char *ref, struct err *e)
 {
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	char id[ID_SIZE];
 	struct image *im;
 	struct ipc_out o;
 	int r = image_find(s, ref, &im, e);
@@ -630,8 +640,27 @@ int image_remove(struct image_store *s, const char *ref, struct err *e)
 		return r;
 	new_request(s, &o, WORKER_REMOVE);
 	ipc_put_str(&o, WORKER_TAG_IMAGE_ID, im->record.id);
+	im->removing = true;
+	memcpy(id, im->record.id, ID_SIZE);
+	co_shield(true); /* short, and half-removed is no state to be in */
 	r = worker_run(s, &o, NULL, NULL, &in, e);
-	return r < 0 ? r : take_records(s, &in, e);
+	co_shield(false);
+	if (r == 0)
+		return take_records(s, &in, e);
+	im = map_get(&s->by_id, id);
+	if (im)
+		im->removing = false;
+	return r;
+}
+
+int image_sweep(struct image_store *s, const struct strv *ids, struct err *e)
+{
+	struct ipc_out o;
+
+	new_request(s, &o, WORKER_SWEEP);
+	for (size_t i = 0; i < ids->n; i++)
+		ipc_put_str(&o, WORKER_TAG_NAME, ids->v[i]);
+	return worker_run(s, &o, NULL, NULL, NULL, e);
 }
 
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,

@@ -21,6 +21,8 @@ struct image_store;
 struct image {
 	struct image_record record;
 	bool pinned;
+	bool removing; /* not to be found any more */
+	uint64_t seq;  /* of the change that made the record, in the store's order */
 	struct list in_order;	 /* by time of arrival */
 	struct strbuf list_item; /* ListImages' item as bytes; empty: to be made */
 };
@@ -66,6 +68,10 @@ int image_remove(struct image_store *s, const char *ref, struct err *e);
 /* A file's content, read by a worker: for files that the loop must not wait for. */
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,
 		      struct err *e);
+
+/* Removes what an ended worker left half-made, and the writable layers with these ids, which
+ * belong to no container. */
+int image_sweep(struct image_store *s, const struct strv *ids, struct err *e);
 
 /* Space of the store and of writable layers, measured by a worker in the background. */
 struct image_usage {

@@ -17,7 +17,8 @@ enum {
 	WORKER_MEASURE = 19,
 	/* PATH MAX -> CONTENT */
 	WORKER_READ = 20,
-	/* ROOT: removes what an ended worker left half-made, and layers of no image */
+	/* ROOT NAME...: removes what an ended worker left half-made, layers of no image, and
+	 * the writable layers with these names */
 	WORKER_SWEEP = 21,
 };
 
@@ -49,4 +50,5 @@ enum {
 	WORKER_TAG_STATE = 40,
 	WORKER_TAG_DONE = 41,
 	WORKER_TAG_TOTAL = 42,
+	WORKER_TAG_SEQ = 43, /* u64: number of the change in the store's order */
 };

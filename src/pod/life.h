@@ -4,7 +4,8 @@
  * asks the pod's monitor, and records the outcome.  A request that is cancelled half-way is
  * undone before the function returns its error.
  *
- * Validation of the configuration is done here before anything is made.
+ * The configuration has been validated (cri/validate.h); what can only be decided with the
+ * image or the node is decided here, before anything is made.
  */
 #pragma once
 
@@ -38,6 +39,11 @@ int life_exec_sync(struct container *c, char *const *cmd, size_t n_cmd, uint64_t
 int life_reopen_log(struct container *c, struct err *e);
 int life_update_container(struct container *c, const Runtime__V1__LinuxContainerResources *r,
 			  struct err *e);
+
+/* What follows from a container's configuration: the path of its log. */
+void life_container_derive(struct container *c);
+/* What follows from a pod's configuration and the node: its cgroups. */
+int life_pod_derive(struct pod *p, struct err *e);
 
 /* Created, running or exited: what lists and statuses show. */
 bool life_container_listed(const struct container *c);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon's world, opened and closed: see node.h.  recover.c takes over what runs. */
+/* The daemon's world, opened and closed: see node.h.  recover.c takes over what runs,
+ * probe.c finds out what works. */
 #include "pod/node.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -11,7 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
-#include "sys/mount.h"
+#include "pod/monitor.h"
 
 #define PROC_FILE_MAX 65536
 
@@ -83,19 +86,43 @@ static uint64_t status_field(const char *status, const char *name)
 	return p ? strtoull(p + strlen(name), NULL, 16) : 0;
 }
 
-static void look_at_host(struct node *n)
+/* mount_setattr(2), Linux 5.12: with no flags and an invalid size it says whether it is there. */
+static bool has_mount_setattr(void)
+{
+	return syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) < 0 && errno != ENOSYS;
+}
+
+/* A lower oom_score_adj than our own can only be set with CAP_SYS_RESOURCE (proc(5)). */
+static int lowest_oom_score_adj(uint64_t caps)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 
+	if (caps & (UINT64_C(1) << 24) ||
+	    fs_read(AT_FDCWD, "/proc/self/oom_score_adj", PROC_FILE_MAX, &b) < 0)
+		return -1000;
+	return atoi(b.s);
+}
+
+static void look_at_host(struct node *n, const struct rlimit *nofile)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct spec_host *h = &n->host;
+
 	if (fs_read(AT_FDCWD, "/proc/self/status", PROC_FILE_MAX, &b) == 0) {
-		n->host_caps = status_field(b.s, "CapEff:") & status_field(b.s, "CapBnd:");
-		n->has_seccomp = strstr(b.s, "Seccomp:") != NULL;
+		h->caps = status_field(b.s, "CapEff:") & status_field(b.s, "CapBnd:");
+		h->seccomp = strstr(b.s, "Seccomp:") != NULL;
 	}
 	strbuf_reset(&b);
 	if (fs_read(AT_FDCWD, "/sys/module/apparmor/parameters/enabled", PROC_FILE_MAX, &b) == 0)
-		n->has_apparmor = *b.s == 'Y';
-	n->has_selinux = fs_exists(AT_FDCWD, "/sys/fs/selinux/enforce");
-	n->has_rro = mount_has_setattr();
+		h->apparmor = *b.s == 'Y';
+	h->selinux = fs_exists(AT_FDCWD, "/sys/fs/selinux/enforce");
+	h->cgroup_v2 = n->cgroup.v2;
+	h->swap = n->cgroup.swap;
+	h->nofile_soft = nofile->rlim_cur;
+	h->nofile_hard = nofile->rlim_max;
+	h->oom_score_adj_min = lowest_oom_score_adj(h->caps);
+	n->has_apparmor = h->apparmor;
+	n->has_rro = has_mount_setattr();
 }
 
 /* GANTRY_LIBEXEC, beside the daemon (installed or in a build tree), /usr/libexec/gantry. */
@@ -140,8 +167,93 @@ static void init_tables(struct node *n)
 {
 	list_init(&n->pods_in_order);
 	list_init(&n->containers_in_order);
+	list_init(&n->children);
 	co_event_init(&n->probed);
+	co_event_init(&n->network.done);
 	n->runtimes = xcalloc(n->config->n_runtimes, sizeof(*n->runtimes));
 	for (size_t i = 0; i < n->config->n_runtimes; i++)
 		n->runtimes[i].config = &n->config->runtimes[i];
+}
+
+static bool use_systemd(const struct config *c)
+{
+	if (c->cgroup.driver == CONFIG_CGROUP_AUTO)
+		return fs_exists(AT_FDCWD, "/run/systemd/system");
+	return c->cgroup.driver == CONFIG_CGROUP_SYSTEMD;
+}
+
+static int open_index(struct node *n, struct err *e)
+{
+	_cleanup_free_ char *path = xasprintf("%s/index.db", n->config->root), *moved = NULL;
+	int r = state_open(path, &n->state, &moved, e);
+
+	if (r == 0 && moved)
+		log_error("the index %s was damaged and is now %s; a new one has been begun", path,
+			  moved);
+	return r;
+}
+
+int node_open(struct loop *l, const struct config *c, const struct rlimit *nofile,
+	      struct node **ret, struct err *e)
+{
+	struct node *n = xcalloc(1, sizeof(*n));
+	int r;
+
+	n->loop = l;
+	n->config = c;
+	n->state_dirfd = -EBADF;
+	init_tables(n);
+	r = find_helpers(n, e);
+	if (r == 0)
+		r = make_dirs(n, e);
+	if (r == 0)
+		r = open_index(n, e);
+	if (r == 0)
+		r = cgroup_host_init(&n->cgroup, e);
+	if (r == 0)
+		r = image_store_open(l, c, n->worker_path, &n->images, e);
+	if (r < 0) {
+		node_close(n);
+		return r;
+	}
+	n->cgroup_systemd = use_systemd(c);
+	read_boot_id(n);
+	look_at_host(n, nofile);
+	node_network_configure(n);
+	*ret = n;
+	return 0;
+}
+
+struct node *node_close(struct node *n)
+{
+	if (!n)
+		return NULL;
+	while (!list_empty(&n->containers_in_order))
+		container_unlink(list_first(&n->containers_in_order, struct container, in_order));
+	while (!list_empty(&n->pods_in_order)) {
+		struct pod *p = list_first(&n->pods_in_order, struct pod, in_order);
+
+		pod_monitor_forget(p);
+		pod_unlink(p);
+	}
+	pod_monitor_drop_children(n);
+	image_store_close(n->images);
+	state_close(n->state);
+	cgroup_host_fini(&n->cgroup);
+	fd_close(n->state_dirfd);
+	for (size_t i = 0; i < n->config->n_runtimes; i++) {
+		free(n->runtimes[i].version);
+		free(n->runtimes[i].reason);
+	}
+	free(n->runtimes);
+	map_fini(&n->pods);
+	map_fini(&n->pod_names);
+	map_fini(&n->containers);
+	map_fini(&n->container_names);
+	free(n->network.config);
+	free(n->network.why);
+	free(n->monitor_path);
+	free(n->worker_path);
+	free(n);
+	return NULL;
 }

@@ -10,9 +10,12 @@
 /*
  * Blocking, before the loop runs: makes the directories (root 0700, state 0711 and a private
  * mount of itself), opens the index and the image store, finds the helper programs, looks at
- * the host (cgroups, capabilities, security modules).
+ * the host (cgroups, capabilities, security modules).  `nofile` are the limits of open files
+ * that containers get.
  */
-int node_open(struct loop *l, const struct config *c, struct node **ret, struct err *e);
+struct rlimit;
+int node_open(struct loop *l, const struct config *c, const struct rlimit *nofile,
+	      struct node **ret, struct err *e);
 struct node *node_close(struct node *n);
 
 /*
@@ -30,6 +33,17 @@ int node_recover(struct node *n, struct err *e);
  */
 int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
 			struct err *e);
+/* Starts a probe of every runtime, in the background. */
+void node_probe_runtimes(struct node *n);
+
+/* The network for pods made now, in node->network: CNI where there is a configuration of it. */
+void node_network_configure(struct node *n);
+/* Whether pods can be given a network, as last probed (probed again when that is old); waits
+ * for the first probe.  *ret_why is set where not; borrowed. */
+bool node_network_ready(struct node *n, const char **ret_why);
+
+/* Measures images and writable layers in the background, where the last measure is old. */
+void node_measure(struct node *n);
 
 /* Folds the index's log in a process of its own when it has grown. */
 void node_fold_index(struct node *n);

@@ -3,6 +3,7 @@
 #include "pod/pod.h"
 
 #include <inttypes.h>
+#include <signal.h>
 
 #include "base/mem.h"
 
@@ -17,8 +18,8 @@ static void arena_cb_free(void *arena, void *p)
 	(void)p;
 }
 
-/* protobuf-c on an arena: nothing of a message is ever freed one by one. */
-static ProtobufCAllocator allocator(struct arena *a)
+
+ProtobufCAllocator pod_allocator(struct arena *a)
 {
 	return (ProtobufCAllocator){arena_cb_alloc, arena_cb_free, a};
 }
@@ -45,14 +46,14 @@ int pod_new(struct node *n, const char *id, const void *config, size_t len, stru
 
 	p->node = n;
 	p->refs = 1;
-	p->monitor_pidfd = -EBADF;
 	memcpy(p->id, id, ID_SIZE);
 	list_init(&p->in_order);
 	list_init(&p->containers);
 	co_lock_init(&p->lock);
+	co_lock_init(&p->monitor_lock);
 	p->config_bytes = xmemdup(config, len);
 	p->config_len = len;
-	alloc = allocator(&p->arena);
+	alloc = pod_allocator(&p->arena);
 	p->config = runtime__v1__pod_sandbox_config__unpack(&alloc, len, p->config_bytes);
 	if (!p->config || !p->config->metadata) {
 		pod_unref(p);
@@ -67,6 +68,7 @@ int pod_new(struct node *n, const char *id, const void *config, size_t len, stru
 	p->ipcns = xstrdup("");
 	p->utsns = xstrdup("");
 	p->pidns = xstrdup("");
+	p->cgroup_parent = xstrdup("");
 	p->cgroup = xstrdup("");
 	*ret = p;
 	return 0;
@@ -83,7 +85,6 @@ struct pod *pod_unref(struct pod *p)
 	if (!p || --p->refs > 0)
 		return NULL;
 	ipc_conn_close(&p->monitor);
-	loop_child_del(&p->monitor_child);
 	arena_fini(&p->arena);
 	strbuf_fini(&p->list_item);
 	free(p->config_bytes);
@@ -95,6 +96,7 @@ struct pod *pod_unref(struct pod *p)
 	free(p->ipcns);
 	free(p->utsns);
 	free(p->pidns);
+	free(p->cgroup_parent);
 	free(p->cgroup);
 	free(p);
 	return NULL;
@@ -210,7 +212,7 @@ int container_new(struct pod *p, const char *id, const void *config, size_t len,
 	co_event_init(&c->exited);
 	c->config_bytes = xmemdup(config, len);
 	c->config_len = len;
-	alloc = allocator(&c->arena);
+	alloc = pod_allocator(&c->arena);
 	c->config = runtime__v1__container_config__unpack(&alloc, len, c->config_bytes);
 	if (!c->config || !c->config->metadata) {
 		container_unref(c);
@@ -225,6 +227,7 @@ int container_new(struct pod *p, const char *id, const void *config, size_t len,
 	c->reason = xstrdup("");
 	c->message = xstrdup("");
 	c->log_path = xstrdup("");
+	c->stop_signal = SIGTERM;
 	*ret = c;
 	return 0;
 }
@@ -250,7 +253,6 @@ struct container *container_unref(struct container *c)
 	free(c->reason);
 	free(c->message);
 	free(c->log_path);
-	free(c->stop_signal);
 	free(c->groups);
 	pod_unref(c->pod);
 	free(c);
@@ -292,7 +294,72 @@ int container_find(struct node *n, const char *id, struct container **ret, struc
 	return r;
 }
 
-void container_touch(struct container *c)
+/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP...". */
+static void print_extra(const struct container *c, struct strbuf *to)
 {
+	strbuf_addf(to, "%d %" PRId64 " %" PRId64, c->stop_signal, c->uid, c->gid);
+	for (size_t i = 0; i < c->n_groups; i++)
+		strbuf_addf(to, " %" PRIu32, c->groups[i]);
+}
+
+void container_restore(struct container *c, const void *extra, size_t n)
+{
+	_cleanup_free_ char *text = n ? xstrndup(extra, n) : xstrdup("");
+	char *save = NULL, *word;
+	size_t i = 0;
+
+	c->groups = xcalloc(n / 2 + 1, sizeof(*c->groups));
+	for (word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save), i++) {
+		uint64_t v = 0;
+
+		str_to_u64(word, &v);
+		if (i == 0)
+			c->stop_signal = (int)v;
+		else if (i == 1)
+			c->uid = (int64_t)v;
+		else if (i == 2)
+			c->gid = (int64_t)v;
+		else
+			c->groups[c->n_groups++] = (uint32_t)v;
+	}
+}
+
+int container_record(struct container *c, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf extra = STRBUF_NULL;
+	struct state_container row = {
+		.id = c->id,
+		.pod_id = c->pod->id,
+		.config = c->config_bytes,
+		.config_len = c->config_len,
+		.image_id = c->image_id,
+		.image_ref = c->image_ref,
+		.runtime = c->runtime_name,
+		.cgroup = c->cgroup,
+		.reason = c->reason,
+		.message = c->message,
+		.created_at = c->created_at,
+		.started_at = c->started_at,
+		.finished_at = c->finished_at,
+		.state = c->state,
+		.exit_code = c->exit_code,
+	};
+
 	drop_item(&c->list_item);
+	print_extra(c, &extra);
+	row.extra = extra.s;
+	row.extra_len = extra.len;
+	return state_put_container(c->node->state, &row, e);
+}
+
+void container_set_exited(struct container *c, int code, int64_t at, bool oom)
+{
+	free(c->reason);
+	c->reason = xstrdup(oom ? "OOMKilled" : code == 0 ? "Completed" : "Error");
+	c->state = CONTAINER_EXITED;
+	c->exit_code = code;
+	c->finished_at = at;
+	c->pid = 0;
+	drop_item(&c->list_item);
+	co_event_set(&c->exited);
 }

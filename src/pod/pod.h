@@ -23,6 +23,7 @@
 #include "image/store.h"
 #include "ipc/ipc.h"
 #include "loop/co.h"
+#include "spec/spec.h"
 #include "state/state.h"
 #include "sys/cgroup.h"
 
@@ -66,8 +67,20 @@ struct node {
 	struct map pods, pod_names;    /* by id; by "name/namespace/uid/attempt" */
 	struct map containers, container_names; /* "name/attempt/pod id" */
 	struct list pods_in_order, containers_in_order; /* by creation */
-	uint64_t host_caps;
-	bool has_seccomp, has_apparmor, has_selinux;
+	struct spec_host host;
+	bool has_apparmor, has_rro; /* AppArmor; recursive read-only mounts */
+	struct network_probe {
+		const char *kind; /* "cni" or "bridge"; static */
+		char *config;	  /* struct network_config as JSON; owned */
+		bool known, ready, running;
+		char *why;	    /* not ready; owned */
+		uint64_t checked_at; /* clock_mono_us() */
+		struct co_event done;
+	} network;
+	struct list children; /* monitors that this daemon started: struct monitor_child */
+	bool measuring; /* writable layers: see node_measure() */
+	uint64_t measured_at;
+	bool folding; /* the index: see node_fold_index() */
 	bool draining;
 };
 
@@ -87,13 +100,15 @@ struct pod {
 	int64_t created_at;
 	char *ips; /* space-separated, primary first */
 	char *netns, *ipcns, *utsns, *pidns; /* paths, "" host's */
-	char *cgroup; /* parent of its containers' cgroups, as given to the runtime */
+	char *cgroup_parent; /* of its containers, in the driver's form */
+	char *cgroup;	     /* its path below the hierarchies */
+	bool cgroup_owned;   /* ours to remove */
 	struct list in_order;
 	struct list containers; /* container.in_pod */
 	struct co_lock lock;	/* one life-cycle operation at a time */
-	struct ipc_conn monitor;
-	int monitor_pidfd; /* of our child, -EBADF when it was started by a past daemon */
-	struct loop_child monitor_child;
+	struct ipc_conn monitor; /* its loop is NULL while there is none */
+	struct co_lock monitor_lock;	 /* one at a time finds or starts it */
+	bool other_boot;		 /* it ran before the machine was last started */
 	struct strbuf list_item; /* ListPodSandbox's item as bytes; empty: to be made */
 };
 
@@ -110,10 +125,11 @@ struct container {
 	char *name_key;
 	char *image_id, *image_ref;
 	char *runtime_name;
-	char *cgroup;
+	char *cgroup; /* path below the hierarchies */
 	char *reason, *message; /* never NULL */
 	char *log_path;		/* absolute, "" none */
-	char *stop_signal;
+	int stop_signal;
+	pid_t pid; /* 0: none */
 	int64_t created_at, started_at, finished_at;
 	int32_t exit_code;
 	int64_t uid, gid; /* of its process; supplementary groups below */
@@ -131,6 +147,9 @@ struct container {
 };
 
 /* --- objects (pod.c) --- */
+
+/* protobuf-c on an arena: nothing of a message is ever freed one by one. */
+ProtobufCAllocator pod_allocator(struct arena *a);
 
 /* A new pod in state CREATING, in no table; `config` is unpacked from the bytes, which are
  * copied.  One reference, the caller's.  INVALID_ARGUMENT where the bytes are no message. */
@@ -158,7 +177,10 @@ int container_link(struct container *c, struct err *e);
 void container_unlink(struct container *c);
 int container_find(struct node *n, const char *id, struct container **ret, struct err *e);
 int container_record(struct container *c, struct err *e);
-void container_touch(struct container *c); /* forgets the cached list item */
+/* What the row's `extra` holds, put into the object. */
+void container_restore(struct container *c, const void *extra, size_t n);
+/* "OOMKilled", "Completed", "Error" for an exit that was seen. Sets state, times and reason. */
+void container_set_exited(struct container *c, int code, int64_t at, bool oom);
 
 #define _cleanup_pod_ __attribute__((cleanup(pod_unrefp)))
 static inline void pod_unrefp(struct pod **p)

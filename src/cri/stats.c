@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * CRI: figures of pods and containers.  They are read from the cgroup files here, a handful
+ * of short reads of memory a container; what must be walked (writable layers) is measured in
+ * the background, and what is asked of a monitor is only the network of a pod in which
+ * nothing runs.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/mem.h"
+#include "cri/cri.h"
+#include "ipc/monitor.h"
+#include "pod/monitor.h"
+#include "pod/node.h"
+#include "sys/cgroup.h"
+
+#define NET_DEV_MAX 65536
+
+static Runtime__V1__UInt64Value *value(struct arena *a, uint64_t v)
+{
+	Runtime__V1__UInt64Value *m = arena_alloc(a, sizeof(*m));
+
+	runtime__v1__uint64_value__init(m);
+	m->value = v;
+	return m;
+}
+
+/* Absent rather than wrong. */
+static Runtime__V1__UInt64Value *known(struct arena *a, uint64_t v)
+{
+	return v == CGROUP_ABSENT ? NULL : value(a, v);
+}
+
+static uint64_t or_zero(uint64_t v)
+{
+	return v == CGROUP_ABSENT ? 0 : v;
+}
+
+static Runtime__V1__CpuUsage *cpu(struct arena *a, const struct cgroup_stats *s, int64_t now,
+				  uint64_t nano_cores)
+{
+	Runtime__V1__CpuUsage *m = arena_alloc(a, sizeof(*m));
+
+	runtime__v1__cpu_usage__init(m);
+	m->timestamp = now;
+	m->usage_core_nano_seconds = known(a, s->cpu_ns);
+	m->usage_nano_cores = value(a, nano_cores);
+	return m;
+}
+
+static Runtime__V1__MemoryUsage *memory(struct arena *a, const struct cgroup_stats *s, int64_t now)
+{
+	Runtime__V1__MemoryUsage *m = arena_alloc(a, sizeof(*m));
+	uint64_t usage = or_zero(s->memory_usage), inactive = or_zero(s->memory_inactive_file),
+		 working = usage > inactive ? usage - inactive : 0;
+
+	runtime__v1__memory_usage__init(m);
+	m->timestamp = now;
+	m->working_set_bytes = value(a, working);
+	if (s->memory_limit != CGROUP_ABSENT)
+		m->available_bytes =
+			value(a, s->memory_limit > working ? s->memory_limit - working : 0);
+	m->usage_bytes = known(a, s->memory_usage);
+	m->rss_bytes = known(a, s->memory_rss);
+	m->page_faults = known(a, s->page_faults);
+	m->major_page_faults = known(a, s->major_page_faults);
+	return m;
+}
+
+static Runtime__V1__SwapUsage *swap(struct arena *a, const struct cgroup_stats *s, int64_t now)
+{
+	Runtime__V1__SwapUsage *m;
+
+	if (s->swap_usage == CGROUP_ABSENT)
+		return NULL;
+	m = arena_alloc(a, sizeof(*m));
+	runtime__v1__swap_usage__init(m);
+	m->timestamp = now;
+	m->swap_usage_bytes = value(a, s->swap_usage);
+	return m;
+}
+
+/* Over the time since the last look, which is not taken more than once a second. */
+static uint64_t nano_cores(struct container *c, uint64_t cpu_ns, int64_t now)
+{
+	if (cpu_ns == CGROUP_ABSENT)
+		return 0;
+	if (c->cpu_last_at == 0) { /* the first time: over its life */
+		c->cpu_last_at = c->started_at ? c->started_at : c->created_at;
+		c->cpu_last_ns = 0;
+	}
+	if (now - c->cpu_last_at >= NSEC_PER_SEC || c->nano_cores == 0) {
+		int64_t took = now - c->cpu_last_at;
+
+		if (took > 0 && cpu_ns >= c->cpu_last_ns)
+			c->nano_cores = (uint64_t)((double)(cpu_ns - c->cpu_last_ns) *
+						   (double)NSEC_PER_SEC / (double)took);
+		c->cpu_last_at = now;
+		c->cpu_last_ns = cpu_ns;
+	}
+	return c->nano_cores;
+}
+
+static Runtime__V1__FilesystemUsage *writable_layer(struct cri_call *call,
+						    const struct container *c)
+{
+	struct arena *a = call->arena;
+	Runtime__V1__FilesystemUsage *m = arena_alloc(a, sizeof(*m));
+
+	runtime__v1__filesystem_usage__init(m);
+	m->timestamp = c->usage_at ? c->usage_at : c->created_at;
+	m->fs_id = arena_alloc(a, sizeof(*m->fs_id));
+	runtime__v1__filesystem_identifier__init(m->fs_id);
+	m->fs_id->mountpoint = arena_printf(a, "%s/containers", call->node->config->root);
+	m->used_bytes = value(a, c->usage_bytes);
+	m->inodes_used = value(a, c->usage_inodes);
+	return m;
+}
+
+static Runtime__V1__ContainerStats *container_stats_of(struct cri_call *call, struct container *c)
+{
+	struct arena *a = call->arena;
+	Runtime__V1__ContainerStats *m = arena_alloc(a, sizeof(*m));
+	Runtime__V1__ContainerAttributes *at = arena_alloc(a, sizeof(*at));
+	int64_t now = clock_wall_ns();
+	struct cgroup_stats s;
+
+	runtime__v1__container_stats__init(m);
+	runtime__v1__container_attributes__init(at);
+	at->id = c->id;
+	at->metadata = c->config->metadata;
+	at->n_labels = c->config->n_labels;
+	at->labels = (void *)c->config->labels;
+	at->n_annotations = c->config->n_annotations;
+	at->annotations = (void *)c->config->annotations;
+	m->attributes = at;
+	m->writable_layer = writable_layer(call, c);
+	if (c->state != CONTAINER_RUNNING ||
+	    cgroup_stats_read(&call->node->cgroup, c->cgroup, &s) < 0)
+		return m;
+	m->cpu = cpu(a, &s, now, nano_cores(c, s.cpu_ns, now));
+	m->memory = memory(a, &s, now);
+	m->swap = swap(a, &s, now);
+	return m;
+}
+
+static int container_stats(struct cri_call *c, const void *request, void *response, struct err *e)
+{
+	const Runtime__V1__ContainerStatsRequest *q = request;
+	Runtime__V1__ContainerStatsResponse *r = response;
+	struct container *ctr;
+	int ret = container_find(c->node, q->container_id, &ctr, e);
+
+	c->about = q->container_id;
+	if (ret < 0)
+		return ret;
+	r->stats = container_stats_of(c, ctr);
+	node_measure(c->node);
+	return 0;
+}
+
+/* Running ones only, as the kubelet expects. */
+static int list_container_stats(struct cri_call *c, const void *request, void *response,
+				struct err *e)
+{
+	const Runtime__V1__ListContainerStatsRequest *q = request;
+	Runtime__V1__ListContainerStatsResponse *r = response;
+	const Runtime__V1__ContainerStatsFilter *f = q->filter;
+	struct container *ctr;
+
+	r->stats = arena_calloc(c->arena, c->node->containers.n + 1, sizeof(*r->stats));
+	list_for_each(ctr, &c->node->containers_in_order, in_order) {
+		if (ctr->state != CONTAINER_RUNNING ||
+		    (f && !cri_container_matches(ctr, f->id, f->pod_sandbox_id,
+						 (void *)f->label_selector, f->n_label_selector)))
+			continue;
+		r->stats[r->n_stats++] = container_stats_of(c, ctr);
+	}
+	node_measure(c->node);
+	return 0;
+}
+
+/* --- pods --- */
+
+static Runtime__V1__NetworkInterfaceUsage *interface(struct arena *a, const char *name,
+						     const uint64_t v[4])
+{
+	Runtime__V1__NetworkInterfaceUsage *m = arena_alloc(a, sizeof(*m));
+
+	runtime__v1__network_interface_usage__init(m);
+	m->name = arena_strdup(a, name);
+	m->rx_bytes = value(a, v[0]);
+	m->rx_errors = value(a, v[1]);
+	m->tx_bytes = value(a, v[2]);
+	m->tx_errors = value(a, v[3]);
+	return m;
+}
+
+#define INTERFACES_MAX 64
+
+static void add_interface(struct arena *a, Runtime__V1__NetworkUsage *m, const char *name,
+			  const uint64_t v[4])
+{
+	if (m->n_interfaces >= INTERFACES_MAX || streq(name, "lo"))
+		return;
+	m->interfaces[m->n_interfaces++] = interface(a, name, v);
+	if (!m->default_interface)
+		m->default_interface = m->interfaces[0];
+}
+
+/* /proc/PID/net/dev (proc(5)) of a process in the pod: no other process has to be asked. */
+static int network_of_process(struct arena *a, pid_t pid, Runtime__V1__NetworkUsage *m)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	char path[64], *save = NULL, *line;
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/net/dev", (int)pid);
+	r = fs_read(AT_FDCWD, path, NET_DEV_MAX, &b);
+	if (r < 0)
+		return r;
+	for (line = strtok_r(b.s, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		uint64_t v[4];
+		char name[32];
+
+		if (sscanf(line,
+			   " %31[^:]: %" SCNu64 " %*u %" SCNu64 " %*u %*u %*u %*u %*u %" SCNu64
+			   " %*u %" SCNu64,
+			   name, &v[0], &v[1], &v[2], &v[3]) == 5)
+			add_interface(a, m, name, v);
+	}
+	return 0;
+}
+
+static int network_of_monitor(struct arena *a, struct pod *p, Runtime__V1__NetworkUsage *m)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_field f;
+	struct ipc_out o;
+	size_t pos = 0;
+	int r;
+
+	ipc_out_init(&o, MON_NET_STATS, 0);
+	r = pod_monitor_call(p, &o, &in, NULL);
+	while (r == 0 && ipc_next(&in, &pos, &f)) {
+		struct ipc_in sub = ipc_field_nested(&f);
+		const uint64_t v[] = {ipc_get_u64(&sub, MON_TAG_NET_RX_BYTES, 0),
+				      ipc_get_u64(&sub, MON_TAG_NET_RX_ERRORS, 0),
+				      ipc_get_u64(&sub, MON_TAG_NET_TX_BYTES, 0),
+				      ipc_get_u64(&sub, MON_TAG_NET_TX_ERRORS, 0)};
+
+		if (f.tag == MON_TAG_NET_IF && ipc_get_str(&sub, MON_TAG_NET_NAME))
+			add_interface(a, m, ipc_get_str(&sub, MON_TAG_NET_NAME), v);
+	}
+	return r;
+}
+
+static Runtime__V1__NetworkUsage *network(struct arena *a, struct pod *p)
+{
+	Runtime__V1__NetworkUsage *m;
+	struct container *c;
+	int r = -ENOENT;
+
+	if (!*p->netns)
+		return NULL; /* the node's */
+	m = arena_alloc(a, sizeof(*m));
+	runtime__v1__network_usage__init(m);
+	m->timestamp = clock_wall_ns();
+	m->interfaces = arena_calloc(a, INTERFACES_MAX, sizeof(*m->interfaces));
+	list_for_each(c, &p->containers, in_pod) {
+		if (c->state == CONTAINER_RUNNING && c->pid > 0)
+			r = network_of_process(a, c->pid, m);
+		if (r == 0)
+			return m;
+	}
+	return network_of_monitor(a, p, m) == 0 ? m : NULL;
+}
+
+/* What is added up where the pod has no cgroup of its own to read. */
+static void add(uint64_t *to, uint64_t v)
+{
+	if (v != CGROUP_ABSENT)
+		*to = or_zero(*to) + v;
+}
+
+static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats *to)
+{
+	struct container *c;
+
+	memset(to, 0xff, sizeof(*to)); /* all CGROUP_ABSENT */
+	list_for_each(c, &p->containers, in_pod) {
+		struct cgroup_stats s;
+
+		if (c->state != CONTAINER_RUNNING ||
+		    cgroup_stats_read(&call->node->cgroup, c->cgroup, &s) < 0)
+			continue;
+		add(&to->cpu_ns, s.cpu_ns);
+		add(&to->memory_usage, s.memory_usage);
+		add(&to->memory_rss, s.memory_rss);
+		add(&to->memory_inactive_file, s.memory_inactive_file);
+		add(&to->page_faults, s.page_faults);
+		add(&to->major_page_faults, s.major_page_faults);
+		add(&to->swap_usage, s.swap_usage);
+		add(&to->pids, s.pids);
+	}
+}
+
+static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, struct pod *p)
+{
+	struct arena *a = call->arena;
+	Runtime__V1__LinuxPodSandboxStats *m = arena_alloc(a, sizeof(*m));
+	int64_t now = clock_wall_ns();
+	uint64_t cores = 0;
+	struct cgroup_stats s;
+	struct container *c;
+	size_t n = 0;
+
+	runtime__v1__linux_pod_sandbox_stats__init(m);
+	list_for_each(c, &p->containers, in_pod)
+		n++;
+	m->containers = arena_calloc(a, n + 1, sizeof(*m->containers));
+	list_for_each(c, &p->containers, in_pod) {
+		if (c->state != CONTAINER_RUNNING)
+			continue;
+		m->containers[m->n_containers++] = container_stats_of(call, c);
+		cores += c->nano_cores;
+	}
+	sum(call, p, &s);
+	m->cpu = cpu(a, &s, now, cores);
+	m->memory = memory(a, &s, now);
+	m->process = arena_alloc(a, sizeof(*m->process));
+	runtime__v1__process_usage__init(m->process);
+	m->process->timestamp = now;
+	m->process->process_count = value(a, or_zero(s.pids));
+	return m;
+}
+
+static Runtime__V1__PodSandboxStats *pod_stats_of(struct cri_call *call, struct pod *pod)
+{
+	struct arena *a = call->arena;
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	Runtime__V1__PodSandboxStats *m = arena_alloc(a, sizeof(*m));
+	Runtime__V1__PodSandboxAttributes *at = arena_alloc(a, sizeof(*at));
+	Runtime__V1__NetworkUsage *net = network(a, p); /* may wait: first */
+
+	runtime__v1__pod_sandbox_stats__init(m);
+	runtime__v1__pod_sandbox_attributes__init(at);
+	at->id = p->id;
+	at->metadata = p->config->metadata;
+	at->n_labels = p->config->n_labels;
+	at->labels = (void *)p->config->labels;
+	at->n_annotations = p->config->n_annotations;
+	at->annotations = (void *)p->config->annotations;
+	m->attributes = at;
+	m->linux = linux_stats(call, p);
+	m->linux->network = net;
+	return m;
+}
+
+static int pod_sandbox_stats(struct cri_call *c, const void *request, void *response,
+			     struct err *e)
+{
+	const Runtime__V1__PodSandboxStatsRequest *q = request;
+	Runtime__V1__PodSandboxStatsResponse *r = response;
+	struct pod *p;
+	int ret = pod_find(c->node, q->pod_sandbox_id, &p, e);
+
+	c->about = q->pod_sandbox_id;
+	if (ret < 0)
+		return ret;
+	r->stats = pod_stats_of(c, p);
+	node_measure(c->node);
+	return 0;
+}
+
+static bool pod_matches(const struct pod *p, const Runtime__V1__PodSandboxStatsFilter *f)
+{
+	if (p->state != POD_READY)
+		return false;
+	if (!f)
+		return true;
+	if (!str_empty(f->id) && !str_has_prefix(p->id, f->id))
+		return false;
+	return cri_labels_match((void *)p->config->labels, p->config->n_labels,
+				(void *)f->label_selector, f->n_label_selector);
+}
+
+/* A reply is encoded pod by pod: while the network of one is waited for, another may go. */
+static int list_pod_sandbox_stats(struct cri_call *c, const void *request, void *response,
+				  struct err *e)
+{
+	const Runtime__V1__ListPodSandboxStatsRequest *q = request;
+	size_t n = 0, max = c->node->pods.n;
+	struct pod **pods = arena_calloc(c->arena, max + 1, sizeof(struct pod *)), *p;
+
+	list_for_each(p, &c->node->pods_in_order, in_order)
+		if (n < max && pod_matches(p, q->filter))
+			pods[n++] = pod_ref(p);
+	c->raw_used = true;
+	for (size_t i = 0; i < n; i++) {
+		if (pods[i]->state == POD_READY) {
+			Runtime__V1__PodSandboxStats *m = pod_stats_of(c, pods[i]);
+
+			cri_put_message(&c->raw, 1, &m->base);
+		}
+		pod_unref(pods[i]);
+	}
+	node_measure(c->node);
+	return 0;
+}
+
+const struct cri_method cri_methods_stats[] = {
+	CRI_METHOD("ContainerStats", container_stats, container_stats, true),
+	CRI_METHOD("ListContainerStats", list_container_stats, list_container_stats, true),
+	CRI_METHOD("PodSandboxStats", pod_sandbox_stats, pod_sandbox_stats, true),
+	CRI_METHOD("ListPodSandboxStats", list_pod_sandbox_stats, list_pod_sandbox_stats, true),
+	{0},
+};

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Checks that pods and containers share, and resources: see validate.h. */
+#include "cri/validate_internal.h"
+
+int check_text(const char *field, const char *s, bool may_be_empty, size_t max, struct err *e)
+{
+	size_t n = strlen(s);
+
+	if (n == 0 && !may_be_empty)
+		return err_invalid(e, "%s: must not be empty", field);
+	if (n > max)
+		return err_invalid(e, "%s: %zu bytes, at most %zu are possible", field, n, max);
+	if (!str_is_utf8(s, n))
+		return err_invalid(e, "%s: is not UTF-8", field);
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f)
+			return err_invalid(e, "%s: holds a control character (0x%02x)", field,
+					   (unsigned char)s[i]);
+	return 0;
+}
+
+bool has_dot_dot(const char *p)
+{
+	while (*p) {
+		size_t n = strcspn(p, "/");
+
+		if (n == 2 && p[0] == '.' && p[1] == '.')
+			return true;
+		p += n + (p[n] == '/');
+	}
+	return false;
+}
+
+int check_path(const char *field, const char *s, bool may_be_empty, struct err *e)
+{
+	if (!*s && may_be_empty)
+		return 0;
+	if (!*s)
+		return err_invalid(e, "%s: must not be empty", field);
+	if (strlen(s) > VALIDATE_PATH_MAX)
+		return err_invalid(e, "%s: longer than %d bytes", field, VALIDATE_PATH_MAX);
+	if (*s != '/')
+		return err_invalid(e, "%s: \"%s\" is not absolute", field, s);
+	if (has_dot_dot(s))
+		return err_invalid(e, "%s: \"%s\" must not contain \"..\"", field, s);
+	return 0;
+}
+
+int check_count(const char *field, size_t n, size_t max, struct err *e)
+{
+	if (n > max)
+		return err_invalid(e, "%s: %zu entries, at most %zu are possible", field, n, max);
+	return 0;
+}
+
+int check_map(const char *field, struct cri_map_entry *const *v, size_t n, struct err *e)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *key = v[i]->key, *value = v[i]->value;
+
+		if (!*key)
+			return err_invalid(e, "%s: a key is empty", field);
+		if (!str_is_utf8(key, strlen(key)) || !str_is_utf8(value, strlen(value)))
+			return err_invalid(e, "%s: is not UTF-8", field);
+		bytes += strlen(key) + strlen(value);
+	}
+	if (bytes > VALIDATE_MAP_BYTES_MAX)
+		return err_invalid(e, "%s: %zu bytes in all, at most %u are possible", field, bytes,
+				   VALIDATE_MAP_BYTES_MAX);
+	return 0;
+}
+
+static int check_id(const char *field, const char *what, int64_t v, struct err *e)
+{
+	if (v < 0 || v > INT32_MAX)
+		return err_invalid(e, "%s.%s: %" PRId64 ", expected 0 to %d", field, what, v,
+				   INT32_MAX);
+	return 0;
+}
+
+int check_ids(const char *field, const Runtime__V1__Int64Value *user,
+	      const Runtime__V1__Int64Value *group, bool has_user_name, const int64_t *more,
+	      size_t n_more, struct err *e)
+{
+	int r = user ? check_id(field, "run_as_user", user->value, e) : 0;
+
+	if (r == 0 && group)
+		r = check_id(field, "run_as_group", group->value, e);
+	if (r == 0 && group && !user && !has_user_name)
+		r = err_invalid(e, "%s.run_as_group: %" PRId64 " is given without a run_as_user",
+				field, group->value);
+	if (r == 0)
+		r = check_count("supplemental_groups", n_more, SPEC_GROUPS_MAX, e);
+	for (size_t i = 0; r == 0 && i < n_more; i++)
+		r = check_id(field, "supplemental_groups", more[i], e);
+	return r;
+}
+
+int check_profile(const char *field, const Runtime__V1__SecurityProfile *p, bool is_path,
+		  struct err *e)
+{
+	if (!p)
+		return 0;
+	switch (p->profile_type) {
+	case RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault:
+	case RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined:
+		if (!str_empty(p->localhost_ref))
+			return err_invalid(e,
+					   "%s.localhost_ref: \"%s\" is given, but profile_type is "
+					   "not Localhost",
+					   field, p->localhost_ref);
+		return 0;
+	case RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost:
+		if (str_empty(p->localhost_ref))
+			return err_invalid(e, "%s.localhost_ref: must not be empty (Localhost)",
+					   field);
+		return is_path ? check_path("seccomp.localhost_ref", p->localhost_ref, false, e)
+			       : check_text(field, p->localhost_ref, false, VALIDATE_PATH_MAX, e);
+	default:
+		return err_invalid(e, "%s.profile_type: %d is none", field, (int)p->profile_type);
+	}
+}
+
+int check_selinux(const char *field, const Runtime__V1__SELinuxOption *o, struct err *e)
+{
+	const char *const v[] = {o ? o->user : "", o ? o->role : "", o ? o->type : ""};
+
+	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
+		if (strchr(v[i], ':'))
+			return err_invalid(e, "%s: \"%s\" must not contain ':'", field, v[i]);
+	return o ? check_text(field, o->level, true, VALIDATE_NAME_MAX, e) : 0;
+}
+
+int check_userns(const char *field, const Runtime__V1__UserNamespace *u, struct err *e)
+{
+	if (u && u->mode != RUNTIME__V1__NAMESPACE_MODE__NODE)
+		return err_invalid(e,
+				   "%s.mode: %d, expected NODE: user namespaces are not possible "
+				   "here",
+				   field, (int)u->mode);
+	return 0;
+}
+
+/* --- resources --- */
+
+static int check_range(const char *field, const char *what, int64_t v, int64_t min, int64_t max,
+		       struct err *e)
+{
+	if (v < min || v > max)
+		return err_invalid(e, "%s.%s: %" PRId64 ", expected %" PRId64 " to %" PRId64, field,
+				   what, v, min, max);
+	return 0;
+}
+
+/* cpuset(7), list format: "0-3,7". */
+static int check_cpuset(const char *field, const char *what, const char *s, struct err *e)
+{
+	const char *p = s;
+
+	while (*p) {
+		char *end;
+		unsigned long from = strtoul(p, &end, 10), to = from;
+		bool good = end != p && *p >= '0' && *p <= '9';
+
+		if (good && *end == '-') {
+			p = end + 1;
+			to = strtoul(p, &end, 10);
+			good = end != p && *p >= '0' && *p <= '9';
+		}
+		if (!good || from > to || to > 65535 || (*end && (*end != ',' || !end[1])))
+			return err_invalid(e, "%s.%s: \"%s\" is no list like 0-3,7", field, what, s);
+		p = end + (*end == ',');
+	}
+	return 0;
+}
+
+static int check_memory(const char *field, const Runtime__V1__LinuxContainerResources *r,
+			struct err *e)
+{
+	int64_t memory = r->memory_limit_in_bytes, swap = r->memory_swap_limit_in_bytes;
+	int k = check_range(field, "memory_limit_in_bytes", memory, -1, INT64_MAX, e);
+
+	if (k == 0)
+		k = check_range(field, "memory_swap_limit_in_bytes", swap, -1, INT64_MAX, e);
+	if (k == 0 && swap > 0 && memory > 0 && swap < memory)
+		k = err_invalid(e,
+				"%s.memory_swap_limit_in_bytes: %" PRId64
+				" is less than memory_limit_in_bytes, %" PRId64
+				" (it counts both together)",
+				field, swap, memory);
+	if (k == 0 && swap > 0 && memory <= 0)
+		k = err_invalid(e,
+				"%s.memory_swap_limit_in_bytes: %" PRId64
+				" needs a memory_limit_in_bytes",
+				field, swap);
+	return k;
+}
+
+static int check_hugepages(const char *field, const Runtime__V1__LinuxContainerResources *r,
+			   struct err *e)
+{
+	int k = check_count(field, r->n_hugepage_limits, VALIDATE_DNS_MAX, e);
+
+	for (size_t i = 0; k == 0 && i < r->n_hugepage_limits; i++) {
+		const char *s = r->hugepage_limits[i]->page_size;
+		size_t n = strspn(s, "0123456789");
+
+		if (n == 0 || n > 6 || (!streq(s + n, "KB") && !streq(s + n, "MB") &&
+					!streq(s + n, "GB")))
+			k = err_invalid(e,
+					"%s.hugepage_limits.page_size: \"%s\", expected a number "
+					"and KB, MB or GB",
+					field, s);
+	}
+	return k;
+}
+
+static int check_unified(const struct node *n, const char *field,
+			 const Runtime__V1__LinuxContainerResources *r, struct err *e)
+{
+	if (r->n_unified && !n->cgroup.v2)
+		return err_invalid(e,
+				   "%s.unified: \"%s\" is given, but this node has cgroup version 1",
+				   field, r->unified[0]->key);
+	for (size_t i = 0; i < r->n_unified; i++) {
+		const char *key = r->unified[i]->key;
+
+		if (!strchr(key, '.') || strchr(key, '/') || strlen(key) > VALIDATE_NAME_MAX)
+			return err_invalid(e, "%s.unified: \"%s\" is no cgroup file", field, key);
+	}
+	return 0;
+}
+
+int validate_resources(const struct node *n, const char *field,
+		       const Runtime__V1__LinuxContainerResources *r, struct err *e)
+{
+	int k = 0;
+
+	if (!r)
+		return 0;
+	if (r->cpu_period)
+		k = check_range(field, "cpu_period", r->cpu_period, 1000, 1000000, e);
+	if (k == 0 && r->cpu_quota > 0)
+		k = check_range(field, "cpu_quota", r->cpu_quota, 1000, INT64_MAX / 1000, e);
+	if (k == 0 && r->cpu_shares)
+		k = check_range(field, "cpu_shares", r->cpu_shares, 2, 262144, e);
+	if (k == 0)
+		k = check_memory(field, r, e);
+	if (k == 0)
+		k = check_range(field, "oom_score_adj", r->oom_score_adj, -1000, 1000, e);
+	if (k == 0)
+		k = check_cpuset(field, "cpuset_cpus", r->cpuset_cpus, e);
+	if (k == 0)
+		k = check_cpuset(field, "cpuset_mems", r->cpuset_mems, e);
+	if (k == 0)
+		k = check_hugepages(field, r, e);
+	if (k == 0)
+		k = check_unified(n, field, r, e);
+	return k;
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Validation of what a request says, before anything is made.  docs/validation.md has one
+ * row for every field; the checks here stand in its order.
+ *
+ * All are pure but for the facts of the node.  INVALID_ARGUMENT "FIELD: found, expected".
+ */
+#pragma once
+
+#include "pod/pod.h"
+
+#define VALIDATE_NAME_MAX 253	      /* bytes of a name, a namespace, a uid */
+#define VALIDATE_HOSTNAME_MAX 64      /* HOST_NAME_MAX of Linux */
+#define VALIDATE_PATH_MAX 4095	      /* PATH_MAX without its NUL */
+#define VALIDATE_MAP_BYTES_MAX (1u << 20) /* labels, annotations: keys and values together */
+#define VALIDATE_DNS_MAX 32	      /* servers, searches, options each */
+#define VALIDATE_LIST_MAX 4096	      /* mounts, devices, ports, ... */
+#define VALIDATE_ARGS_MAX 65536	      /* arguments, variables of the environment */
+
+int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, struct err *e);
+int validate_container(const struct node *n, const struct pod *p,
+		       const Runtime__V1__ContainerConfig *c, struct err *e);
+/* `field` names the message in errors: "config.linux.resources". */
+int validate_resources(const struct node *n, const char *field,
+		       const Runtime__V1__LinuxContainerResources *r, struct err *e);

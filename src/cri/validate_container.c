@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ContainerConfig, field by field: see validate.h. */
+#include <strings.h>
+
+#include "cri/validate_internal.h"
+
+static int check_process(const Runtime__V1__ContainerConfig *c, struct err *e)
+{
+	int r = check_count("config.command", c->n_command, VALIDATE_ARGS_MAX, e);
+
+	if (r == 0 && c->n_command && !*c->command[0])
+		r = err_invalid(e, "config.command: its first word is empty");
+	if (r == 0)
+		r = check_count("config.args", c->n_args, VALIDATE_ARGS_MAX, e);
+	if (r == 0)
+		r = check_path("config.working_dir", c->working_dir, true, e);
+	if (r == 0)
+		r = check_count("config.envs", c->n_envs, VALIDATE_ARGS_MAX, e);
+	for (size_t i = 0; r == 0 && i < c->n_envs; i++) {
+		const Runtime__V1__KeyValue *kv = c->envs[i];
+
+		if (!*kv->key || strchr(kv->key, '='))
+			r = err_invalid(e,
+					"config.envs.key: \"%s\" must be neither empty nor contain "
+					"'='",
+					kv->key);
+		else if (kv->value.len && memchr(kv->value.data, '\0', kv->value.len))
+			r = err_invalid(e, "config.envs.value: of \"%s\" holds a NUL", kv->key);
+		else if (kv->value.len > VALIDATE_MAP_BYTES_MAX)
+			r = err_invalid(e, "config.envs.value: of \"%s\" is longer than %u bytes",
+					kv->key, VALIDATE_MAP_BYTES_MAX);
+	}
+	return r;
+}
+
+/* --- mounts --- */
+
+static bool option_known(const char *s)
+{
+	static const char *const known[] = {"noexec", "exec", "nosuid", "suid", "nodev", "dev",
+					    "noatime", "relatime", "nodiratime", "strictatime"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (streq(s, known[i]))
+			return true;
+	return false;
+}
+
+static int check_read_only(const struct node *n, const Runtime__V1__Mount *m, struct err *e)
+{
+	if (!m->recursive_read_only)
+		return 0;
+	if (!m->readonly)
+		return err_invalid(e,
+				   "config.mounts.recursive_read_only: needs readonly (mount of "
+				   "\"%s\")",
+				   m->container_path);
+	if (m->propagation != RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE)
+		return err_invalid(e,
+				   "config.mounts.recursive_read_only: needs propagation PRIVATE "
+				   "(mount of \"%s\")",
+				   m->container_path);
+	if (!n->has_rro)
+		return err_invalid(e,
+				   "config.mounts.recursive_read_only: this kernel has no "
+				   "mount_setattr(2) (mount of \"%s\")",
+				   m->container_path);
+	return 0;
+}
+
+static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct err *e)
+{
+	int r = check_path("config.mounts.container_path", m->container_path, false, e);
+
+	if (r == 0 && strspn(m->container_path, "/.") == strlen(m->container_path))
+		r = err_invalid(e, "config.mounts.container_path: \"%s\" is the whole root",
+				m->container_path);
+	if (r == 0 && m->image && !str_empty(m->image->image))
+		r = err_invalid(e,
+				"config.mounts.image: \"%s\": images cannot be mounted here",
+				m->image->image);
+	if (r == 0)
+		r = check_path("config.mounts.host_path", m->host_path, false, e);
+	if (r == 0 && *m->image_sub_path)
+		r = err_invalid(e, "config.mounts.image_sub_path: \"%s\" is given without an image",
+				m->image_sub_path);
+	if (r == 0 && (m->propagation < 0 ||
+		       m->propagation >
+			       RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL))
+		r = err_invalid(e, "config.mounts.propagation: %d is none", (int)m->propagation);
+	if (r == 0)
+		r = check_read_only(n, m, e);
+	if (r == 0 && (m->n_uidmappings || m->n_gidmappings))
+		r = err_invalid(e,
+				"config.mounts.%s: ids of mounts cannot be mapped here (mount of "
+				"\"%s\")",
+				m->n_uidmappings ? "uidMappings" : "gidMappings", m->container_path);
+	for (size_t i = 0; r == 0 && i < m->n_mount_options; i++)
+		if (!option_known(m->mount_options[i]))
+			r = err_invalid(e, "config.mounts.mount_options: \"%s\" is not known",
+					m->mount_options[i]);
+	return r;
+}
+
+static int check_mounts(const struct node *n, const Runtime__V1__ContainerConfig *c,
+			struct err *e)
+{
+	int r = check_count("config.mounts", c->n_mounts, VALIDATE_LIST_MAX, e);
+
+	for (size_t i = 0; r == 0 && i < c->n_mounts; i++) {
+		r = check_mount(n, c->mounts[i], e);
+		for (size_t j = 0; r == 0 && j < i; j++)
+			if (streq(c->mounts[i]->container_path, c->mounts[j]->container_path))
+				r = err_invalid(e,
+						"config.mounts.container_path: \"%s\" is there "
+						"twice",
+						c->mounts[i]->container_path);
+	}
+	return r;
+}
+
+static int check_devices(const Runtime__V1__ContainerConfig *c, struct err *e)
+{
+	int r = check_count("config.devices", c->n_devices, VALIDATE_LIST_MAX, e);
+
+	for (size_t i = 0; r == 0 && i < c->n_devices; i++) {
+		const Runtime__V1__Device *d = c->devices[i];
+
+		r = check_path("config.devices.container_path", d->container_path, false, e);
+		if (r == 0)
+			r = check_path("config.devices.host_path", d->host_path, false, e);
+		if (r == 0 && (strspn(d->permissions, "rwm") != strlen(d->permissions) ||
+			       strlen(d->permissions) > 3))
+			r = err_invalid(e,
+					"config.devices.permissions: \"%s\", expected some of rwm",
+					d->permissions);
+	}
+	return r;
+}
+
+/* --- linux --- */
+
+static int check_caps(const char *field, char *const *v, size_t n, bool all, struct err *e)
+{
+	int r = check_count(field, n, VALIDATE_LIST_MAX, e);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (spec_cap_number(v[i]) < 0 && !(all && strcasecmp(v[i], "ALL") == 0))
+			r = err_invalid(e, "%s: \"%s\" is no capability", field, v[i]);
+	return r;
+}
+
+#define SC "config.linux.security_context."
+
+static int check_capability(const Runtime__V1__Capability *c, struct err *e)
+{
+	int r = c ? check_caps(SC "capabilities.add_capabilities", c->add_capabilities,
+			       c->n_add_capabilities, true, e)
+		  : 0;
+
+	if (r == 0 && c)
+		r = check_caps(SC "capabilities.drop_capabilities", c->drop_capabilities,
+			       c->n_drop_capabilities, true, e);
+	if (r == 0 && c)
+		r = check_caps(SC "capabilities.add_ambient_capabilities",
+			       c->add_ambient_capabilities, c->n_add_ambient_capabilities, false, e);
+	return r;
+}
+
+static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOption *o,
+			    struct err *e)
+{
+	if (!o)
+		return 0;
+	switch (o->pid) {
+	case RUNTIME__V1__NAMESPACE_MODE__POD:
+	case RUNTIME__V1__NAMESPACE_MODE__CONTAINER:
+	case RUNTIME__V1__NAMESPACE_MODE__NODE:
+		break;
+	case RUNTIME__V1__NAMESPACE_MODE__TARGET:
+		if (str_empty(o->target_id))
+			return err_invalid(e, SC "namespace_options.target_id: must not be empty "
+						 "(pid is TARGET)");
+		break;
+	default:
+		return err_invalid(e, SC "namespace_options.pid: %d is none", (int)o->pid);
+	}
+	if (o->network != RUNTIME__V1__NAMESPACE_MODE__POD &&
+	    o->network != RUNTIME__V1__NAMESPACE_MODE__NODE)
+		return err_invalid(e, SC "namespace_options.network: %d, expected POD or NODE",
+				   (int)o->network);
+	if (o->ipc != RUNTIME__V1__NAMESPACE_MODE__POD &&
+	    o->ipc != RUNTIME__V1__NAMESPACE_MODE__NODE)
+		return err_invalid(e, SC "namespace_options.ipc: %d, expected POD or NODE",
+				   (int)o->ipc);
+	if (o->network == RUNTIME__V1__NAMESPACE_MODE__NODE && *p->netns)
+		return err_invalid(e, SC "namespace_options.network: NODE, but pod sandbox %s has a "
+					 "network of its own",
+				   p->id);
+	if (o->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE && *p->ipcns)
+		return err_invalid(e, SC "namespace_options.ipc: NODE, but pod sandbox %s has an "
+					 "IPC namespace of its own",
+				   p->id);
+	return check_userns(SC "namespace_options.userns_options", o->userns_options, e);
+}
+
+/* The older forms of the profiles: "", "runtime/default", "unconfined", "localhost/NAME". */
+static int check_old_profile(const char *field, const char *s, struct err *e)
+{
+	if (!*s || streq(s, "runtime/default") || streq(s, "docker/default") ||
+	    streq(s, "unconfined") || (str_has_prefix(s, "localhost/") && s[strlen("localhost/")]))
+		return 0;
+	return err_invalid(e,
+			   "%s: \"%s\", expected runtime/default, unconfined or localhost/NAME",
+			   field, s);
+}
+
+static int check_apparmor(const struct node *n,
+			  const Runtime__V1__LinuxContainerSecurityContext *s, struct err *e)
+{
+	bool asked = s->apparmor ? s->apparmor->profile_type ==
+					   RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
+				 : str_has_prefix(s->apparmor_profile, "localhost/");
+
+	if (asked && !n->has_apparmor)
+		return err_invalid(e, SC "apparmor: a profile is asked for (\"%s\"), but AppArmor is "
+					 "not enabled on this node",
+				   s->apparmor ? s->apparmor->localhost_ref : s->apparmor_profile);
+	return 0;
+}
+
+static int check_paths(const char *field, char *const *v, size_t n, struct err *e)
+{
+	int r = check_count(field, n, VALIDATE_LIST_MAX, e);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = check_path(field, v[i], false, e);
+	return r;
+}
+
+static int check_security(const struct node *n, const struct pod *p,
+			  const Runtime__V1__LinuxContainerSecurityContext *s, struct err *e)
+{
+	int r = check_capability(s->capabilities, e);
+
+	if (r == 0)
+		r = check_namespaces(p, s->namespace_options, e);
+	if (r == 0)
+		r = check_selinux(SC "selinux_options", s->selinux_options, e);
+	if (r == 0 && s->run_as_user && *s->run_as_username)
+		r = err_invalid(e, SC "run_as_username: \"%s\" is given beside run_as_user",
+				s->run_as_username);
+	if (r == 0)
+		r = check_text(SC "run_as_username", s->run_as_username, true, VALIDATE_NAME_MAX, e);
+	if (r == 0)
+		r = check_ids("config.linux.security_context", s->run_as_user, s->run_as_group,
+			      *s->run_as_username != '\0', s->supplemental_groups,
+			      s->n_supplemental_groups, e);
+	if (r == 0 &&
+	    s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Merge &&
+	    s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Strict)
+		r = err_invalid(e, SC "supplemental_groups_policy: %d is none",
+				(int)s->supplemental_groups_policy);
+	if (r == 0)
+		r = check_paths(SC "masked_paths", s->masked_paths, s->n_masked_paths, e);
+	if (r == 0)
+		r = check_paths(SC "readonly_paths", s->readonly_paths, s->n_readonly_paths, e);
+	if (r == 0)
+		r = check_profile(SC "seccomp", s->seccomp, true, e);
+	if (r == 0)
+		r = check_profile(SC "apparmor", s->apparmor, false, e);
+	if (r == 0)
+		r = check_old_profile(SC "seccomp_profile_path", s->seccomp_profile_path, e);
+	if (r == 0)
+		r = check_old_profile(SC "apparmor_profile", s->apparmor_profile, e);
+	if (r == 0)
+		r = check_apparmor(n, s, e);
+	return r;
+}
+
+static int check_log_path(const struct pod *p, const char *s, struct err *e)
+{
+	if (!*s)
+		return 0;
+	if (*s == '/' || has_dot_dot(s))
+		return err_invalid(e,
+				   "config.log_path: \"%s\" must be relative to the log directory of "
+				   "the pod sandbox and not leave it",
+				   s);
+	if (strlen(s) + strlen(p->config->log_directory) + 1 > VALIDATE_PATH_MAX)
+		return err_invalid(e, "config.log_path: longer than %d bytes", VALIDATE_PATH_MAX);
+	if (!*p->config->log_directory)
+		return err_invalid(e,
+				   "config.log_path: \"%s\" is given, but pod sandbox %s has no "
+				   "log_directory",
+				   s, p->id);
+	return 0;
+}
+
+int validate_container(const struct node *n, const struct pod *p,
+		       const Runtime__V1__ContainerConfig *c, struct err *e)
+{
+	int r = c->metadata ? check_text("config.metadata.name", c->metadata->name, false,
+					 VALIDATE_NAME_MAX, e)
+			    : err_invalid(e, "config.metadata: must be given");
+
+	if (r == 0 && (!c->image || str_empty(c->image->image)))
+		r = err_invalid(e, "config.image.image: must not be empty");
+	if (r == 0)
+		r = check_process(c, e);
+	if (r == 0)
+		r = check_mounts(n, c, e);
+	if (r == 0)
+		r = check_devices(c, e);
+	if (r == 0)
+		r = check_map("config.labels", (void *)c->labels, c->n_labels, e);
+	if (r == 0)
+		r = check_map("config.annotations", (void *)c->annotations, c->n_annotations, e);
+	if (r == 0)
+		r = check_log_path(p, c->log_path, e);
+	if (r == 0 && c->linux)
+		r = validate_resources(n, "config.linux.resources", c->linux->resources, e);
+	if (r == 0 && c->linux && c->linux->security_context)
+		r = check_security(n, p, c->linux->security_context, e);
+	if (r == 0 && c->windows)
+		r = err_invalid(e, "config.windows: this node runs Linux");
+	if (r == 0 && c->n_cdi_devices)
+		r = err_invalid(e, "config.CDI_devices: \"%s\": CDI devices are not possible here",
+				c->cdi_devices[0]->name);
+	if (r == 0 && !protobuf_c_enum_descriptor_get_value(&runtime__v1__signal__descriptor,
+							     (int)c->stop_signal))
+		r = err_invalid(e, "config.stop_signal: %d is none", (int)c->stop_signal);
+	return r;
+}

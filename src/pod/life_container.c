@@ -1,0 +1,704 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life cycle of containers: see life.h. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <strings.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "pod/device.h"
+#include "pod/life.h"
+#include "pod/monitor.h"
+#include "pod/node.h"
+#include "wire/grpc.h"
+#include "wire/json.h"
+
+#define SECCOMP_PROFILE_MAX (1u << 20) /* bytes of a profile's file */
+#define EXEC_REPLY_ROOM 65536	       /* of a reply, for what is not output */
+
+bool life_container_listed(const struct container *c)
+{
+	return c->state == CONTAINER_CREATED || c->state == CONTAINER_RUNNING ||
+	       c->state == CONTAINER_EXITED;
+}
+
+static const Runtime__V1__LinuxContainerSecurityContext *
+security(const Runtime__V1__ContainerConfig *c)
+{
+	return c->linux ? c->linux->security_context : NULL;
+}
+
+/* --- signals --- */
+
+static const struct {
+	const char *name;
+	int number;
+} signals[] = {
+	{"HUP", SIGHUP},     {"INT", SIGINT},	{"QUIT", SIGQUIT},   {"ILL", SIGILL},
+	{"TRAP", SIGTRAP},   {"ABRT", SIGABRT}, {"IOT", SIGABRT},    {"BUS", SIGBUS},
+	{"FPE", SIGFPE},     {"KILL", SIGKILL}, {"USR1", SIGUSR1},   {"SEGV", SIGSEGV},
+	{"USR2", SIGUSR2},   {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},   {"TERM", SIGTERM},
+	{"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD}, {"CLD", SIGCHLD},  {"CONT", SIGCONT},
+	{"STOP", SIGSTOP},   {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},   {"TTOU", SIGTTOU},
+	{"URG", SIGURG},     {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
+	{"PROF", SIGPROF},   {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"POLL", SIGIO},
+	{"PWR", SIGPWR},     {"SYS", SIGSYS},	{"RTMIN", 34},	     {"RTMAX", 64},
+};
+
+/* "SIGTERM", "term", "15", "SIGRTMIN+3"; CRI writes "SIGRTMINPLUS3".  0: none. */
+static int signal_number(const char *s)
+{
+	static const struct {
+		const char *name;
+		int base, sign;
+	} relative[] = {{"RTMINPLUS", 34, 1}, {"RTMAXMINUS", 64, -1}, {"RTMIN+", 34, 1},
+			{"RTMAX-", 64, -1}};
+	uint64_t v;
+
+	if (str_to_u64(s, &v))
+		return v <= 64 ? (int)v : 0;
+	if (strncasecmp(s, "SIG", 3) == 0)
+		s += 3;
+	for (size_t i = 0; i < ARRAY_SIZE(relative); i++) {
+		size_t n = strlen(relative[i].name);
+
+		if (strncasecmp(s, relative[i].name, n) == 0 && str_to_u64(s + n, &v) && v <= 30)
+			return relative[i].base + relative[i].sign * (int)v;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		if (strcasecmp(s, signals[i].name) == 0)
+			return signals[i].number;
+	return 0;
+}
+
+/* The request's, the image's, SIGTERM. */
+static int stop_signal_of(const Runtime__V1__ContainerConfig *c, const struct image_config *image)
+{
+	int n = 0;
+
+	if (c->stop_signal != RUNTIME__V1__SIGNAL__SIGNAL_RUNTIME_DEFAULT) {
+		const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(
+			&runtime__v1__signal__descriptor, (int)c->stop_signal);
+
+		n = v ? signal_number(v->name) : 0;
+	}
+	if (!n && !str_empty(image->stop_signal))
+		n = signal_number(image->stop_signal);
+	return n ? n : SIGTERM;
+}
+
+/* --- create --- */
+
+/* What of a creation lives only until it is done. */
+struct creation {
+	struct container *c;
+	struct pod *pod;
+	struct image *image; /* borrowed: not across a wait */
+	struct image_record record; /* a copy of what is needed of it */
+	struct spec_user user;
+	struct spec_device *devices;
+	size_t n_devices;
+	struct strbuf seccomp, spec;
+	bool has_seccomp;
+	char *cgroups_path;
+	const char *pidns;
+	bool own_pidns;
+	char *target_pidns;
+};
+
+static void creation_fini(struct creation *k)
+{
+	image_record_fini(&k->record);
+	spec_user_fini(&k->user);
+	strbuf_fini(&k->seccomp);
+	strbuf_fini(&k->spec);
+	free(k->cgroups_path);
+	free(k->target_pidns);
+}
+
+static int copy_image(struct creation *k, const struct image *im, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	image_record_print(&im->record, &b);
+	return image_record_parse(b.s, b.len, &k->record, e);
+}
+
+/* config.image.image as the status shows it: a name, where there is one. */
+static const char *image_name(const struct image_record *r)
+{
+	return r->digests.n ? r->digests.v[0] : r->tags.n ? r->tags.v[0] : r->id;
+}
+
+static int find_image(struct creation *k, struct err *e)
+{
+	struct container *c = k->c;
+	struct image *im;
+	int r = image_find(k->pod->node->images, c->config->image->image, &im, e);
+
+	if (r < 0)
+		return err_wrap(e, "config.image.image");
+	r = copy_image(k, im, e);
+	if (r < 0)
+		return r;
+	free(c->image_id);
+	free(c->image_ref);
+	c->image_id = xasprintf("sha256:%s", k->record.id);
+	c->image_ref = xstrdup(image_name(&k->record));
+	return 0;
+}
+
+static int choose_pidns(struct creation *k, struct err *e)
+{
+	const Runtime__V1__LinuxContainerSecurityContext *sc = security(k->c->config);
+	const Runtime__V1__NamespaceOption *o = sc ? sc->namespace_options : NULL;
+	struct container *target;
+	int r;
+
+	k->pidns = "";
+	switch (o ? o->pid : RUNTIME__V1__NAMESPACE_MODE__POD) {
+	case RUNTIME__V1__NAMESPACE_MODE__CONTAINER:
+		k->own_pidns = true;
+		return 0;
+	case RUNTIME__V1__NAMESPACE_MODE__NODE:
+		return 0;
+	case RUNTIME__V1__NAMESPACE_MODE__TARGET:
+		r = container_find(k->pod->node, o->target_id, &target, e);
+		if (r < 0)
+			return err_wrap(e, "namespace_options.target_id");
+		if (target->pod != k->pod)
+			return err_invalid(e,
+					   "namespace_options.target_id: container %s is of another "
+					   "pod sandbox",
+					   target->id);
+		if (target->state != CONTAINER_RUNNING || target->pid <= 0)
+			return err_precondition(e,
+						"namespace_options.target_id: container %s is not "
+						"running",
+						target->id);
+		k->target_pidns = xasprintf("/proc/%d/ns/pid", (int)target->pid);
+		k->pidns = k->target_pidns;
+		return 0;
+	default:
+		k->pidns = k->pod->pidns;
+		if (!*k->pidns)
+			return err_precondition(e,
+						"namespace_options.pid: POD, but pod sandbox %s "
+						"was not made to share a PID namespace",
+						k->pod->id);
+		return 0;
+	}
+}
+
+static int load_profile(struct creation *k, const char *path, struct err *e)
+{
+	struct strbuf text = STRBUF_NULL;
+	jv *doc;
+	int r = image_worker_read(k->pod->node->images, path, SECCOMP_PROFILE_MAX, &text, e);
+
+	if (r == -ENOENT)
+		err_precondition(e, "seccomp.localhost_ref: there is no profile \"%s\"", path);
+	if (r < 0)
+		return r;
+	r = jv_parse(str_or_empty(text.s), text.len, SECCOMP_PROFILE_MAX, path, &doc, e);
+	strbuf_fini(&text);
+	if (r < 0)
+		return r;
+	jv_print(doc, &k->seccomp);
+	jv_free(doc);
+	return 0;
+}
+
+/* An absent profile is Unconfined, as the field has it; the kubelet always names one. */
+static int choose_seccomp(struct creation *k, struct err *e)
+{
+	const struct node *n = k->pod->node;
+	const Runtime__V1__LinuxContainerSecurityContext *sc = security(k->c->config);
+	const char *old = sc ? sc->seccomp_profile_path : "", *file = NULL;
+	bool standard = false;
+	int r = 0;
+
+	if (!sc || sc->privileged || !n->host.seccomp)
+		return 0;
+	if (sc->seccomp) {
+		standard = sc->seccomp->profile_type ==
+			   RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault;
+		if (sc->seccomp->profile_type ==
+		    RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost)
+			file = sc->seccomp->localhost_ref;
+	} else if (streq(old, "runtime/default") || streq(old, "docker/default")) {
+		standard = true;
+	} else if (str_has_prefix(old, "localhost/")) {
+		file = old + strlen("localhost/");
+	}
+	if (standard && *n->config->container.seccomp_default)
+		file = n->config->container.seccomp_default;
+	if (file)
+		r = load_profile(k, file, e);
+	else if (standard)
+		spec_seccomp_default_print(spec_caps_of(sc, n->host.caps), &k->seccomp);
+	k->has_seccomp = r == 0 && (file || standard);
+	return r;
+}
+
+static void fill_spec(const struct creation *k, struct spec_container *s, char *shm, char *resolv,
+		      char *hostname_file)
+{
+	const struct pod *p = k->pod;
+	const struct node *n = p->node;
+
+	*s = (struct spec_container){
+		.pod = p->config,
+		.config = k->c->config,
+		.image = &k->record.config,
+		.user = &k->user,
+		.host = &n->host,
+		.pod_id = p->id,
+		.id = k->c->id,
+		.image_name = k->c->image_ref,
+		.hostname = p->config->hostname,
+		.netns = p->netns,
+		.ipcns = p->ipcns,
+		.utsns = p->utsns,
+		.pidns = k->pidns,
+		.own_pidns = k->own_pidns,
+		.shm = *p->ipcns ? shm : "/dev/shm",
+		.resolv_conf = resolv,
+		.hostname_file = hostname_file,
+		.cgroups_path = k->cgroups_path,
+		.seccomp = k->has_seccomp ? k->seccomp.s : NULL,
+		.apparmor_default = n->config->container.apparmor_default,
+		.pids_limit = n->config->container.pids_limit,
+		.devices = k->devices,
+		.n_devices = k->n_devices,
+		.privileged_without_host_devices =
+			p->runtime && p->runtime->config->privileged_without_host_devices,
+	};
+}
+
+static int print_spec(struct creation *k, struct err *e)
+{
+	_cleanup_free_ char *dir = pod_dir(k->pod), *shm = xasprintf("%s/shm", dir),
+			    *resolv = xasprintf("%s/resolv.conf", dir),
+			    *hostname = xasprintf("%s/hostname", dir);
+	const Runtime__V1__DNSConfig *d = k->pod->config->dns_config;
+	bool own_dns = d && (d->n_servers || d->n_searches || d->n_options);
+	struct spec_container s;
+
+	fill_spec(k, &s, shm, own_dns ? resolv : (char *)"/etc/resolv.conf", hostname);
+	return spec_container_print(&s, &k->spec, e);
+}
+
+/* Everything that can be refused before anything is made. */
+static int prepare(struct creation *k, struct err *e)
+{
+	struct container *c = k->c;
+	const struct node *n = k->pod->node;
+	const Runtime__V1__LinuxContainerSecurityContext *sc = security(c->config);
+	bool all = sc && sc->privileged &&
+		   !(k->pod->runtime && k->pod->runtime->config->privileged_without_host_devices);
+	int r = find_image(k, e);
+
+	if (r == 0)
+		r = spec_user_resolve(&k->record.config, sc, &k->user, e);
+	if (r == 0)
+		r = choose_pidns(k, e);
+	if (r == 0)
+		r = devices_collect(c->config, all, &c->arena, &k->devices, &k->n_devices, e);
+	if (r == 0)
+		r = choose_seccomp(k, e);
+	if (r < 0)
+		return r;
+	k->cgroups_path = cgroup_name_for(k->pod->cgroup_parent, c->id, n->cgroup_systemd);
+	free(c->cgroup);
+	c->cgroup = NULL;
+	r = cgroup_path_of(k->cgroups_path, n->cgroup_systemd, &c->cgroup, e);
+	if (r == 0)
+		r = print_spec(k, e);
+	c->stop_signal = stop_signal_of(c->config, &k->record.config);
+	c->uid = k->user.uid;
+	c->gid = k->user.gid;
+	c->groups = TAKE_PTR(k->user.groups);
+	c->n_groups = k->user.n_groups;
+	return r;
+}
+
+static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
+{
+	const struct node *n = k->pod->node;
+	const struct config *cfg = n->config;
+	const struct config_runtime *rt = config_runtime_find(cfg, k->pod->runtime_name);
+	struct container *c = k->c;
+	_cleanup_free_ char *root = NULL, *layers = NULL, *writable = NULL;
+
+	if (!rt)
+		return err_precondition(e, "runtime \"%s\" of pod sandbox %s is not configured any more",
+					k->pod->runtime_name, k->pod->id);
+	root = xasprintf("%s/runtime/%s", cfg->state, rt->name);
+	layers = xasprintf("%s/layers", cfg->root);
+	writable = xasprintf("%s/containers/%s", cfg->root, c->id);
+	ipc_out_init(o, MON_CREATE, 0);
+	ipc_put_str(o, MON_TAG_ID, c->id);
+	ipc_put_bytes(o, MON_TAG_CONFIG, k->spec.s, k->spec.len);
+	ipc_put_str(o, MON_TAG_RUNTIME, rt->path);
+	for (size_t i = 0; rt->args[i]; i++)
+		ipc_put_str(o, MON_TAG_RUNTIME_ARG, rt->args[i]);
+	ipc_put_str(o, MON_TAG_RUNTIME_ROOT, root);
+	ipc_put_u64(o, MON_TAG_SYSTEMD_CGROUP, n->cgroup_systemd);
+	ipc_put_str(o, MON_TAG_LAYERS_DIR, layers);
+	for (size_t i = 0; i < k->record.layers.n; i++)
+		ipc_put_str(o, MON_TAG_LAYER, k->record.layers.v[i]);
+	ipc_put_str(o, MON_TAG_WRITABLE, writable);
+	ipc_put_u64(o, MON_TAG_TTY, c->config->tty);
+	ipc_put_u64(o, MON_TAG_STDIN, c->config->stdin);
+	ipc_put_u64(o, MON_TAG_STDIN_ONCE, c->config->stdin_once);
+	ipc_put_str(o, MON_TAG_LOG_PATH, c->log_path);
+	ipc_put_u64(o, MON_TAG_LOG_LINE_MAX, cfg->container.max_log_line);
+	ipc_put_str(o, MON_TAG_CGROUP, k->cgroups_path);
+	ipc_put_u64(o, MON_TAG_TIMEOUT, cfg->container.create_timeout_us);
+	ipc_put_u64(o, MON_TAG_SHARED_PIDNS, !k->own_pidns);
+	for (size_t i = 0; i < c->config->n_mounts; i++)
+		ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
+	return 0;
+}
+
+static int make(struct creation *k, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct container *c = k->c;
+	struct ipc_out o;
+	int r = container_record(c, e);
+
+	if (r == 0)
+		r = create_request(k, &o, e);
+	if (r < 0)
+		return r;
+	r = pod_monitor_call(k->pod, &o, &in, e);
+	if (r < 0)
+		return r;
+	c->pid = (pid_t)ipc_get_u64(&in, MON_TAG_PID, 0);
+	if (!str_empty(ipc_get_str(&in, MON_TAG_CGROUP))) {
+		free(c->cgroup);
+		c->cgroup = xstrdup(ipc_get_str(&in, MON_TAG_CGROUP));
+	}
+	c->created_at = clock_wall_ns();
+	c->state = CONTAINER_CREATED;
+	return container_record(c, e);
+}
+
+/* A container that the monitor has undone, or shall remove now. */
+static void forget(struct container *c)
+{
+	struct err e = ERR_NULL;
+	struct ipc_out o;
+	int r = 0;
+
+	co_shield(true);
+	if (c->pod->monitor.loop) {
+		ipc_out_init(&o, MON_REMOVE, 0);
+		ipc_put_str(&o, MON_TAG_ID, c->id);
+		r = ipc_call(&c->pod->monitor, &o, NULL, &e);
+	}
+	co_shield(false);
+	if (r == 0)
+		r = state_remove_container(c->node->state, c->id, &e);
+	if (r < 0)
+		log_error("undo container %s: %s", c->id, e.msg);
+	container_unlink(c);
+}
+
+static char *log_path_of(const struct pod *p, const Runtime__V1__ContainerConfig *c)
+{
+	if (str_empty(c->log_path) || str_empty(p->config->log_directory))
+		return xstrdup("");
+	return xasprintf("%s/%s", p->config->log_directory, c->log_path);
+}
+
+int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *config,
+			  char ret_id[ID_SIZE], struct err *e)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	size_t len = runtime__v1__container_config__get_packed_size(config);
+	_cleanup_free_ uint8_t *bytes = xmalloc(len);
+	_cleanup_container_ struct container *c = NULL;
+	struct creation k = {.pod = p};
+	char id[ID_SIZE];
+	int r;
+
+	if (p->state != POD_READY)
+		return err_precondition(e, "pod sandbox %s is not ready", p->id);
+	runtime__v1__container_config__pack(config, bytes);
+	id_new(id);
+	r = container_new(p, id, bytes, len, &c, e);
+	if (r < 0)
+		return r;
+	free(c->runtime_name);
+	free(c->log_path);
+	c->runtime_name = xstrdup(p->runtime_name);
+	c->log_path = log_path_of(p, config);
+	c->created_at = clock_wall_ns();
+	r = container_link(c, e);
+	if (r < 0)
+		return r;
+	k.c = c;
+	r = prepare(&k, e);
+	if (r < 0)
+		container_unlink(c);
+	else
+		r = make(&k, e);
+	if (r < 0 && map_get(&c->node->containers, c->id) == c)
+		forget(c);
+	creation_fini(&k);
+	if (r == 0)
+		memcpy(ret_id, c->id, ID_SIZE);
+	return r;
+}
+
+void life_container_derive(struct container *c)
+{
+	free(c->log_path);
+	c->log_path = log_path_of(c->pod, c->config);
+}
+
+/* --- start, stop, remove --- */
+
+static int call(struct container *c, struct ipc_out *o, struct ipc_in *ret, struct err *e)
+{
+	return pod_monitor_call(c->pod, o, ret, e);
+}
+
+static void request(struct container *c, struct ipc_out *o, uint16_t type)
+{
+	ipc_out_init(o, type, 0);
+	ipc_put_str(o, MON_TAG_ID, c->id);
+}
+
+static const char *state_name(const struct container *c)
+{
+	static const char *const names[] = {"being created", "created", "running", "exited",
+					    "being removed"};
+
+	return names[c->state];
+}
+
+int life_start_container(struct container *ctr, struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_out o;
+	int r = co_lock(&c->lock);
+
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED, "cancelled");
+	if (c->state != CONTAINER_CREATED) {
+		r = err_precondition(e, "container %s is %s, only a created one can be started",
+				     c->id, state_name(c));
+	} else {
+		request(c, &o, MON_START);
+		r = call(c, &o, &in, e);
+	}
+	if (r == 0) {
+		if (!c->started_at)
+			c->started_at = ipc_get_i64(&in, MON_TAG_STARTED_AT, clock_wall_ns());
+		if (c->state == CONTAINER_CREATED) /* its exit may have been told already */
+			c->state = CONTAINER_RUNNING;
+		r = container_record(c, e);
+	}
+	co_unlock(&c->lock);
+	return r;
+}
+
+int life_stop_container(struct container *ctr, int64_t timeout_s, struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	uint64_t grace = timeout_s > INT32_MAX ? INT32_MAX : (uint64_t)timeout_s;
+	struct ipc_out o;
+
+	if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_CREATED)
+		return 0;
+	request(c, &o, MON_STOP);
+	ipc_put_u64(&o, MON_TAG_SIGNAL, (uint64_t)c->stop_signal);
+	ipc_put_u64(&o, MON_TAG_GRACE, grace * USEC_PER_SEC);
+	return call(c, &o, NULL, e);
+}
+
+int life_remove_container(struct container *ctr, struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	enum container_state was;
+	struct ipc_out o;
+	int r = co_lock(&c->lock);
+
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED, "cancelled");
+	if (map_get(&c->node->containers, c->id) != c || !life_container_listed(c)) {
+		co_unlock(&c->lock);
+		return 0; /* removed by another request, or with its pod */
+	}
+	was = c->state;
+	c->state = CONTAINER_REMOVING;
+	r = container_record(c, e);
+	if (r == 0) {
+		co_shield(true); /* half-removed is no state to be in */
+		request(c, &o, MON_REMOVE);
+		r = call(c, &o, NULL, e);
+		co_shield(false);
+	}
+	if (r == 0)
+		r = state_remove_container(c->node->state, c->id, e);
+	if (r == 0) {
+		container_unlink(c);
+	} else {
+		c->state = was;
+		container_record(c, NULL);
+		err_wrap(e, "remove container %s", c->id);
+	}
+	co_unlock(&c->lock);
+	node_fold_index(c->node);
+	return r;
+}
+
+/* --- in a container --- */
+
+static int need_running(const struct container *c, struct err *e)
+{
+	if (c->state != CONTAINER_RUNNING)
+		return err_precondition(e, "container %s is %s, not running", c->id, state_name(c));
+	return 0;
+}
+
+/* The command gets what the container's own process has. */
+static int print_process(struct container *c, char *const *cmd, size_t n, struct strbuf *to,
+			 struct err *e)
+{
+	struct creation k = {.c = c, .pod = c->pod, .pidns = ""};
+	struct spec_container s;
+	struct image *im;
+	int r = image_find(c->node->images, c->image_id, &im, e);
+
+	if (r == 0)
+		r = copy_image(&k, im, e);
+	if (r == 0)
+		r = spec_user_resolve(&k.record.config, security(c->config), &k.user, e);
+	if (r == 0) {
+		fill_spec(&k, &s, NULL, NULL, NULL);
+		spec_exec_print(&s, cmd, n, false, to);
+	}
+	creation_fini(&k);
+	return r;
+}
+
+static int read_output(struct ipc_in *in, unsigned i, size_t max, struct arena *a, uint8_t **ret,
+		       size_t *ret_n)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_close_ int fd = -EBADF;
+	int r;
+
+	*ret_n = 0;
+	if (i >= in->n_fds)
+		return 0;
+	fd = TAKE_FD(in->fds[i]);
+	r = fs_read_fd(fd, max, &b);
+	if (r < 0 && r != -EFBIG)
+		return r;
+	*ret_n = MIN(b.len, max);
+	*ret = arena_memdup(a, str_or_empty(b.s), *ret_n);
+	return 0;
+}
+
+int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64_t timeout_s,
+		   struct arena *a, struct life_exec_result *ret, struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	size_t max = c->node->config->container.exec_output_max,
+	       room = GRPC_MESSAGE_MAX - EXEC_REPLY_ROOM;
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	_cleanup_strbuf_ struct strbuf process = STRBUF_NULL;
+	struct ipc_out o;
+	int r = need_running(c, e);
+
+	if (r == 0)
+		r = print_process(c, cmd, n_cmd, &process, e);
+	if (r < 0)
+		return r;
+	request(c, &o, MON_EXEC);
+	ipc_put_bytes(&o, MON_TAG_CONFIG, process.s, process.len);
+	ipc_put_u64(&o, MON_TAG_TIMEOUT, MIN(timeout_s, (uint64_t)INT32_MAX) * USEC_PER_SEC);
+	ipc_put_u64(&o, MON_TAG_OUTPUT_MAX, max);
+	r = call(c, &o, &in, e);
+	if (r < 0)
+		return r;
+	ret->exit_code = (int32_t)ipc_get_u64(&in, MON_TAG_EXIT_CODE, 0);
+	/* Both have to fit into one reply. */
+	r = read_output(&in, 0, MIN(max, room), a, &ret->out, &ret->out_len);
+	if (r == 0)
+		r = read_output(&in, 1, MIN(max, room - ret->out_len), a, &ret->err, &ret->err_len);
+	return r < 0 ? err_errno(e, r, "read the output of the command") : 0;
+}
+
+int life_reopen_log(struct container *ctr, struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	struct ipc_out o;
+	int r = need_running(c, e);
+
+	if (r < 0)
+		return r;
+	request(c, &o, MON_REOPEN_LOG);
+	return call(c, &o, NULL, e);
+}
+
+/* The configuration that is kept says what is in force, after a restart too. */
+static int keep_resources(struct container *c, const Runtime__V1__LinuxContainerResources *with,
+			  struct err *e)
+{
+	Runtime__V1__LinuxContainerConfig linux_config = RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT;
+	Runtime__V1__LinuxContainerResources res = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	Runtime__V1__ContainerConfig cfg = *c->config;
+	struct arena arena = ARENA_NULL;
+	ProtobufCAllocator alloc;
+	uint8_t *bytes;
+	size_t len;
+
+	if (cfg.linux)
+		linux_config = *cfg.linux;
+	if (linux_config.resources)
+		res = *linux_config.resources;
+	spec_resources_merge(&res, with);
+	linux_config.resources = &res;
+	cfg.linux = &linux_config;
+	len = runtime__v1__container_config__get_packed_size(&cfg);
+	bytes = xmalloc(len);
+	runtime__v1__container_config__pack(&cfg, bytes);
+	/* Handlers hold nothing of a configuration across a wait, so the old one can go. */
+	alloc = pod_allocator(&arena);
+	c->config = runtime__v1__container_config__unpack(&alloc, len, bytes);
+	arena_fini(&c->arena);
+	c->arena = arena;
+	free(c->config_bytes);
+	c->config_bytes = bytes;
+	c->config_len = len;
+	return container_record(c, e);
+}
+
+int life_update_container(struct container *ctr, const Runtime__V1__LinuxContainerResources *r,
+			  struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	_cleanup_strbuf_ struct strbuf json = STRBUF_NULL;
+	struct ipc_out o;
+	int k;
+
+	if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_CREATED)
+		return err_precondition(e, "container %s is %s, neither created nor running", c->id,
+					state_name(c));
+	spec_resources_print(r, &c->node->host, &json);
+	request(c, &o, MON_UPDATE);
+	ipc_put_bytes(&o, MON_TAG_CONFIG, json.s, json.len);
+	k = call(c, &o, NULL, e);
+	return k < 0 ? k : keep_resources(c, r, e);
+}

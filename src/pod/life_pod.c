@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The life cycle of pod sandboxes: see life.h. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "pod/life.h"
+#include "pod/monitor.h"
+#include "pod/node.h"
+#include "wire/json.h"
+
+#define SHM_SIZE (64u << 20) /* bytes of a pod's /dev/shm, as the field has it */
+
+static const Runtime__V1__NamespaceOption *namespaces(const Runtime__V1__PodSandboxConfig *c)
+{
+	if (!c->linux || !c->linux->security_context)
+		return NULL;
+	return c->linux->security_context->namespace_options;
+}
+
+static bool host_network(const Runtime__V1__PodSandboxConfig *c)
+{
+	return namespaces(c) && namespaces(c)->network == RUNTIME__V1__NAMESPACE_MODE__NODE;
+}
+
+/* --- what the monitor is told --- */
+
+static void put_dns(struct ipc_out *o, const Runtime__V1__DNSConfig *d)
+{
+	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL, json = STRBUF_NULL;
+	struct jw w = JW_INIT(&json);
+
+	if (!d || (!d->n_servers && !d->n_searches && !d->n_options))
+		return;
+	jw_object_begin(&w);
+	jw_key_array(&w, "servers");
+	for (size_t i = 0; i < d->n_servers; i++) {
+		strbuf_addf(&text, "nameserver %s\n", d->servers[i]);
+		jw_string(&w, d->servers[i]);
+	}
+	jw_array_end(&w);
+	jw_key_array(&w, "searches");
+	for (size_t i = 0; i < d->n_searches; i++) {
+		strbuf_addf(&text, "%s%s", i ? " " : "search ", d->searches[i]);
+		jw_string(&w, d->searches[i]);
+	}
+	jw_array_end(&w);
+	if (d->n_searches)
+		strbuf_addc(&text, '\n');
+	jw_key_array(&w, "options");
+	for (size_t i = 0; i < d->n_options; i++) {
+		strbuf_addf(&text, "%s%s", i ? " " : "options ", d->options[i]);
+		jw_string(&w, d->options[i]);
+	}
+	jw_array_end(&w);
+	if (d->n_options)
+		strbuf_addc(&text, '\n');
+	jw_object_end(&w);
+	ipc_put_str(o, MON_TAG_RESOLV_CONF, text.s);
+	ipc_put_str(o, MON_TAG_DNS, json.s);
+}
+
+static void put_ports(struct ipc_out *o, const Runtime__V1__PodSandboxConfig *c)
+{
+	static const char *const protocols[] = {"tcp", "udp", "sctp"};
+	_cleanup_strbuf_ struct strbuf json = STRBUF_NULL;
+	struct jw w = JW_INIT(&json);
+	size_t n = 0;
+
+	jw_array_begin(&w);
+	for (size_t i = 0; i < c->n_port_mappings; i++) {
+		const Runtime__V1__PortMapping *p = c->port_mappings[i];
+
+		if (!p->host_port)
+			continue;
+		n++;
+		jw_object_begin(&w);
+		jw_key_int(&w, "hostPort", p->host_port);
+		jw_key_int(&w, "containerPort", p->container_port);
+		jw_key_string(&w, "protocol", protocols[p->protocol]);
+		if (*p->host_ip)
+			jw_key_string(&w, "hostIP", p->host_ip);
+		jw_object_end(&w);
+	}
+	jw_array_end(&w);
+	if (n)
+		ipc_put_str(o, MON_TAG_PORT_MAPPINGS, json.s);
+}
+
+/* "10M": bits a second, with the units of resource quantities. */
+static uint64_t bits_of(const char *s)
+{
+	static const struct {
+		const char *suffix;
+		uint64_t times;
+	} units[] = {{"k", 1000},	   {"M", 1000000},	  {"G", 1000000000},
+		     {"Ki", UINT64_C(1) << 10}, {"Mi", UINT64_C(1) << 20}, {"Gi", UINT64_C(1) << 30},
+		     {"", 1}};
+	char *end;
+	uint64_t v = strtoull(s, &end, 10);
+
+	for (size_t i = 0; end != s && i < ARRAY_SIZE(units); i++)
+		if (streq(end, units[i].suffix) && v <= UINT64_MAX / units[i].times)
+			return v * units[i].times;
+	return 0;
+}
+
+/* The annotations that the kubelet's users know from the bandwidth plugin. */
+static void put_bandwidth(struct ipc_out *o, const Runtime__V1__PodSandboxConfig *c)
+{
+	uint64_t in = 0, out = 0;
+	_cleanup_strbuf_ struct strbuf json = STRBUF_NULL;
+	struct jw w = JW_INIT(&json);
+
+	for (size_t i = 0; i < c->n_annotations; i++) {
+		if (streq(c->annotations[i]->key, "kubernetes.io/ingress-bandwidth"))
+			in = bits_of(c->annotations[i]->value);
+		else if (streq(c->annotations[i]->key, "kubernetes.io/egress-bandwidth"))
+			out = bits_of(c->annotations[i]->value);
+	}
+	if (!in && !out)
+		return;
+	jw_object_begin(&w);
+	if (in) {
+		jw_key_uint(&w, "ingressRate", in);
+		jw_key_uint(&w, "ingressBurst", INT32_MAX);
+	}
+	if (out) {
+		jw_key_uint(&w, "egressRate", out);
+		jw_key_uint(&w, "egressBurst", INT32_MAX);
+	}
+	jw_object_end(&w);
+	ipc_put_str(o, MON_TAG_BANDWIDTH, json.s);
+}
+
+static void put_namespaces(const struct pod *p, struct ipc_out *o)
+{
+	const struct config *cfg = p->node->config;
+	const Runtime__V1__NamespaceOption *ns = namespaces(p->config);
+	bool net = host_network(p->config);
+	_cleanup_free_ char *pin =
+		xasprintf("%s/%s-%.16s", cfg->cni.netns_dir, cfg->instance, p->id);
+
+	ipc_put_str(o, MON_TAG_NET_KIND, net ? "host" : p->node->network.kind);
+	ipc_put_str(o, MON_TAG_NETNS_PATH, pin);
+	ipc_put_str(o, MON_TAG_NET_CONFIG, p->node->network.config);
+	ipc_put_u64(o, MON_TAG_UTS_HOST, net);
+	ipc_put_u64(o, MON_TAG_IPC_HOST, ns && ns->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE);
+	ipc_put_u64(o, MON_TAG_PID_SHARED, !ns || ns->pid == RUNTIME__V1__NAMESPACE_MODE__POD);
+	ipc_put_u64(o, MON_TAG_SHM_SIZE, SHM_SIZE);
+}
+
+static void put_hostname(const struct pod *p, struct ipc_out *o)
+{
+	char name[256] = "";
+
+	if (host_network(p->config))
+		gethostname(name, sizeof(name) - 1);
+	ipc_put_str(o, MON_TAG_HOSTNAME, *name ? name : p->config->hostname);
+}
+
+static void setup_request(const struct pod *p, struct ipc_out *o)
+{
+	const Runtime__V1__PodSandboxConfig *c = p->config;
+
+	ipc_out_init(o, MON_POD_SETUP, 0);
+	ipc_put_str(o, MON_TAG_POD_NAME, c->metadata->name);
+	ipc_put_str(o, MON_TAG_POD_NAMESPACE, c->metadata->namespace_);
+	ipc_put_str(o, MON_TAG_POD_UID, c->metadata->uid);
+	put_namespaces(p, o);
+	put_hostname(p, o);
+	put_dns(o, c->dns_config);
+	put_ports(o, c);
+	put_bandwidth(o, c);
+	ipc_put_str(o, MON_TAG_LOG_DIRECTORY, c->log_directory);
+	for (size_t i = 0; c->linux && i < c->linux->n_sysctls; i++) {
+		_cleanup_free_ char *s =
+			xasprintf("%s=%s", c->linux->sysctls[i]->key, c->linux->sysctls[i]->value);
+
+		ipc_put_str(o, MON_TAG_SYSCTL, s);
+	}
+	if (p->cgroup_owned)
+		ipc_put_str(o, MON_TAG_CGROUP, p->cgroup);
+}
+
+/* --- run --- */
+
+/* The kubelet's parent is honoured; pods without one get a cgroup of ours. */
+static int choose_cgroup(struct pod *p, struct err *e)
+{
+	const struct node *n = p->node;
+	const char *asked = p->config->linux ? p->config->linux->cgroup_parent : "",
+		   *base = n->config->cgroup.parent;
+
+	free(p->cgroup_parent);
+	free(p->cgroup);
+	p->cgroup = NULL;
+	p->cgroup_owned = false;
+	if (*asked) {
+		const char *slash = strrchr(asked, '/');
+
+		p->cgroup_parent = xstrdup(n->cgroup_systemd && slash ? slash + 1 : asked);
+	} else if (n->cgroup_systemd) {
+		p->cgroup_parent = *base ? xstrdup(base) : xasprintf("%s.slice", n->config->instance);
+	} else {
+		p->cgroup_parent = *base ? xasprintf("%s/%s", base, p->id)
+					 : xasprintf("/%s/%s", n->config->instance, p->id);
+		p->cgroup_owned = true;
+	}
+	if (n->cgroup_systemd)
+		return cgroup_expand_slice(p->cgroup_parent, &p->cgroup, e);
+	p->cgroup = xstrdup(p->cgroup_parent);
+	return 0;
+}
+
+int life_pod_derive(struct pod *p, struct err *e)
+{
+	return choose_cgroup(p, e);
+}
+
+static void take(char **to, const struct ipc_in *in, uint16_t tag)
+{
+	free(*to);
+	*to = xstrdup(str_or_empty(ipc_get_str(in, tag)));
+}
+
+static int set_up(struct pod *p, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_out o;
+	int r = pod_monitor_start(p, e);
+
+	if (r < 0)
+		return r;
+	setup_request(p, &o);
+	r = ipc_call(&p->monitor, &o, &in, e);
+	if (r < 0)
+		return r;
+	take(&p->ips, &in, MON_TAG_IPS);
+	take(&p->netns, &in, MON_TAG_NETNS_PATH);
+	take(&p->ipcns, &in, MON_TAG_IPCNS_PATH);
+	take(&p->utsns, &in, MON_TAG_UTSNS_PATH);
+	take(&p->pidns, &in, MON_TAG_PIDNS_PATH);
+	return pod_set_state(p, POD_READY, e);
+}
+
+/* Takes everything of a pod away: its monitor's work, the row, the name. */
+static int tear_down(struct pod *p, struct err *e)
+{
+	struct container *c, *tmp;
+	struct ipc_out o;
+	int r;
+
+	co_shield(true);
+	ipc_out_init(&o, MON_POD_REMOVE, 0);
+	r = pod_monitor_call(p, &o, NULL, e);
+	if (r == 0) {
+		pod_monitor_forget(p);
+		r = state_remove_pod(p->node->state, p->id, e);
+	}
+	co_shield(false);
+	if (r < 0)
+		return r;
+	list_for_each_safe(c, tmp, &p->containers, in_pod) {
+		if (c->state != CONTAINER_EXITED)
+			container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
+		container_unlink(c);
+	}
+	pod_unlink(p);
+	return 0;
+}
+
+static int run(struct pod *p, struct err *e)
+{
+	int r = pod_set_state(p, POD_CREATING, e);
+
+	if (r == 0)
+		r = set_up(p, e);
+	if (r < 0) {
+		struct err undo = ERR_NULL;
+
+		if (tear_down(p, &undo) < 0) {
+			log_error("undo pod sandbox %s: %s", p->id, undo.msg);
+			pod_unlink(p); /* its row stays: torn down at the next start */
+		}
+	}
+	return r;
+}
+
+int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, const char *handler,
+		 char ret_id[ID_SIZE], struct err *e)
+{
+	size_t len = runtime__v1__pod_sandbox_config__get_packed_size(config);
+	_cleanup_free_ uint8_t *bytes = xmalloc(len);
+	_cleanup_pod_ struct pod *p = NULL;
+	struct node_runtime *rt;
+	char id[ID_SIZE];
+	int r = node_runtime_choose(n, handler, &rt, e);
+
+	if (r < 0)
+		return r;
+	runtime__v1__pod_sandbox_config__pack(config, bytes);
+	id_new(id);
+	r = pod_new(n, id, bytes, len, &p, e);
+	if (r < 0)
+		return r;
+	free(p->handler);
+	free(p->runtime_name);
+	p->handler = xstrdup(handler);
+	p->runtime_name = xstrdup(rt->config->name);
+	p->runtime = rt;
+	p->created_at = clock_wall_ns();
+	r = choose_cgroup(p, e);
+	if (r == 0)
+		r = pod_link(p, e);
+	if (r < 0)
+		return r;
+	r = run(p, e);
+	if (r < 0)
+		return r;
+	memcpy(ret_id, p->id, ID_SIZE);
+	node_fold_index(n);
+	return 0;
+}
+
+/* --- stop and remove --- */
+
+static int lock(struct pod *p, struct err *e)
+{
+	int r = co_lock(&p->lock);
+
+	return r < 0 ? err_set(e, r, GRPC_CANCELLED, "cancelled while another request for pod "
+						     "sandbox %s was under way", p->id)
+		     : 0;
+}
+
+static int stop(struct pod *p, struct err *e)
+{
+	struct ipc_out o;
+	int r;
+
+	if (p->other_boot)
+		return 0;
+	ipc_out_init(&o, MON_POD_STOP, 0);
+	r = pod_monitor_call(p, &o, NULL, e);
+	if (r == 0 && p->state == POD_READY)
+		r = pod_set_state(p, POD_NOTREADY, e);
+	return r < 0 ? err_wrap(e, "stop pod sandbox %s", p->id) : 0;
+}
+
+int life_stop_pod(struct pod *pod, struct err *e)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	int r = lock(p, e);
+
+	if (r < 0)
+		return r;
+	if (p->state == POD_READY || p->state == POD_NOTREADY)
+		r = stop(p, e);
+	co_unlock(&p->lock);
+	return r;
+}
+
+int life_remove_pod(struct pod *pod, struct err *e)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	enum pod_state was;
+	int r = lock(p, e);
+
+	if (r < 0)
+		return r;
+	was = p->state;
+	if (map_get(&p->node->pods, p->id) == p) {
+		r = pod_set_state(p, POD_REMOVING, e);
+		if (r == 0)
+			r = tear_down(p, e);
+		if (r < 0) { /* still there, and not ready */
+			pod_set_state(p, was == POD_READY ? POD_NOTREADY : was, NULL);
+			err_wrap(e, "remove pod sandbox %s", p->id);
+		}
+	}
+	co_unlock(&p->lock);
+	node_fold_index(p->node);
+	return r;
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The daemon's side of a pod's monitor: finding it, starting it, asking it, and taking over
+ * what it says.  Private to pod/.
+ */
+#pragma once
+
+#include "ipc/monitor.h"
+#include "pod/pod.h"
+
+/* <state>/pods/ID; owned */
+char *pod_dir(const struct pod *p);
+
+/* Starts the monitor of a new pod; its directory is made. */
+int pod_monitor_start(struct pod *p, struct err *e);
+/* Connects to the monitor that runs, or starts one that recovers; takes its state over. */
+int pod_monitor_find(struct pod *p, struct err *e);
+/* A request to the pod's monitor, which is found or recovered where the connection is gone.
+ * Finishes `o`. As ipc_call(). */
+int pod_monitor_call(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struct err *e);
+/* Says goodbye: no notice is taken of the monitor's end. */
+void pod_monitor_forget(struct pod *p);
+/* Forgets the monitors that this daemon started; for its end. */
+void pod_monitor_drop_children(struct node *n);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What works on this node: runtimes, network, space. In the background. See node.h. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "network/network.h"
+#include "pod/helper.h"
+#include "pod/node.h"
+
+#define PROBE_TIMEOUT (60 * USEC_PER_SEC)
+#define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)	   /* older ones are made anew when asked for */
+#define MEASURE_AGE (10 * USEC_PER_SEC)
+
+/* --- runtimes --- */
+
+struct probe {
+	struct node *node;
+	size_t index;
+	unsigned *left; /* shared by the probes of one round */
+};
+
+static void put(char **to, const char *v)
+{
+	free(*to);
+	*to = xstrdup(str_or_empty(v));
+}
+
+/* Two lines: version, reason. */
+static void take_probe(struct node_runtime *rt, int status, char *out, const struct err *e)
+{
+	char *reason = strchr(out, '\n');
+
+	if (reason) {
+		*reason++ = '\0';
+		reason[strcspn(reason, "\n")] = '\0';
+	}
+	rt->probed = true;
+	rt->available = status == 0;
+	put(&rt->version, out);
+	put(&rt->reason, status < 0 ? e->msg : reason);
+	if (rt->available)
+		log_info("runtime %s: %s works", rt->config->name, rt->version);
+	else
+		log_warn("runtime %s is not available: %s", rt->config->name, rt->reason);
+}
+
+static void probe_run(void *arg)
+{
+	struct probe *p = arg;
+	struct node *n = p->node;
+	struct node_runtime *rt = &n->runtimes[p->index];
+	_cleanup_free_ char *id = xasprintf("probe-%s-%s", n->config->instance, rt->config->name);
+	_cleanup_free_ char *dir = xasprintf("%s/runtime/%s", n->config->state, id);
+	_cleanup_free_ char *parent = n->cgroup_systemd
+					      ? xasprintf("%s.slice", n->config->instance)
+					      : xasprintf("/%s", n->config->instance);
+	_cleanup_free_ char *cgroup = cgroup_name_for(parent, id, n->cgroup_systemd);
+	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
+	const char *argv[32] = {n->monitor_path, "--probe", dir, cgroup,
+				n->cgroup_systemd ? "systemd" : "cgroupfs", rt->config->path};
+	struct err e = ERR_NULL;
+	int r;
+
+	for (size_t i = 0, k = 6; rt->config->args[i] && k < ARRAY_SIZE(argv) - 1; i++)
+		argv[k++] = rt->config->args[i];
+	r = helper_run(n->loop, argv, PROBE_TIMEOUT, &out, &e);
+	strbuf_addc(&out, '\0');
+	take_probe(rt, r, out.s, &e);
+	if (--*p->left == 0) {
+		free(p->left);
+		co_event_set(&n->probed);
+	}
+	free(p);
+}
+
+void node_probe_runtimes(struct node *n)
+{
+	unsigned *left = xmalloc(sizeof(*left));
+
+	*left = (unsigned)n->config->n_runtimes;
+	for (size_t i = 0; i < n->config->n_runtimes; i++) {
+		struct probe *p = xmalloc(sizeof(*p));
+
+		*p = (struct probe){n, i, left};
+		co_start(n->loop, probe_run, p);
+	}
+}
+
+static struct node_runtime *find(struct node *n, const char *name)
+{
+	for (size_t i = 0; i < n->config->n_runtimes; i++)
+		if (streq(n->runtimes[i].config->name, name))
+			return &n->runtimes[i];
+	return NULL;
+}
+
+static int choose_default(struct node *n, struct node_runtime **ret, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf why = STRBUF_NULL;
+
+	for (size_t i = 0; n->config->default_runtimes[i]; i++) {
+		struct node_runtime *rt = find(n, n->config->default_runtimes[i]);
+
+		if (rt->available) {
+			*ret = rt;
+			return 0;
+		}
+		strbuf_addf(&why, "%s%s: %s", why.len ? "; " : "", rt->config->name,
+			    str_or_empty(rt->reason));
+	}
+	return err_precondition(e, "no runtime works on this node: %s", why.s);
+}
+
+int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
+			struct err *e)
+{
+	struct node_runtime *rt = *handler ? find(n, handler) : NULL;
+	int r;
+
+	if (*handler && !rt)
+		return err_invalid(e, "runtime_handler: no runtime \"%s\" is configured", handler);
+	r = co_event_wait(&n->probed, USEC_FOREVER);
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED,
+			       "cancelled while the runtimes were being probed");
+	if (!*handler)
+		return choose_default(n, ret, e);
+	if (!rt->available)
+		return err_precondition(e, "runtime_handler: \"%s\" does not work on this node: %s",
+					handler, rt->reason);
+	*ret = rt;
+	return 0;
+}
+
+/* --- network --- */
+
+void node_network_configure(struct node *n)
+{
+	const struct config *c = n->config;
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	bool cni = network_conf_present(c->cni.conf_dir) || !c->bridge.enabled;
+	struct network_config nc = {
+		.kind = cni ? "cni" : "bridge",
+		.instance = c->instance,
+		.state = c->cni.cache_dir,
+		.conf_dir = c->cni.conf_dir,
+		.timeout_us = c->cni.timeout_us,
+		.bridge = c->bridge.name,
+		.ipv4 = c->bridge.ipv4,
+		.ipv6 = c->bridge.ipv6,
+		.mtu = c->bridge.mtu,
+		.masquerade = c->bridge.masquerade,
+	};
+
+	for (size_t i = 0; c->cni.bin_dirs[i]; i++)
+		strv_add(&nc.bin_dirs, c->cni.bin_dirs[i]);
+	network_config_print(&nc, &b);
+	strv_fini(&nc.bin_dirs);
+	n->network.kind = nc.kind;
+	put(&n->network.config, b.s);
+}
+
+static void probe_network(void *arg)
+{
+	struct node *n = arg;
+	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
+	const char *argv[] = {n->monitor_path, "--network-status", NULL, NULL};
+	_cleanup_free_ char *config = NULL;
+	struct err e = ERR_NULL;
+	bool was = n->network.ready;
+	int r;
+
+	node_network_configure(n);
+	config = xstrdup(n->network.config);
+	argv[2] = config;
+	r = helper_run(n->loop, argv, n->config->cni.timeout_us, &out, &e);
+	n->network.ready = r == 0;
+	put(&n->network.why, r < 0 ? e.msg : str_or_empty(out.s));
+	if (!n->network.ready && (was || !n->network.known))
+		log_warn("the network (%s) is not ready: %s", n->network.kind, n->network.why);
+	n->network.known = true;
+	n->network.running = false;
+	n->network.checked_at = clock_mono_us();
+	co_event_set(&n->network.done);
+}
+
+bool node_network_ready(struct node *n, const char **ret_why)
+{
+	struct network_probe *p = &n->network;
+
+	if (!p->running && (!p->known || clock_mono_us() - p->checked_at > NETWORK_PROBE_AGE)) {
+		p->running = true;
+		co_event_reset(&p->done);
+		co_start(n->loop, probe_network, n);
+	}
+	/* Not ready may have become ready since: that is worth a wait, the other way is not. */
+	if (!p->ready && p->running)
+		co_event_wait(&p->done, USEC_FOREVER);
+	*ret_why = str_or_empty(p->why);
+	return p->ready;
+}
+
+/* --- space --- */
+
+static void on_measured(void *arg, const char *id, const struct image_usage *u)
+{
+	struct node *n = arg;
+	struct container *c = map_get(&n->containers, id);
+
+	if (!c)
+		return;
+	c->usage_bytes = u->bytes;
+	c->usage_inodes = u->inodes;
+	c->usage_at = u->measured_at;
+}
+
+static void measure(void *arg)
+{
+	struct node *n = arg;
+	struct err e = ERR_NULL;
+
+	if (image_measure(n->images, on_measured, n, &e) < 0)
+		log_warn("measure images and writable layers: %s", e.msg);
+	n->measured_at = clock_mono_us();
+	n->measuring = false;
+}
+
+void node_measure(struct node *n)
+{
+	if (n->measuring || (n->measured_at && clock_mono_us() - n->measured_at < MEASURE_AGE))
+		return;
+	n->measuring = true;
+	co_start(n->loop, measure, n);
+}
+
+/* --- index --- */
+
+static void fold(void *arg)
+{
+	struct node *n = arg;
+	_cleanup_free_ char *path = xasprintf("%s/index.db", n->config->root);
+	const char *argv[] = {"/proc/self/exe", "--fold-index", path, NULL};
+	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
+	struct err e = ERR_NULL;
+
+	if (helper_run(n->loop, argv, PROBE_TIMEOUT, &out, &e) != 0)
+		log_warn("fold the log of the index: %s", e.msg);
+	n->folding = false;
+}
+
+void node_fold_index(struct node *n)
+{
+	if (n->folding || state_log_bytes(n->state) < STATE_LOG_FOLD)
+		return;
+	n->folding = true;
+	co_start(n->loop, fold, n);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a past daemon left, taken over: see node_recover(). */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "ipc/monitor.h"
+#include "pod/life.h"
+#include "pod/monitor.h"
+#include "pod/node.h"
+
+/* --- rows --- */
+
+static void put(char **to, const char *v)
+{
+	free(*to);
+	*to = xstrdup(str_or_empty(v));
+}
+
+static struct node_runtime *runtime_named(struct node *n, const char *name)
+{
+	for (size_t i = 0; i < n->config->n_runtimes; i++)
+		if (streq(n->runtimes[i].config->name, name))
+			return &n->runtimes[i];
+	return NULL;
+}
+
+/* A row that cannot be read is a fault to tell, not a reason for serving nothing. */
+static int load_pod(void *arg, const struct state_pod *row)
+{
+	struct node *n = arg;
+	_cleanup_pod_ struct pod *p = NULL;
+	struct err e = ERR_NULL;
+
+	if (!id_valid(str_or_empty(row->id)) ||
+	    pod_new(n, row->id, row->config, row->config_len, &p, &e) < 0 ||
+	    life_pod_derive(p, &e) < 0) {
+		log_error("index: pod sandbox %s cannot be read: %s", str_or_empty(row->id), e.msg);
+		return 0;
+	}
+	put(&p->handler, row->handler);
+	put(&p->runtime_name, row->runtime);
+	put(&p->ips, row->ips);
+	p->runtime = runtime_named(n, p->runtime_name);
+	p->created_at = row->created_at;
+	p->state = (enum pod_state)row->state;
+	p->other_boot = !streq(str_or_empty(row->boot_id), n->boot_id);
+	if (pod_link(p, &e) < 0)
+		log_error("index: pod sandbox %s: %s", row->id, e.msg);
+	return 0;
+}
+
+static int load_container(void *arg, const struct state_container *row)
+{
+	struct node *n = arg;
+	struct pod *p = map_get(&n->pods, str_or_empty(row->pod_id));
+	_cleanup_container_ struct container *c = NULL;
+	struct err e = ERR_NULL;
+
+	if (!p || !id_valid(str_or_empty(row->id)) ||
+	    container_new(p, row->id, row->config, row->config_len, &c, &e) < 0) {
+		log_error("index: container %s cannot be read: %s", str_or_empty(row->id),
+			  p ? e.msg : "its pod sandbox is not there");
+		return 0;
+	}
+	put(&c->image_id, row->image_id);
+	put(&c->image_ref, row->image_ref);
+	put(&c->runtime_name, row->runtime);
+	put(&c->cgroup, row->cgroup);
+	put(&c->reason, row->reason);
+	put(&c->message, row->message);
+	container_restore(c, row->extra, row->extra_len);
+	life_container_derive(c);
+	c->created_at = row->created_at;
+	c->started_at = row->started_at;
+	c->finished_at = row->finished_at;
+	c->state = (enum container_state)row->state;
+	c->exit_code = row->exit_code;
+	if (c->state == CONTAINER_EXITED)
+		co_event_set(&c->exited);
+	if (container_link(c, &e) < 0)
+		log_error("index: container %s: %s", row->id, e.msg);
+	return 0;
+}
+
+/* --- pods --- */
+
+/* Nothing of it runs: the machine has been started since. */
+static void end_of_boot(struct pod *p)
+{
+	struct container *c;
+	struct err e = ERR_NULL;
+
+	if (p->state == POD_READY && pod_set_state(p, POD_NOTREADY, &e) < 0)
+		log_error("pod sandbox %s: %s", p->id, e.msg);
+	list_for_each(c, &p->containers, in_pod) {
+		if (c->state != CONTAINER_CREATED && c->state != CONTAINER_RUNNING)
+			continue;
+		container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
+		put(&c->reason, "Unknown");
+		put(&c->message, "the machine was restarted");
+		if (container_record(c, &e) < 0)
+			log_error("container %s: %s", c->id, e.msg);
+	}
+}
+
+static void tear_down(struct pod *p)
+{
+	struct err e = ERR_NULL;
+
+	if (life_remove_pod(p, &e) < 0)
+		log_error("tear down the half-made pod sandbox %s: %s", p->id, e.msg);
+	else
+		log_info("tore down the half-made pod sandbox %s", p->id);
+}
+
+static void tear_down_container(struct container *ctr)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	struct err e = ERR_NULL;
+
+	c->state = CONTAINER_EXITED; /* what is listed can be removed */
+	if (life_remove_container(c, &e) < 0)
+		log_error("tear down the half-made container %s: %s", c->id, e.msg);
+}
+
+static void recover_pod(struct pod *pod)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	struct container *c, *tmp;
+	struct err e = ERR_NULL;
+
+	if (p->state == POD_CREATING || p->state == POD_REMOVING) {
+		tear_down(p);
+		return;
+	}
+	if (p->other_boot)
+		end_of_boot(p);
+	else if (pod_monitor_find(p, &e) < 0)
+		log_error("pod sandbox %s: %s", p->id, e.msg);
+	list_for_each_safe(c, tmp, &p->containers, in_pod)
+		if (!life_container_listed(c))
+			tear_down_container(c);
+}
+
+struct round {
+	struct node *node;
+	struct pod *pod;
+	unsigned *left;
+	struct co_event *done;
+};
+
+static void recover_run(void *arg)
+{
+	struct round *r = arg;
+
+	recover_pod(r->pod);
+	pod_unref(r->pod);
+	if (--*r->left == 0)
+		co_event_set(r->done);
+	free(r);
+}
+
+/* All side by side: what takes long is the waiting for their monitors. */
+static void recover_pods(struct node *n)
+{
+	struct co_event done;
+	unsigned left = 1;
+	struct pod *p, *tmp;
+
+	co_event_init(&done);
+	list_for_each_safe(p, tmp, &n->pods_in_order, in_order) {
+		struct round *r = xmalloc(sizeof(*r));
+
+		*r = (struct round){n, pod_ref(p), &left, &done};
+		left++;
+		co_start(n->loop, recover_run, r);
+	}
+	if (--left > 0)
+		co_event_wait(&done, USEC_FOREVER);
+}
+
+/* --- what belongs to nothing --- */
+
+/* A directory of a pod that no row knows: its row was lost with the index. */
+static void remove_stray_pod(struct node *n, const char *id)
+{
+	Runtime__V1__PodSandboxConfig cfg = RUNTIME__V1__POD_SANDBOX_CONFIG__INIT;
+	Runtime__V1__PodSandboxMetadata m = RUNTIME__V1__POD_SANDBOX_METADATA__INIT;
+	_cleanup_pod_ struct pod *p = NULL;
+	struct err e = ERR_NULL;
+	uint8_t bytes[256];
+	size_t len;
+
+	m.name = (char *)(uintptr_t)id; /* a name that nobody else has */
+	cfg.metadata = &m;
+	len = runtime__v1__pod_sandbox_config__pack(&cfg, bytes);
+	if (pod_new(n, id, bytes, len, &p, &e) == 0 && life_pod_derive(p, &e) == 0 &&
+	    pod_link(p, &e) == 0 && life_remove_pod(p, &e) == 0)
+		log_warn("removed pod sandbox %s, which the index does not know", id);
+	else
+		log_error("remove the unknown pod sandbox %s: %s", id, e.msg);
+}
+
+static void list_strays(const char *dir, const struct map *known, struct strv *to)
+{
+	DIR *d = opendir(dir);
+	struct dirent *de;
+
+	while (d && (de = readdir(d)))
+		if (id_valid(de->d_name) && !map_get(known, de->d_name))
+			strv_add(to, de->d_name);
+	if (d)
+		closedir(d);
+}
+
+struct sweep {
+	struct node *node;
+	struct strv pods, layers; /* ids: of pods, of writable layers */
+};
+
+static void sweep_run(void *arg)
+{
+	struct sweep *s = arg;
+	struct err e = ERR_NULL;
+
+	for (size_t i = 0; i < s->pods.n; i++)
+		remove_stray_pod(s->node, s->pods.v[i]);
+	if (image_sweep(s->node->images, &s->layers, &e) < 0)
+		log_warn("sweep the image store: %s", e.msg);
+	strv_fini(&s->pods);
+	strv_fini(&s->layers);
+	free(s);
+}
+
+/* The lists are made before anything new can be; the work is done beside serving. */
+static void sweep(struct node *n)
+{
+	_cleanup_free_ char *pods = xasprintf("%s/pods", n->config->state),
+			    *containers = xasprintf("%s/containers", n->config->root);
+	struct sweep *s = xcalloc(1, sizeof(*s));
+
+	s->node = n;
+	list_strays(pods, &n->pods, &s->pods);
+	list_strays(containers, &n->containers, &s->layers);
+	co_start(n->loop, sweep_run, s);
+}
+
+int node_recover(struct node *n, struct err *e)
+{
+	int r = state_each_pod(n->state, load_pod, n, e);
+
+	if (r == 0)
+		r = state_each_container(n->state, load_container, n, e);
+	if (r < 0)
+		return r;
+	node_probe_runtimes(n);
+	recover_pods(n);
+	sweep(n);
+	return 0;
+}
