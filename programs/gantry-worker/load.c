@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loading archives: `docker save` (manifest.json), an OCI archive or an OCI layout directory
+ * (OCI image-spec, image-layout.md).  A compressed archive is unpacked into a file first,
+ * because what says what is inside may stand at its end.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/fs.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "tar.h"
+#include "wire/json.h"
+#include "worker.h"
+
+#define MEMBERS_MAX 65536 /* of an archive */
+#define IMAGES_MAX 256	  /* of an archive */
+#define SYMLINKS_MAX 8	  /* followed for one member */
+
+struct member {
+	char *path, *link; /* link: a symbolic or hard one, resolved against its directory */
+	uint64_t offset, size;
+};
+
+struct archive {
+	int fd; /* the tar, or the directory */
+	bool is_dir;
+	struct map members;
+};
+
+/* --- members --- */
+
+static char *beside(const char *path, const char *link, bool absolute)
+{
+	const char *slash = absolute ? NULL : strrchr(path, '/');
+	_cleanup_free_ char *all = slash ? xasprintf("%.*s/%s", (int)(slash - path), path, link)
+					 : xstrdup(link);
+	struct strv parts = STRV_NULL;
+	struct strbuf b = STRBUF_NULL;
+	char *save = NULL;
+
+	for (char *p = strtok_r(all, "/", &save); p; p = strtok_r(NULL, "/", &save)) {
+		if (streq(p, "..") && parts.n)
+			free(parts.v[--parts.n]);
+		else if (!streq(p, ".") && !streq(p, ".."))
+			strv_add(&parts, p);
+	}
+	for (size_t i = 0; i < parts.n; i++)
+		strbuf_addf(&b, "%s%s", i ? "/" : "", parts.v[i]);
+	strv_fini(&parts);
+	return strbuf_take(&b);
+}
+
+static int read_members(struct archive *a, struct stream *s, struct err *e)
+{
+	struct tar_entry t;
+	int r;
+
+	while ((r = tar_next(s, &t, e)) > 0) {
+		struct member *m, *old;
+
+		r = worker_check(e);
+		if (r == 0 && a->members.n >= MEMBERS_MAX)
+			r = err_invalid(e, "the archive has more than %d members", MEMBERS_MAX);
+		if (r < 0) {
+			tar_entry_fini(&t);
+			return r;
+		}
+		if (t.type == '0' || t.type == '1' || t.type == '2') {
+			m = xcalloc(1, sizeof(*m));
+			m->offset = stream_offset(s);
+			m->size = t.size;
+			m->link = t.type == '0' ? NULL : beside(t.path, t.link, t.type == '1');
+			m->path = TAKE_PTR(t.path);
+			old = map_put(&a->members, m->path, m);
+			if (old) {
+				free(old->path);
+				free(old->link);
+				free(old);
+			}
+		}
+		r = tar_data_done(s, &t, t.size, e);
+		tar_entry_fini(&t);
+		if (r < 0)
+			return r;
+	}
+	return r;
+}
+
+/* The archive's bytes without their compression, in a file of ours. */
+static int inflate(struct store *st, struct stream *s, int *ret, struct err *e)
+{
+	static uint8_t buf[256 << 10];
+	_cleanup_close_ int fd = store_temporary(st, e);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	while ((n = stream_read(s, buf, sizeof(buf), e)) > 0) {
+		int r = fs_write_all(fd, buf, (size_t)n);
+
+		if (r < 0)
+			return err_errno(e, r, "write the archive's content");
+		r = worker_check(e);
+		if (r < 0)
+			return r;
+	}
+	if (n < 0)
+		return (int)n;
+	lseek(fd, 0, SEEK_SET);
+	*ret = TAKE_FD(fd);
+	return 0;
+}
+
+static int archive_open(struct store *st, const char *path, struct archive *ret, struct err *e)
+{
+	struct archive a = {.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+	struct stream *s;
+	struct stat sb;
+	int r;
+
+	*ret = a;
+	if (a.fd < 0 || fstat(a.fd, &sb) < 0)
+		return err_errno(e, -errno, "open %s", path);
+	ret->is_dir = S_ISDIR(sb.st_mode);
+	if (ret->is_dir)
+		return 0;
+	if (!S_ISREG(sb.st_mode))
+		return err_invalid(e, "%s is neither a file nor a directory", path);
+	r = stream_open(ret->fd, UINT64_MAX, &s, e);
+	if (r == 0 && !stream_is_plain(s)) {
+		int fd = -EBADF;
+
+		r = inflate(st, s, &fd, e);
+		stream_close(s);
+		s = NULL;
+		if (r == 0) {
+			close(ret->fd);
+			ret->fd = fd;
+			r = stream_open(fd, UINT64_MAX, &s, e);
+		}
+	}
+	if (r == 0)
+		r = read_members(ret, s, e);
+	stream_close(s);
+	return r < 0 ? err_wrap(e, "%s", path) : 0;
+}
+
+static void archive_close(struct archive *a)
+{
+	struct member *m;
+	size_t pos = 0;
+
+	while ((m = map_next(&a->members, &pos))) {
+		free(m->path);
+		free(m->link);
+		free(m);
+	}
+	map_fini(&a->members);
+	fd_close(a->fd);
+}
+
+/* A descriptor at the member's beginning, of its own offset; owned.  -ENOENT: not there. */
+static int member_open(struct archive *a, const char *path, uint64_t *ret_size, struct err *e)
+{
+	const struct member *m;
+	char proc[64];
+	int fd;
+
+	if (a->is_dir) {
+		struct stat st;
+
+		fd = fs_open_in_root(a->fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK, 0);
+		if (fd < 0)
+			return err_errno(e, fd, "open %s of the layout", path);
+		if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+			close(fd);
+			return err_invalid(e, "%s of the layout is no file", path);
+		}
+		*ret_size = (uint64_t)st.st_size;
+		return fd;
+	}
+	m = map_get(&a->members, path);
+	for (unsigned i = 0; m && m->link; i++)
+		m = i < SYMLINKS_MAX ? map_get(&a->members, m->link) : NULL;
+	if (!m)
+		return err_not_found(e, "the archive has no \"%s\"", path);
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", a->fd);
+	fd = open(proc, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || lseek(fd, (off_t)m->offset, SEEK_SET) < 0) {
+		fd_close(fd);
+		return err_errno(e, -errno, "read the archive");
+	}
+	*ret_size = m->size;
+	return fd;
+}
+
+static int member_read(struct archive *a, const char *path, size_t max, struct strbuf *ret,
+		       struct err *e)
+{
+	uint64_t size;
+	_cleanup_close_ int fd = member_open(a, path, &size, e);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	if (size > max)
+		return err_invalid(e, "\"%s\" has %llu bytes, at most %zu are possible", path,
+				   (unsigned long long)size, max);
+	while (ret->len < size) {
+		n = read(fd, strbuf_reserve(ret, size - ret->len), size - ret->len);
+		if (n <= 0)
+			return err_set(e, -EBADMSG, GRPC_DATA_LOSS, "\"%s\" ends too early", path);
+		ret->len += (size_t)n;
+	}
+	strbuf_reserve(ret, 0)[0] = '\0';
+	return 0;
+}
+
+static bool member_there(struct archive *a, const char *path)
+{
+	uint64_t size;
+	int fd = member_open(a, path, &size, NULL);
+
+	fd_close(fd);
+	return fd >= 0;
+}
+
+/* --- an image --- */
+
+struct loading {
+	struct store *store;
+	struct archive *archive;
+	struct ipc_out *reply;
+};
+
+/* `layers` are members, lowest first. */
+static int load_image(struct loading *l, const struct strbuf *config, const struct strv *layers,
+		      const struct strv *tags, const struct strv *digests, struct err *e)
+{
+	struct image_info info;
+	struct new_layer *made = xcalloc(layers->n + 1, sizeof(*made));
+	struct strv chain = STRV_NULL;
+	char id[72] = "";
+	int r = config_parse(str_or_empty(config->s), config->len, &info, e);
+
+	if (r < 0) {
+		free(made);
+		return r;
+	}
+	if (layers->n != info.diff_ids.n || layers->n > IMAGE_LAYERS_MAX)
+		r = err_invalid(e, "the image has %zu layers, its configuration names %zu",
+				layers->n, info.diff_ids.n);
+	for (size_t i = 0; r == 0 && i < layers->n; i++) {
+		char parent[72];
+		uint64_t size;
+
+		memcpy(parent, id, sizeof(parent));
+		chain_next(parent, info.diff_ids.v[i], id);
+		chain_name(id, made[i].name);
+		if (!store_has_layer(l->store, made[i].name)) {
+			_cleanup_close_ int fd = member_open(l->archive, layers->v[i], &size, e);
+
+			r = fd < 0 ? fd
+				   : store_unpack(l->store, fd, size, info.diff_ids.v[i], &chain,
+						  made[i].name, &made[i].bytes, e);
+			made[i].unpacked = r == 0;
+			if (r < 0)
+				err_wrap(e, "layer %zu", i + 1);
+		}
+		strv_add(&chain, made[i].name);
+	}
+	if (r == 0)
+		r = store_commit(l->store, made, layers->n, &info, config->s, config->len, tags,
+				 digests, l->reply, e);
+	strv_fini(&chain);
+	image_info_fini(&info);
+	free(made);
+	return r;
+}
+
+static void add_tag(struct strv *tags, const char *name)
+{
+	_cleanup_reference_ struct reference ref = REFERENCE_NULL;
+
+	if (reference_parse(name, &ref, NULL) == 0 && !ref.digest)
+		strv_add(tags, ref.text);
+}
+
+/* --- docker save --- */
+
+static int load_docker_image(struct loading *l, const jv *m, struct err *e)
+{
+	struct strv layers = STRV_NULL, tags = STRV_NULL, digests = STRV_NULL;
+	_cleanup_strbuf_ struct strbuf config = STRBUF_NULL;
+	int r = member_read(l->archive, jv_string(m, "Config", ""), CONFIG_MAX, &config, e);
+
+	for (size_t i = 0; i < jv_len(jv_get(m, "Layers")); i++)
+		strv_add(&layers, str_or_empty(jv_as_string(jv_at(jv_get(m, "Layers"), i))));
+	for (size_t i = 0; i < jv_len(jv_get(m, "RepoTags")); i++)
+		add_tag(&tags, str_or_empty(jv_as_string(jv_at(jv_get(m, "RepoTags"), i))));
+	if (r == 0)
+		r = load_image(l, &config, &layers, &tags, &digests, e);
+	strv_fini(&layers);
+	strv_fini(&tags);
+	strv_fini(&digests);
+	return r;
+}
+
+static int load_docker(struct loading *l, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+	int r = member_read(l->archive, "manifest.json", MANIFEST_MAX, &b, e);
+
+	if (r == 0)
+		r = jv_parse(b.s, b.len, MANIFEST_MAX, "manifest.json", &doc, e);
+	if (r == 0 && (!jv_is_array(doc) || jv_len(doc) > IMAGES_MAX))
+		r = err_invalid(e, "manifest.json is no list of at most %d images", IMAGES_MAX);
+	for (size_t i = 0; r == 0 && i < jv_len(doc); i++)
+		r = load_docker_image(l, jv_at(doc, i), e);
+	return r;
+}
+
+/* --- OCI --- */
+
+static int read_blob(struct loading *l, const char *digest, size_t max, struct strbuf *ret,
+		     struct err *e)
+{
+	_cleanup_free_ char *path = NULL;
+	int r;
+
+	if (!digest_valid(digest))
+		return err_invalid(e, "\"%s\" is no sha256 digest", digest);
+	path = xasprintf("blobs/sha256/%s", digest + strlen("sha256:"));
+	r = member_read(l->archive, path, max, ret, e);
+	return r < 0 ? r : digest_check(ret->s, ret->len, digest, path, e);
+}
+
+static int load_manifest(struct loading *l, const char *digest, const struct strv *tags,
+			 struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL, config = STRBUF_NULL;
+	struct strv layers = STRV_NULL, digests = STRV_NULL;
+	_cleanup_free_ char *chosen = NULL;
+	struct manifest m;
+	int r = read_blob(l, digest, MANIFEST_MAX, &b, e);
+
+	if (r == 0)
+		r = index_choose(b.s, b.len, &chosen, e);
+	if (r < 0)
+		return r;
+	if (chosen && !streq(chosen, digest))
+		return load_manifest(l, chosen, tags, e);
+	r = manifest_parse(b.s, b.len, &m, e);
+	if (r < 0)
+		return r;
+	for (size_t i = 0; i < m.n_layers; i++)
+		strv_addf(&layers, "blobs/sha256/%s", m.layers[i].digest + strlen("sha256:"));
+	for (size_t i = 0; i < tags->n; i++) {
+		_cleanup_reference_ struct reference ref = REFERENCE_NULL;
+
+		if (reference_parse(tags->v[i], &ref, NULL) == 0)
+			strv_addf(&digests, "%s@%s", ref.name, digest);
+	}
+	r = read_blob(l, m.config.digest, CONFIG_MAX, &config, e);
+	if (r == 0)
+		r = load_image(l, &config, &layers, tags, &digests, e);
+	manifest_fini(&m);
+	strv_fini(&layers);
+	strv_fini(&digests);
+	return r;
+}
+
+static bool for_this_machine(const jv *descriptor)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_free_ char *chosen = NULL;
+
+	if (!jv_get(descriptor, "platform"))
+		return true;
+	strbuf_adds(&b, "{\"manifests\":[");
+	jv_print(descriptor, &b);
+	strbuf_adds(&b, "]}");
+	return index_choose(b.s, b.len, &chosen, NULL) == 0 && chosen;
+}
+
+/* The names under which tools write an image into an index. */
+static void descriptor_tags(const jv *d, struct strv *tags)
+{
+	const jv *a = jv_get(d, "annotations");
+	struct jv_iter it = JV_ITER_INIT;
+
+	while (jv_next(a, &it)) {
+		const char *v = jv_as_string(it.value);
+
+		if (!v)
+			continue;
+		if (streq(it.key, "io.containerd.image.name"))
+			add_tag(tags, v);
+		else if (streq(it.key, "org.opencontainers.image.ref.name") &&
+			 (strchr(v, '/') || strchr(v, ':')))
+			add_tag(tags, v);
+	}
+}
+
+static int load_oci(struct loading *l, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+	size_t loaded = 0;
+	const jv *list;
+	int r = member_read(l->archive, "index.json", MANIFEST_MAX, &b, e);
+
+	if (r == 0)
+		r = jv_parse(b.s, b.len, MANIFEST_MAX, "index.json", &doc, e);
+	if (r < 0)
+		return r;
+	list = jv_get(doc, "manifests");
+	if (!jv_is_array(list) || jv_len(list) > IMAGES_MAX)
+		return err_invalid(e, "index.json names no list of at most %d images", IMAGES_MAX);
+	for (size_t i = 0; r == 0 && i < jv_len(list); i++) {
+		const jv *d = jv_at(list, i);
+		struct strv tags = STRV_NULL;
+
+		if (!for_this_machine(d))
+			continue;
+		descriptor_tags(d, &tags);
+		r = load_manifest(l, jv_string(d, "digest", ""), &tags, e);
+		strv_fini(&tags);
+		loaded++;
+	}
+	if (r == 0 && !loaded)
+		r = err_not_found(e, "no image in it is made for this machine");
+	return r;
+}
+
+int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
+{
+	const char *path = str_or_empty(ipc_get_str(in, WORKER_TAG_PATH));
+	struct archive a;
+	struct store s;
+	struct loading l = {&s, &a, reply};
+	int r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
+
+	if (r < 0)
+		return r;
+	r = archive_open(&s, path, &a, e);
+	if (r == 0) {
+		if (member_there(&a, "manifest.json"))
+			r = load_docker(&l, e);
+		else if (member_there(&a, "index.json"))
+			r = load_oci(&l, e);
+		else
+			r = err_invalid(e, "it has neither manifest.json (docker save) nor "
+					   "index.json (OCI layout)");
+		if (r < 0)
+			err_wrap(e, "load %s", path);
+	}
+	archive_close(&a);
+	store_close(&s);
+	return r;
+}

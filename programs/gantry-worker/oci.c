@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Manifests, indexes and configurations (OCI image-spec; Docker schema 2). */
+#include <stdio.h>
+#include <sys/utsname.h>
+
+#include "base/mem.h"
+#include "wire/json.h"
+#include "worker.h"
+
+#define INDEX_MAX 1024 /* manifests of an index */
+
+static int read_descriptor(const jv *v, const char *what, struct descriptor *ret, struct err *e)
+{
+	const char *digest = jv_string(v, "digest", "");
+	int64_t size = jv_int(v, "size", -1);
+
+	if (!digest_valid(digest))
+		return err_invalid(e, "image manifest: %s: \"%s\" is no sha256 digest", what, digest);
+	if (size < 0)
+		return err_invalid(e, "image manifest: %s: no size", what);
+	ret->digest = xstrdup(digest);
+	ret->media_type = xstrdup(jv_string(v, "mediaType", ""));
+	ret->size = (uint64_t)size;
+	return 0;
+}
+
+static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
+{
+	const jv *layers = jv_get(doc, "layers");
+	int r;
+
+	if (jv_int(doc, "schemaVersion", 0) != 2)
+		return err_invalid(e, "image manifest: schema version %lld, only 2 is known",
+				   (long long)jv_int(doc, "schemaVersion", 0));
+	r = read_descriptor(jv_get(doc, "config"), "config", &m->config, e);
+	if (r < 0)
+		return r;
+	if (m->config.size > CONFIG_MAX)
+		return err_invalid(e, "image manifest: a configuration of %llu bytes, at most %u",
+				   (unsigned long long)m->config.size, CONFIG_MAX);
+	if (jv_len(layers) > IMAGE_LAYERS_MAX)
+		return err_invalid(e, "image manifest: %zu layers, at most %d are possible",
+				   jv_len(layers), IMAGE_LAYERS_MAX);
+	m->layers = xcalloc(jv_len(layers) + 1, sizeof(*m->layers));
+	for (size_t i = 0; r == 0 && i < jv_len(layers); i++) {
+		m->n_layers = i + 1;
+		r = read_descriptor(jv_at(layers, i), "layer", &m->layers[i], e);
+		if (r == 0 && strstr(m->layers[i].media_type, "encrypted"))
+			r = err_invalid(e, "image manifest: layers of type %s cannot be unpacked",
+					m->layers[i].media_type);
+	}
+	return r;
+}
+
+int manifest_parse(const char *text, size_t n, struct manifest *ret, struct err *e)
+{
+	_cleanup_jv_ jv *doc = NULL;
+	struct manifest m = {0};
+	int r = jv_parse(text, n, MANIFEST_MAX, "image manifest", &doc, e);
+
+	if (r == 0)
+		r = read_manifest(doc, &m, e);
+	if (r < 0)
+		manifest_fini(&m);
+	else
+		*ret = m;
+	return r;
+}
+
+void manifest_fini(struct manifest *m)
+{
+	for (size_t i = 0; i < m->n_layers; i++) {
+		free(m->layers[i].digest);
+		free(m->layers[i].media_type);
+	}
+	free(m->layers);
+	free(m->config.digest);
+	free(m->config.media_type);
+	*m = (struct manifest){0};
+}
+
+/* --- platforms: GOARCH names, as images have them --- */
+
+static const char *host_arch(void)
+{
+	static const char *const names[][2] = {
+		{"x86_64", "amd64"},   {"aarch64", "arm64"},	 {"armv7l", "arm"},
+		{"armv6l", "arm"},     {"i686", "386"},		 {"i386", "386"},
+		{"ppc64le", "ppc64le"}, {"riscv64", "riscv64"},	 {"s390x", "s390x"},
+		{"loongarch64", "loong64"}, {"mips64", "mips64le"},
+	};
+	static struct utsname u;
+
+	uname(&u);
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (streq(u.machine, names[i][0]))
+			return names[i][1];
+	return u.machine;
+}
+
+/* How well it fits: 0 not at all. */
+static int fit(const jv *platform)
+{
+	const char *variant = jv_string(platform, "variant", "");
+
+	if (!streq(jv_string(platform, "os", ""), "linux") ||
+	    !streq(jv_string(platform, "architecture", ""), host_arch()))
+		return 0;
+	if (!*variant || streq(variant, "v8") || streq(variant, "v1"))
+		return 3; /* what every machine of that name runs */
+	return streq(variant, "v7") ? 2 : 1;
+}
+
+static void list_platforms(const jv *manifests, struct strbuf *to)
+{
+	for (size_t i = 0; i < jv_len(manifests) && to->len < 200; i++)
+		strbuf_addf(to, "%s%s/%s", to->len ? ", " : "",
+			    jv_string(jv_at(manifests, i), "platform.os", "?"),
+			    jv_string(jv_at(manifests, i), "platform.architecture", "?"));
+}
+
+int index_choose(const char *text, size_t n, char **ret, struct err *e)
+{
+	_cleanup_jv_ jv *doc = NULL;
+	_cleanup_strbuf_ struct strbuf there = STRBUF_NULL;
+	const jv *manifests, *best = NULL;
+	int score = 0, r = jv_parse(text, n, MANIFEST_MAX, "image manifest", &doc, e);
+
+	*ret = NULL;
+	if (r < 0)
+		return r;
+	manifests = jv_get(doc, "manifests");
+	if (!jv_is_array(manifests))
+		return 0;
+	if (jv_len(manifests) > INDEX_MAX)
+		return err_invalid(e, "image index: %zu manifests, at most %d", jv_len(manifests),
+				   INDEX_MAX);
+	for (size_t i = 0; i < jv_len(manifests); i++) {
+		const jv *m = jv_at(manifests, i), *p = jv_get(m, "platform");
+		int k = p ? fit(p) : 0;
+
+		/* An index that says nothing of platforms has one image. */
+		if (!p && jv_len(manifests) == 1)
+			k = 1;
+		if (k > score) {
+			score = k;
+			best = m;
+		}
+	}
+	if (!best) {
+		list_platforms(manifests, &there);
+		return err_not_found(e, "the image is not made for linux/%s, only for %s",
+				     host_arch(), str_or_empty(there.s));
+	}
+	if (!digest_valid(jv_string(best, "digest", "")))
+		return err_invalid(e, "image index: \"%s\" is no sha256 digest",
+				   jv_string(best, "digest", ""));
+	*ret = xstrdup(jv_string(best, "digest", ""));
+	return 0;
+}
+
+/* --- configuration --- */
+
+static int read_strings(const jv *v, const char *path, struct strv *to, struct err *e)
+{
+	const jv *a = jv_get(v, path);
+
+	for (size_t i = 0; i < jv_len(a); i++) {
+		const char *s = jv_as_string(jv_at(a, i));
+
+		if (!s)
+			return err_invalid(e, "image configuration: %s: no string", path);
+		strv_add(to, s);
+	}
+	return 0;
+}
+
+static int read_config(const jv *doc, struct image_info *i, struct err *e)
+{
+	struct jv_iter it = JV_ITER_INIT;
+	const char *os = jv_string(doc, "os", "linux");
+	int r;
+
+	if (!streq(os, "linux"))
+		return err_invalid(e, "the image is for \"%s\", not for linux", os);
+	r = read_strings(doc, "rootfs.diff_ids", &i->diff_ids, e);
+	for (size_t k = 0; r == 0 && k < i->diff_ids.n; k++)
+		if (!digest_valid(i->diff_ids.v[k]))
+			r = err_invalid(e, "image configuration: \"%s\" is no sha256 digest",
+					i->diff_ids.v[k]);
+	if (r == 0)
+		r = read_strings(doc, "config.Entrypoint", &i->config.entrypoint, e);
+	if (r == 0)
+		r = read_strings(doc, "config.Cmd", &i->config.cmd, e);
+	if (r == 0)
+		r = read_strings(doc, "config.Env", &i->config.env, e);
+	while (jv_next(jv_get(doc, "config.Volumes"), &it))
+		strv_add(&i->config.volumes, it.key);
+	i->config.user = xstrdup(jv_string(doc, "config.User", ""));
+	i->config.working_dir = xstrdup(jv_string(doc, "config.WorkingDir", ""));
+	i->config.stop_signal = xstrdup(jv_string(doc, "config.StopSignal", ""));
+	return r;
+}
+
+int config_parse(const char *text, size_t n, struct image_info *ret, struct err *e)
+{
+	_cleanup_jv_ jv *doc = NULL;
+	struct image_info i = {0};
+	int r = jv_parse(text, n, CONFIG_MAX, "image configuration", &doc, e);
+
+	if (r == 0)
+		r = read_config(doc, &i, e);
+	if (r < 0)
+		image_info_fini(&i);
+	else
+		*ret = i;
+	return r;
+}
+
+void image_info_fini(struct image_info *i)
+{
+	struct image_record r = {.config = i->config};
+
+	image_record_fini(&r);
+	strv_fini(&i->diff_ids);
+	*i = (struct image_info){0};
+}

@@ -1,0 +1,614 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The image store's directory (docs/decisions/0004).
+ *
+ *	<root>/lock		held while records change; holds the number of the last change
+ *	<root>/layers/NAME	a layer's files; NAME.json its record: without one it is half-made
+ *	<root>/images/HEX.json	an image; HEX.config its configuration as it came
+ *	<root>/tmp/RANDOM	what one worker is making, locked by it while it lives
+ */
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/id.h"
+#include "base/mem.h"
+#include "unpack.h"
+#include "wire/json.h"
+#include "worker.h"
+
+/* --- open and close --- */
+
+static int open_dir(int at, const char *name, int *ret, struct err *e)
+{
+	int r = fs_mkdir_p(at, name, 0700);
+
+	*ret = r < 0 ? r : openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (*ret < 0)
+		return err_errno(e, r < 0 ? r : -errno, "open %s of the image store", name);
+	return 0;
+}
+
+int store_open(const char *root, struct store *ret, struct err *e)
+{
+	struct store s = {.root = xstrdup(root), .root_fd = -EBADF, .layers_fd = -EBADF,
+			  .images_fd = -EBADF, .tmp_fd = -EBADF};
+	char id[ID_SIZE], path[64];
+	int r = 0;
+
+	s.root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s.root_fd < 0)
+		r = err_errno(e, -errno, "open the image store %s", root);
+	id_new(id);
+	snprintf(s.tmp_name, sizeof(s.tmp_name), "%.16s", id);
+	snprintf(path, sizeof(path), "tmp/%s", s.tmp_name);
+	if (r == 0)
+		r = open_dir(s.root_fd, "layers", &s.layers_fd, e);
+	if (r == 0)
+		r = open_dir(s.root_fd, "images", &s.images_fd, e);
+	if (r == 0)
+		r = open_dir(s.root_fd, path, &s.tmp_fd, e);
+	if (r == 0 && flock(s.tmp_fd, LOCK_EX | LOCK_NB) < 0)
+		r = err_errno(e, -errno, "lock %s/%s", root, path);
+	*ret = s;
+	if (r < 0)
+		store_close(ret);
+	return r;
+}
+
+void store_close(struct store *s)
+{
+	if (s->tmp_fd >= 0) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "tmp/%s", s->tmp_name);
+		fs_remove_tree(s->root_fd, path);
+	}
+	fd_close(s->tmp_fd);
+	fd_close(s->images_fd);
+	fd_close(s->layers_fd);
+	fd_close(s->root_fd);
+	free(s->root);
+}
+
+int store_temporary(struct store *s, struct err *e)
+{
+	int fd = openat(s->tmp_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	return fd < 0 ? err_errno(e, -errno, "make a temporary file in %s", s->root) : fd;
+}
+
+/* --- layers --- */
+
+bool store_has_layer(const struct store *s, const char *name)
+{
+	char record[64];
+
+	snprintf(record, sizeof(record), "%s.json", name);
+	return fs_exists(s->layers_fd, record);
+}
+
+/* A layer of the chain is in the store, or made by this worker just now. */
+static int open_layer(const struct store *s, const char *name)
+{
+	int fd = openat(s->tmp_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 ? fd : openat(s->layers_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+static int unpack_into(struct store *s, int dirfd, int fd, uint64_t max, const char *diff_id,
+		       const int *lower, size_t n, uint64_t *ret_bytes, struct err *e)
+{
+	struct unpack u = {
+		.dirfd = dirfd, .lower = lower, .n_lower = n, .cancelled = worker_cancelled};
+	struct stream *st;
+	char got[72];
+	int r = stream_open(fd, max, &st, e);
+
+	(void)s;
+	if (r < 0)
+		return r;
+	r = unpack_layer(&u, st, e);
+	if (r == 0)
+		r = stream_finish(st, got, e);
+	if (r == 0 && !streq(got, diff_id))
+		r = err_set(e, -EBADMSG, GRPC_DATA_LOSS,
+			    "the layer unpacks to %s, but the image's configuration says %s", got,
+			    diff_id);
+	stream_close(st);
+	*ret_bytes = u.bytes;
+	return r;
+}
+
+int store_unpack(struct store *s, int fd, uint64_t max, const char *diff_id,
+		 const struct strv *chain, const char *name, uint64_t *ret_bytes, struct err *e)
+{
+	int lower[IMAGE_LAYERS_MAX + 1];
+	_cleanup_close_ int dirfd = -EBADF;
+	size_t n = 0;
+	int r = 0;
+
+	if (mkdirat(s->tmp_fd, name, 0755) < 0)
+		return err_errno(e, -errno, "make the layer %s", name);
+	dirfd = openat(s->tmp_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (size_t i = chain->n; r == 0 && i-- > 0;) {
+		lower[n] = open_layer(s, chain->v[i]);
+		if (lower[n] < 0)
+			r = err_errno(e, -errno, "open the layer %s", chain->v[i]);
+		else
+			n++;
+	}
+	if (r == 0)
+		r = unpack_into(s, dirfd, fd, max, diff_id, lower, n, ret_bytes, e);
+	while (n > 0)
+		close(lower[--n]);
+	if (r < 0)
+		fs_remove_tree(s->tmp_fd, name);
+	return r;
+}
+
+/* --- changes --- */
+
+struct change {
+	int lock;
+	uint64_t seq;
+};
+
+static int change_begin(struct store *s, struct change *c, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	c->seq = 0;
+	c->lock = openat(s->root_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (c->lock < 0 || flock(c->lock, LOCK_EX) < 0)
+		return err_errno(e, -errno, "lock the image store %s", s->root);
+	if (fs_read_fd(c->lock, 64, &b) == 0 && b.s)
+		c->seq = strtoull(b.s, NULL, 10);
+	c->seq++;
+	return 0;
+}
+
+static void change_end(struct change *c)
+{
+	char text[32];
+	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)c->seq);
+
+	(void)!pwrite(c->lock, text, (size_t)n, 0);
+	close(c->lock);
+}
+
+static int read_record(const struct store *s, const char *file, struct image_record *ret)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_read(s->images_fd, file, IMAGE_RECORD_MAX, &b);
+
+	return r < 0 ? r : image_record_parse(str_or_empty(b.s), b.len, ret, NULL);
+}
+
+static int write_record(struct store *s, const struct image_record *rec, struct ipc_out *reply,
+			struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	char file[ID_SIZE + 8];
+	int r;
+
+	image_record_print(rec, &b);
+	snprintf(file, sizeof(file), "%s.json", rec->id);
+	r = fs_write_atomic(s->images_fd, file, b.s, b.len, 0600, true);
+	if (r < 0)
+		return err_errno(e, r, "write the record of image %s", rec->id);
+	ipc_put_bytes(reply, WORKER_TAG_RECORD, b.s, b.len);
+	return 0;
+}
+
+typedef int record_fn(struct store *s, void *arg, struct image_record *rec, struct err *e);
+
+static int each_record(struct store *s, record_fn *fn, void *arg, struct err *e)
+{
+	int fd = openat(s->images_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	if (!d)
+		return err_errno(e, -errno, "open %s/images", s->root);
+	while (r == 0 && (de = readdir(d))) {
+		struct image_record rec;
+
+		if (!str_has_suffix(de->d_name, ".json") || read_record(s, de->d_name, &rec) < 0)
+			continue;
+		r = fn(s, arg, &rec, e);
+		image_record_fini(&rec);
+	}
+	closedir(d);
+	return r;
+}
+
+/* --- commit --- */
+
+static int commit_layers(struct store *s, const struct new_layer *layers, size_t n, struct err *e)
+{
+	bool any = false;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *name = layers[i].name;
+
+		if (!layers[i].unpacked) {
+			if (!store_has_layer(s, name))
+				return err_set(e, -ESTALE, GRPC_ABORTED,
+					       "layer %s was removed while the image was made",
+					       name);
+			continue;
+		}
+		if (store_has_layer(s, name))
+			continue; /* another worker was first */
+		fs_remove_tree(s->layers_fd, name); /* half-made by one that died */
+		if (renameat(s->tmp_fd, name, s->layers_fd, name) < 0)
+			return err_errno(e, -errno, "put the layer %s into the store", name);
+		any = true;
+	}
+	/* A record promises that the files are on the disk. */
+	if (any && syncfs(s->layers_fd) < 0)
+		return err_errno(e, -errno, "sync the layers");
+	for (size_t i = 0; i < n; i++) {
+		char file[64], text[128];
+		int len, r;
+
+		if (store_has_layer(s, layers[i].name))
+			continue;
+		snprintf(file, sizeof(file), "%s.json", layers[i].name);
+		len = snprintf(text, sizeof(text), "{\"size\":%llu}",
+			       (unsigned long long)layers[i].bytes);
+		r = fs_write_atomic(s->layers_fd, file, text, (size_t)len, 0600, true);
+		if (r < 0)
+			return err_errno(e, r, "write the record of layer %s", layers[i].name);
+	}
+	return 0;
+}
+
+static uint64_t layer_size(const struct store *s, const char *name)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s.json", name);
+	if (fs_read(s->layers_fd, file, 4096, &b) < 0 ||
+	    jv_parse(str_or_empty(b.s), b.len, 4096, file, &doc, NULL) < 0)
+		return 0;
+	return (uint64_t)jv_int(doc, "size", 0);
+}
+
+/* A small file of the image as a container would see it; "" where there is none. */
+static char *read_account_file(const struct store *s, const struct strv *layers, const char *path)
+{
+	for (size_t i = 0; i < layers->n; i++) {
+		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+		_cleanup_close_ int layer = openat(s->layers_fd, layers->v[i],
+						   O_PATH | O_DIRECTORY | O_CLOEXEC);
+		_cleanup_close_ int fd = -EBADF, rd = -EBADF;
+		struct stat st;
+		char proc[64];
+
+		fd = layer < 0 ? -1 : fs_open_in_root(layer, path, O_PATH | O_CLOEXEC, 0);
+		if (fd < 0 || fstat(fd, &st) < 0)
+			continue;
+		if (!S_ISREG(st.st_mode))
+			break; /* removed, or no text */
+		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
+		rd = open(proc, O_RDONLY | O_CLOEXEC);
+		if (rd >= 0 && fs_read_fd(rd, IMAGE_ACCOUNTS_MAX, &b) == 0 && b.s &&
+		    str_is_utf8(b.s, b.len))
+			return strbuf_take(&b);
+		break;
+	}
+	return xstrdup("");
+}
+
+static bool take_out(struct strv *v, const struct strv *names)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < v->n; i++) {
+		if (strv_contains(names, v->v[i]))
+			free(v->v[i]);
+		else
+			v->v[n++] = v->v[i];
+	}
+	if (n == v->n)
+		return false;
+	v->n = n;
+	v->v[n] = NULL;
+	return true;
+}
+
+struct tagging {
+	const char *id;
+	const struct strv *tags;
+	struct ipc_out *reply;
+};
+
+/* A tag is of one image: the newest. */
+static int untag(struct store *s, void *arg, struct image_record *rec, struct err *e)
+{
+	struct tagging *t = arg;
+
+	if (streq(rec->id, t->id) || !take_out(&rec->tags, t->tags))
+		return 0;
+	return write_record(s, rec, t->reply, e);
+}
+
+static void add_new(struct strv *to, const struct strv *v)
+{
+	for (size_t i = 0; i < v->n && to->n < IMAGE_NAMES_MAX; i++)
+		if (!strv_contains(to, v->v[i]))
+			strv_add(to, v->v[i]);
+}
+
+static void copy(struct strv *to, const struct strv *v)
+{
+	for (size_t i = 0; i < v->n; i++)
+		strv_add(to, v->v[i]);
+}
+
+static int commit_image(struct store *s, const struct new_layer *layers, size_t n,
+			const struct image_info *info, const char *config, size_t config_len,
+			const struct strv *tags, const struct strv *digests, struct ipc_out *reply,
+			struct err *e)
+{
+	struct image_record rec = {.pulled_at = clock_wall_ns()}, old;
+	char digest[72], file[ID_SIZE + 8];
+	struct tagging t = {.tags = tags, .reply = reply};
+	int r;
+
+	digest_of(config, config_len, digest);
+	rec.id = xstrdup(digest + strlen("sha256:"));
+	snprintf(file, sizeof(file), "%s.json", rec.id);
+	if (read_record(s, file, &old) == 0) {
+		add_new(&rec.tags, &old.tags);
+		add_new(&rec.digests, &old.digests);
+		image_record_fini(&old);
+	}
+	add_new(&rec.tags, tags);
+	add_new(&rec.digests, digests);
+	for (size_t i = n; i-- > 0;) {
+		strv_add(&rec.layers, layers[i].name);
+		rec.size += layer_size(s, layers[i].name);
+	}
+	copy(&rec.config.entrypoint, &info->config.entrypoint);
+	copy(&rec.config.cmd, &info->config.cmd);
+	copy(&rec.config.env, &info->config.env);
+	copy(&rec.config.volumes, &info->config.volumes);
+	rec.config.user = xstrdup(info->config.user);
+	rec.config.working_dir = xstrdup(info->config.working_dir);
+	rec.config.stop_signal = xstrdup(info->config.stop_signal);
+	rec.config.passwd = read_account_file(s, &rec.layers, "etc/passwd");
+	rec.config.group = read_account_file(s, &rec.layers, "etc/group");
+	snprintf(file, sizeof(file), "%s.config", rec.id);
+	r = fs_write_atomic(s->images_fd, file, config, config_len, 0600, true);
+	if (r < 0)
+		err_errno(e, r, "write the configuration of image %s", rec.id);
+	t.id = rec.id;
+	if (r == 0)
+		r = each_record(s, untag, &t, e);
+	if (r == 0)
+		r = write_record(s, &rec, reply, e);
+	if (r == 0)
+		ipc_put_str(reply, WORKER_TAG_IMAGE_ID, rec.id);
+	image_record_fini(&rec);
+	return r;
+}
+
+int store_commit(struct store *s, const struct new_layer *layers, size_t n,
+		 const struct image_info *info, const char *config, size_t config_len,
+		 const struct strv *tags, const struct strv *digests, struct ipc_out *reply,
+		 struct err *e)
+{
+	struct change c;
+	int r = change_begin(s, &c, e);
+
+	if (r < 0)
+		return r;
+	r = commit_layers(s, layers, n, e);
+	if (r == 0 && info) {
+		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
+		r = commit_image(s, layers, n, info, config, config_len, tags, digests, reply, e);
+	}
+	change_end(&c);
+	return r;
+}
+
+/* --- remove and sweep --- */
+
+static int note_layers(struct store *s, void *arg, struct image_record *rec, struct err *e)
+{
+	struct strv *used = arg;
+
+	(void)s;
+	(void)e;
+	copy(used, &rec->layers);
+	return 0;
+}
+
+/* First the record, then the files: what has no record is swept. */
+static void remove_layer(struct store *s, const char *name)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s.json", name);
+	unlinkat(s->layers_fd, file, 0);
+	fs_remove_tree(s->layers_fd, name);
+}
+
+/* Layers of no image, whole or half-made. Under the lock. */
+static int sweep_layers(struct store *s, struct err *e)
+{
+	struct strv used = STRV_NULL, gone = STRV_NULL;
+	int r = each_record(s, note_layers, &used, e);
+	int fd = openat(s->layers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	while (r == 0 && d && (de = readdir(d))) {
+		_cleanup_free_ char *name = xstrndup(de->d_name, strcspn(de->d_name, "."));
+
+		if (strlen(name) == 32 && !strv_contains(&used, name) &&
+		    !strv_contains(&gone, name))
+			strv_add(&gone, name);
+	}
+	if (d)
+		closedir(d);
+	for (size_t i = 0; i < gone.n; i++)
+		remove_layer(s, gone.v[i]);
+	strv_fini(&used);
+	strv_fini(&gone);
+	return r;
+}
+
+int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
+{
+	const char *id = ipc_get_str(in, WORKER_TAG_IMAGE_ID);
+	char file[ID_SIZE + 8];
+	struct change c;
+	struct store s;
+	int r;
+
+	if (!id || !id_valid(id))
+		return err_invalid(e, "image id: \"%s\"", str_or_empty(id));
+	r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
+	if (r < 0)
+		return r;
+	r = change_begin(&s, &c, e);
+	if (r == 0) {
+		snprintf(file, sizeof(file), "%s.json", id);
+		unlinkat(s.images_fd, file, 0);
+		snprintf(file, sizeof(file), "%s.config", id);
+		unlinkat(s.images_fd, file, 0);
+		r = sweep_layers(&s, e);
+		ipc_put_str(reply, WORKER_TAG_REMOVED, id);
+		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
+		change_end(&c);
+	}
+	store_close(&s);
+	return r;
+}
+
+static void sweep_temporaries(struct store *s)
+{
+	int fd = openat(s->root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		_cleanup_close_ int one = -EBADF;
+
+		if (*de->d_name == '.' || streq(de->d_name, s->tmp_name))
+			continue;
+		one = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (one >= 0 && flock(one, LOCK_EX | LOCK_NB) == 0)
+			fs_remove_tree(fd, de->d_name);
+	}
+	if (d)
+		closedir(d);
+}
+
+int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
+{
+	struct ipc_field f;
+	struct change c;
+	struct store s;
+	size_t pos = 0;
+	int r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
+
+	(void)reply;
+	if (r < 0)
+		return r;
+	sweep_temporaries(&s);
+	r = change_begin(&s, &c, e);
+	if (r == 0) {
+		r = sweep_layers(&s, e);
+		change_end(&c);
+	}
+	while (ipc_next(in, &pos, &f)) {
+		const char *name = f.tag == WORKER_TAG_NAME ? ipc_field_str(&f) : NULL;
+		_cleanup_free_ char *path = NULL;
+
+		if (!name || !id_valid(name))
+			continue;
+		path = xasprintf("containers/%s", name);
+		fs_remove_tree(s.root_fd, path);
+	}
+	store_close(&s);
+	return r;
+}
+
+/* --- measure --- */
+
+#define DEPTH_MAX 1000 /* of a tree that containers made */
+
+static void measure_tree(int dirfd, const char *name, uint64_t *bytes, uint64_t *inodes,
+			 unsigned depth)
+{
+	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	if (!d) {
+		fd_close(fd);
+		return;
+	}
+	while ((de = readdir(d)) && !worker_cancelled()) {
+		struct stat st;
+
+		if (streq(de->d_name, ".") || streq(de->d_name, "..") ||
+		    fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		*bytes += (uint64_t)st.st_blocks * 512;
+		*inodes += 1;
+		if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX)
+			measure_tree(fd, de->d_name, bytes, inodes, depth + 1);
+	}
+	closedir(d);
+}
+
+static void measure_container(const struct store *s, const char *id, struct ipc_out *reply)
+{
+	_cleanup_free_ char *path = xasprintf("containers/%s/upper", id);
+	uint64_t bytes = 0, inodes = 0;
+	struct ipc_out o;
+
+	measure_tree(s->root_fd, path, &bytes, &inodes, 0);
+	ipc_out_init(&o, 0, 0);
+	ipc_put_str(&o, WORKER_TAG_NAME, id);
+	ipc_put_u64(&o, WORKER_TAG_BYTES, bytes);
+	ipc_put_u64(&o, WORKER_TAG_INODES, inodes);
+	ipc_put_nested(reply, WORKER_TAG_USAGE, &o);
+}
+
+int do_measure(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
+{
+	uint64_t bytes = 0, inodes = 0;
+	struct store s;
+	struct dirent *de;
+	DIR *d;
+	int fd, r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
+
+	if (r < 0)
+		return r;
+	measure_tree(s.root_fd, "layers", &bytes, &inodes, 0);
+	measure_tree(s.root_fd, "images", &bytes, &inodes, 0);
+	ipc_put_u64(reply, WORKER_TAG_BYTES, bytes);
+	ipc_put_u64(reply, WORKER_TAG_INODES, inodes);
+	fd = openat(s.root_fd, "containers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	d = fd < 0 ? NULL : fdopendir(fd);
+	while (d && (de = readdir(d)))
+		if (id_valid(de->d_name))
+			measure_container(&s, de->d_name, reply);
+	if (d)
+		closedir(d);
+	store_close(&s);
+	return 0;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A layer's tar (OCI image-spec, layer.md) as a directory that overlayfs takes as a lower one:
+ * whiteouts are 0/0 character devices, opaque directories carry trusted.overlay.opaque
+ * (Documentation/filesystems/overlayfs.rst).
+ *
+ * Names are resolved as inside the container that will see them: what the layer itself does
+ * not have is looked for in the layers below, so that a link or a directory of a lower layer
+ * is not hidden by a plain directory.  Nothing is ever followed out of the layer.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "stream.h"
+
+#define UNPACK_ENTRIES_MAX (4u << 20)		/* of one layer */
+#define UNPACK_BYTES_MAX (UINT64_C(256) << 30)	/* of one layer, unpacked */
+
+struct unpack {
+	int dirfd;	   /* an empty directory, the layer to be */
+	const int *lower;  /* layers below, topmost first */
+	size_t n_lower;
+	bool (*cancelled)(void); /* asked now and then */
+	uint64_t bytes;		 /* result: bytes of its files */
+};
+
+int unpack_layer(struct unpack *u, struct stream *s, struct err *e);
