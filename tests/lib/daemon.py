@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A gantryd of a test's own: directories, socket, bridge and cgroups of its own."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from cri import Client, TOP, api
+
+BUILD = os.environ.get("GANTRY_BUILD", os.path.join(TOP, "build"))
+
+
+def wait_for(what, timeout=20, every=0.01):
+    """The value of what() once it is true; the condition itself is what is waited for."""
+    end = time.monotonic() + timeout
+    while True:
+        v = what()
+        if v:
+            return v
+        if time.monotonic() > end:
+            raise TimeoutError("waited %s s for %s" % (timeout, what))
+        time.sleep(every)
+
+
+class Daemon:
+    def __init__(self, config="", args=(), env=None, start=True):
+        self.dir = tempfile.mkdtemp(prefix="gt-")
+        self.root, self.state = self.dir + "/root", self.dir + "/state"
+        self.address = self.dir + "/gantry.sock"
+        self.logs = self.dir + "/logs"
+        os.mkdir(self.logs)
+        self.config_file = self.dir + "/config.yaml"
+        self.set_config(config)
+        self.args, self.env = list(args), dict(os.environ, **(env or {}))
+        self.env["GANTRY_WATCHDOG"] = "abort"
+        self.log_file = self.dir + "/gantryd.log"
+        self.process = self.cri = None
+        self.pods = []
+        if start:
+            self.start()
+
+    def set_config(self, text):
+        base = "cni:\n  conf_dir: %s/cni\n  netns_dir: %s/netns\nimage:\n  hosts_dir: %s/hosts\n" \
+            % (self.dir, self.dir, self.dir)
+        if "cni:" in text:
+            base = "image:\n  hosts_dir: %s/hosts\n" % self.dir
+        with open(self.config_file, "w") as f:
+            f.write(base + text)
+
+    def start(self, wait=True):
+        self.log = open(self.log_file, "ab")
+        self.process = subprocess.Popen(
+            [BUILD + "/programs/gantryd/gantryd", "--config", self.config_file, "--root",
+             self.root, "--state", self.state, "--address", self.address, *self.args],
+            stdout=self.log, stderr=self.log, env=self.env, start_new_session=True)
+        if wait:
+            self.connect()
+        return self
+
+    def connect(self):
+        def ready():
+            if self.process.poll() is not None:
+                raise RuntimeError("gantryd ended with %s:\n%s" % (self.process.returncode,
+                                                                   self.log_text()))
+            return os.path.exists(self.address)
+        wait_for(ready, every=0.002)
+        self.cri = Client(self.address)
+
+    def log_text(self):
+        with open(self.log_file) as f:
+            return f.read()
+
+    def kill(self):
+        """kill -9 in the middle of whatever it does."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.cri.close()
+
+    def stop(self, timeout=20):
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout)
+        self.cri.close()
+        return status
+
+    def restart(self):
+        if self.process.poll() is None:
+            self.stop()
+        os.path.exists(self.address) and os.unlink(self.address)
+        return self.start()
+
+    def close(self):
+        """Removes every pod and looks that nothing is left behind."""
+        left = []
+        try:
+            if self.process.poll() is not None:
+                self.restart()
+            for p in self.cri.ListPodSandbox().items:
+                self.cri.RemovePodSandbox(pod_sandbox_id=p.id)
+            status = self.stop()
+            if status != 0:
+                left.append("gantryd ended with %d" % status)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            self.log.close()
+            left += self.leftovers()
+            text = self.log_text()
+            if "held up for" in text or "Sanitizer" in text or "runtime error:" in text:
+                left.append("the daemon's log:\n" + text[-6000:])
+            subprocess.run(["umount", "-R", "-l", self.state], stderr=subprocess.DEVNULL)
+            if not left:
+                shutil.rmtree(self.dir, ignore_errors=True)
+        assert not left, "left behind: %s" % left
+
+    def instance(self):
+        h = 2166136261
+        for c in self.state.encode():
+            h = ((h ^ c) * 16777619) & 0xffffffff
+        return "gantry-%08x" % h
+
+    def leftovers(self):
+        """What must not be there when no pod is: mounts, processes, namespaces, files."""
+        left = []
+        with open("/proc/self/mountinfo") as f:
+            left += [x.split()[4] for x in f if (self.dir + "/") in x and x.split()[4] != self.state]
+        for d in ("/root/containers", "/state/pods", "/netns", "/root/tmp"):
+            if os.path.isdir(self.dir + d):
+                left += [self.dir + d + "/" + x for x in os.listdir(self.dir + d)]
+
+        def processes():
+            found = []
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open("/proc/%s/cmdline" % pid, "rb") as f:
+                        cmd = f.read().replace(b"\0", b" ").decode(errors="replace")
+                except OSError:
+                    continue
+                if self.state in cmd and "pytest" not in cmd:
+                    found.append("process %s: %s" % (pid, cmd))
+            return found
+        try:
+            wait_for(lambda: not processes(), timeout=5)
+        except TimeoutError:
+            left += processes()
+        for base, dirs, _ in os.walk("/sys/fs/cgroup"):
+            if self.instance() in dirs:
+                for sub in os.listdir(os.path.join(base, self.instance())):
+                    if os.path.isdir(os.path.join(base, self.instance(), sub)):
+                        left.append(os.path.join(base, self.instance(), sub))
+            if base.count("/") > 4:
+                dirs[:] = []
+        return left
+
+    # --- short forms ---
+
+    def load(self, path):
+        return list(self.cri.Load(path=path, timeout=120))
+
+    def pod_config(self, name="pod", **kw):
+        linux = kw.pop("linux", None)
+        ns = kw.pop("namespaces", None)
+        c = api.PodSandboxConfig(
+            metadata=api.PodSandboxMetadata(name=name, uid="uid-" + name, namespace="test",
+                                            attempt=kw.pop("attempt", 0)),
+            hostname=kw.pop("hostname", name), log_directory=self.logs + "/" + name, **kw)
+        if linux:
+            c.linux.CopyFrom(linux)
+        c.linux.security_context.namespace_options.pid = api.CONTAINER
+        if ns:
+            c.linux.security_context.namespace_options.CopyFrom(ns)
+        return c
+
+    def run_pod(self, config=None, handler="", **kw):
+        c = config or self.pod_config(**kw)
+        return self.cri.RunPodSandbox(config=c, runtime_handler=handler).pod_sandbox_id
+
+    def container_config(self, command, name="c", image="test/busybox:latest", **kw):
+        linux = kw.pop("linux", None)
+        args = command if isinstance(command, list) else ["sh", "-c", command]
+        c = api.ContainerConfig(
+            metadata=api.ContainerMetadata(name=name, attempt=kw.pop("attempt", 0)),
+            image=api.ImageSpec(image=image), command=args, log_path=name + ".log", **kw)
+        if linux:
+            c.linux.CopyFrom(linux)
+        if not (linux and linux.security_context.HasField("namespace_options")):
+            c.linux.security_context.namespace_options.pid = api.CONTAINER
+        return c
+
+    def create(self, pod, command=None, config=None, **kw):
+        c = config or self.container_config(command, **kw)
+        return self.cri.CreateContainer(pod_sandbox_id=pod, config=c,
+                                        sandbox_config=api.PodSandboxConfig()).container_id
+
+    def run(self, pod, command=None, **kw):
+        ctr = self.create(pod, command, **kw)
+        self.cri.StartContainer(container_id=ctr)
+        return ctr
+
+    def status(self, ctr):
+        return self.cri.ContainerStatus(container_id=ctr).status
+
+    def wait_exit(self, ctr, timeout=20):
+        def exited():
+            s = self.status(ctr)
+            return s if s.state == api.CONTAINER_EXITED else None
+        return wait_for(exited, timeout)
+
+    def exec(self, ctr, *cmd, timeout=10):
+        cmd = ["sh", "-c", cmd[0]] if len(cmd) == 1 else list(cmd)
+        return self.cri.ExecSync(container_id=ctr, cmd=cmd, timeout=timeout)
+
+    def output(self, pod, command, **kw):
+        """What a container prints, as text; its log's own fields taken off."""
+        ctr = self.run(pod, command, **kw)
+        s = self.wait_exit(ctr)
+        text = self.read_log(s.log_path)
+        self.cri.RemoveContainer(container_id=ctr)
+        return s, text
+
+    @staticmethod
+    def read_log(path, stream=None):
+        out = ""
+        with open(path) as f:
+            for line in f:
+                _, st, tag, text = line.rstrip("\n").split(" ", 3)
+                if stream in (None, st):
+                    out += text + ("\n" if tag == "F" else "")
+        return out
+
+    def info(self, pod):
+        return json.loads(self.cri.PodSandboxStatus(pod_sandbox_id=pod, verbose=True).info["info"])
