@@ -237,6 +237,8 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 	if (r < 0)
 		return err_errno(e, r, "wait for the command");
 	ipc_put_u64(reply, MON_TAG_EXIT_CODE, (uint64_t)status);
+	lseek(x.out.file, 0, SEEK_SET);
+	lseek(x.err.file, 0, SEEK_SET);
 	ipc_put_fd(reply, x.out.file);
 	ipc_put_fd(reply, x.err.file);
 	return 0;

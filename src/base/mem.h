@@ -59,13 +59,13 @@ int fd_close(int fd);
 /* Moves a pointer or descriptor out of its variable, so that cleanup passes over it. */
 #define TAKE_PTR(p)                                                                                \
 	({                                                                                         \
-		__typeof__(p) _take = (p);                                                         \
-		(p) = NULL;                                                                        \
+		__typeof__(p) *_from = &(p), _take = *_from;                                       \
+		*_from = NULL;                                                                     \
 		_take;                                                                             \
 	})
 #define TAKE_FD(fd)                                                                                \
 	({                                                                                         \
-		int _take = (fd);                                                                  \
-		(fd) = -EBADF;                                                                     \
+		int *_from = &(fd), _take = *_from;                                                \
+		*_from = -EBADF;                                                                   \
 		_take;                                                                             \
 	})

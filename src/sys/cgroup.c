@@ -101,8 +101,13 @@ int cgroup_host_init(struct cgroup_host *h, struct err *e)
 	h->cpu = v1_mount(h, "cpu");
 	h->pids = v1_mount(h, "pids");
 	h->v2 = v2 && !h->memory && !h->cpu;
-	if (h->v2)
+	if (h->v2) {
 		h->mount = xstrdup(v2);
+	} else if (v2 && h->n < CGROUP_CONTROLLERS_MAX) {
+		/* Hybrid: runtimes make a cgroup there too, without controllers. */
+		h->v1[h->n].mount = xstrdup(v2);
+		h->v1[h->n++].controllers = xstrdup("");
+	}
 	if (!h->v2 && !h->n) {
 		cgroup_host_fini(h);
 		return err_set(e, -ENOENT, GRPC_FAILED_PRECONDITION,
@@ -378,6 +383,8 @@ static int stats_v1(const struct cgroup_host *h, const char *path, struct cgroup
 	s->page_faults = keyed(buf, "total_pgfault");
 	s->major_page_faults = keyed(buf, "total_pgmajfault");
 	s->memory_limit = keyed(buf, "hierarchical_memory_limit");
+	if (s->memory_limit != CGROUP_ABSENT && s->memory_limit >= UINT64_C(1) << 62)
+		s->memory_limit = CGROUP_ABSENT; /* the greatest number stands for no limit */
 	s->swap_usage = keyed(buf, "total_swap");
 	return 0;
 }

@@ -57,12 +57,12 @@ class Client:
 
     @staticmethod
     def _bind(call, req):
-        def invoke(request=None, *, timeout=60, **fields):
-            return call(request if request is not None else req(**fields), timeout=timeout)
+        def invoke(request=None, *, rpc_timeout=60, **fields):
+            return call(request if request is not None else req(**fields), timeout=rpc_timeout)
 
-        def future(request=None, *, timeout=60, **fields):
+        def future(request=None, *, rpc_timeout=60, **fields):
             return call.future(request if request is not None else req(**fields),
-                               timeout=timeout)
+                               timeout=rpc_timeout)
         invoke.future = future
         return invoke
 

@@ -158,7 +158,7 @@ class Daemon:
     # --- short forms ---
 
     def load(self, path):
-        return list(self.cri.Load(path=path, timeout=120))
+        return list(self.cri.Load(path=path, rpc_timeout=120))
 
     def pod_config(self, name="pod", **kw):
         linux = kw.pop("linux", None)
