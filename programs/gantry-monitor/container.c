@@ -252,6 +252,8 @@ static void create_done(struct job *job, int r, struct ipc_in *reply, const stru
 	output_open(c, out, err);
 	answer(job, r, reply, e);
 	look_for_stray(c);
+	if (!list_empty(&c->mon->waiting)) /* the pod is ending: it came too late */
+		container_kill(c);
 	job_over(c);
 }
 

@@ -267,8 +267,11 @@ static void pod_over(struct job *job, int r, struct ipc_in *reply, const struct 
 		request_fail(q, e);
 	else
 		request_done(q, NULL);
-	if (removed)
+	if (removed) { /* the daemon closes the connection once it has the answer */
 		m->exit_when_flushed = true;
+		if (m->n_conns == 0)
+			loop_stop(m->loop, 0);
+	}
 	monitor_step(m);
 }
 
@@ -364,7 +367,8 @@ static void on_gone(struct ipc_conn *ipc, int reason)
 	request_forget_conn(c->mon, c);
 	list_remove(&c->link);
 	c->mon->n_conns--;
-	if (c->mon->exit_when_flushed)
+	if (c->mon->exit_when_flushed || (c->mon->n_conns == 0 && !c->mon->setup.body &&
+					   list_empty(&c->mon->containers)))
 		loop_stop(c->mon->loop, 0);
 	loop_defer(c->mon->loop, &c->free, on_conn_free);
 }

@@ -33,11 +33,28 @@ static int open_dir(int at, const char *name, int *ret, struct err *e)
 	return 0;
 }
 
+/* This worker's directory, locked.  The parent's lock keeps a sweeper from taking it in
+ * between for one that nobody has. */
+static int open_tmp(struct store *s, struct err *e)
+{
+	_cleanup_close_ int parent = -EBADF;
+	int r = open_dir(s->root_fd, "tmp", &parent, e);
+
+	if (r < 0)
+		return r;
+	if (flock(parent, LOCK_SH) < 0)
+		return err_errno(e, -errno, "lock %s/tmp", s->root);
+	r = open_dir(parent, s->tmp_name, &s->tmp_fd, e);
+	if (r == 0 && flock(s->tmp_fd, LOCK_EX | LOCK_NB) < 0)
+		r = err_errno(e, -errno, "lock %s/tmp/%s", s->root, s->tmp_name);
+	return r;
+}
+
 int store_open(const char *root, struct store *ret, struct err *e)
 {
 	struct store s = {.root = xstrdup(root), .root_fd = -EBADF, .layers_fd = -EBADF,
 			  .images_fd = -EBADF, .tmp_fd = -EBADF};
-	char id[ID_SIZE], path[64];
+	char id[ID_SIZE];
 	int r = 0;
 
 	s.root_fd = open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -45,15 +62,12 @@ int store_open(const char *root, struct store *ret, struct err *e)
 		r = err_errno(e, -errno, "open the image store %s", root);
 	id_new(id);
 	snprintf(s.tmp_name, sizeof(s.tmp_name), "%.16s", id);
-	snprintf(path, sizeof(path), "tmp/%s", s.tmp_name);
 	if (r == 0)
 		r = open_dir(s.root_fd, "layers", &s.layers_fd, e);
 	if (r == 0)
 		r = open_dir(s.root_fd, "images", &s.images_fd, e);
 	if (r == 0)
-		r = open_dir(s.root_fd, path, &s.tmp_fd, e);
-	if (r == 0 && flock(s.tmp_fd, LOCK_EX | LOCK_NB) < 0)
-		r = err_errno(e, -errno, "lock %s/%s", root, path);
+		r = open_tmp(&s, e);
 	*ret = s;
 	if (r < 0)
 		store_close(ret);
@@ -502,6 +516,8 @@ static void sweep_temporaries(struct store *s)
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
 
+	if (d)
+		flock(fd, LOCK_EX);
 	while (d && (de = readdir(d))) {
 		_cleanup_close_ int one = -EBADF;
 

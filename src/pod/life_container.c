@@ -60,6 +60,8 @@ static int signal_number(const char *s)
 
 	if (str_to_u64(s, &v))
 		return v <= 64 ? (int)v : 0;
+	if (str_has_prefix(s, "SIGNAL_")) /* CRI's names */
+		s += strlen("SIGNAL_");
 	if (strncasecmp(s, "SIG", 3) == 0)
 		s += 3;
 	for (size_t i = 0; i < ARRAY_SIZE(relative); i++) {

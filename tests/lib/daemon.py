@@ -139,7 +139,7 @@ class Daemon:
                         cmd = f.read().replace(b"\0", b" ").decode(errors="replace")
                 except OSError:
                     continue
-                if self.state in cmd and "pytest" not in cmd:
+                if self.state in cmd and "pytest" not in cmd and "--config" not in cmd:
                     found.append("process %s: %s" % (pid, cmd))
             return found
         try:
