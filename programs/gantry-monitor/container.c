@@ -182,6 +182,7 @@ static void on_pidfd(struct loop_io *io, uint32_t events)
 	loop_io_del(io);
 	c->pidfd = fd_close(c->pidfd);
 	ended(c, MON_EXIT_UNKNOWN, clock_wall_ns());
+	monitor_step(c->mon);
 }
 
 void container_adopt(struct container *c, int pidfd)

@@ -379,6 +379,8 @@ static int make(struct creation *k, struct err *e)
 	if (r < 0)
 		return r;
 	r = pod_monitor_call(k->pod, &o, &in, e);
+	if (r == 0 && co_cancelled()) /* it came too late: nobody waits for this container */
+		r = err_set(e, co_cancelled(), GRPC_CANCELLED, "cancelled");
 	if (r < 0)
 		return r;
 	c->pid = (pid_t)ipc_get_u64(&in, MON_TAG_PID, 0);

@@ -236,6 +236,8 @@ static int set_up(struct pod *p, struct err *e)
 		return r;
 	setup_request(p, &o);
 	r = ipc_call(&p->monitor, &o, &in, e);
+	if (r == 0 && co_cancelled()) /* it came too late: nobody waits for this pod */
+		r = err_set(e, co_cancelled(), GRPC_CANCELLED, "cancelled");
 	if (r < 0)
 		return r;
 	take(&p->ips, &in, MON_TAG_IPS);
