@@ -10,7 +10,7 @@
 #include "loop/loop.h"
 
 #include <fcntl.h>
-#include <poll.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -20,6 +20,7 @@
 
 #define LOOP_EVENTS_PER_TURN 64 /* a noisy source cannot starve the others: level-triggered */
 #define LOOP_SIGNALS_MAX 65
+#define QUEUED_STALE (10 * USEC_PER_MS) /* so much the watchdog may find a turn too short */
 
 struct loop_slot {
 	struct loop_io *io;
@@ -46,13 +47,15 @@ struct loop {
 	uint64_t limit_us;
 	loop_watchdog_fn *watchdog;
 	const char *note;
+	int sched_fd; /* this thread's schedstat, -EBADF: not watched, or the kernel has none */
+	uint64_t queued_us, queued_read_us; /* as it was read last, and when */
 };
 
 int loop_new(struct loop **ret)
 {
 	struct loop *l = xcalloc(1, sizeof(*l));
 
-	l->sigfd = -EBADF;
+	l->sigfd = l->sched_fd = -EBADF;
 	list_init(&l->deferred);
 	sigemptyset(&l->sigs);
 	l->epfd = epoll_create1(EPOLL_CLOEXEC);
@@ -71,6 +74,7 @@ struct loop *loop_free(struct loop *l)
 	if (!l)
 		return NULL;
 	loop_io_del(&l->sig_io);
+	fd_close(l->sched_fd);
 	fd_close(l->sigfd);
 	fd_close(l->epfd);
 	free(l->slots);
@@ -329,6 +333,43 @@ static int wait_ms(struct loop *l, uint64_t timeout_us)
 	return (int)MIN((left + USEC_PER_MS - 1) / USEC_PER_MS, (uint64_t)3600000);
 }
 
+/* How long this thread has been ready to run without a processor, in all its life. */
+static uint64_t queued_us(const struct loop *l)
+{
+	unsigned long long ran_ns, queued_ns;
+	char buf[80];
+	ssize_t n = l->sched_fd < 0 ? -1 : pread(l->sched_fd, buf, sizeof(buf) - 1, 0);
+
+	if (n <= 0)
+		return 0;
+	buf[n] = '\0';
+	return sscanf(buf, "%llu %llu", &ran_ns, &queued_ns) == 2 ? queued_ns / 1000 : 0;
+}
+
+static uint64_t turn_begins(struct loop *l)
+{
+	uint64_t now = clock_mono_us();
+
+	l->note = "";
+	if (now - l->queued_read_us > QUEUED_STALE) { /* a read costs 1 us */
+		l->queued_us = queued_us(l);
+		l->queued_read_us = now;
+	}
+	return now;
+}
+
+static void turn_ends(struct loop *l, uint64_t start)
+{
+	uint64_t took = clock_mono_us() - start, queued;
+
+	if (took <= l->limit_us)
+		return;
+	queued = queued_us(l) - l->queued_us;
+	took -= MIN(took, queued);
+	if (took > l->limit_us)
+		l->watchdog(l, took, l->note);
+}
+
 int loop_turn(struct loop *l, uint64_t timeout_us)
 {
 	struct epoll_event ev[LOOP_EVENTS_PER_TURN];
@@ -337,10 +378,8 @@ int loop_turn(struct loop *l, uint64_t timeout_us)
 
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
-	if (l->limit_us) {
-		start = clock_mono_us();
-		l->note = "";
-	}
+	if (l->limit_us)
+		start = turn_begins(l);
 	run_timers(l);
 	for (int i = 0; i < n; i++) {
 		uint32_t slot = (uint32_t)ev[i].data.u64, gen = (uint32_t)(ev[i].data.u64 >> 32);
@@ -350,12 +389,8 @@ int loop_turn(struct loop *l, uint64_t timeout_us)
 			io->fn(io, ev[i].events);
 	}
 	run_deferred(l);
-	if (l->limit_us) {
-		uint64_t took = clock_mono_us() - start;
-
-		if (took > l->limit_us)
-			l->watchdog(l, took, l->note);
-	}
+	if (l->limit_us)
+		turn_ends(l, start);
 	return 0;
 }
 
@@ -381,6 +416,9 @@ void loop_watchdog(struct loop *l, uint64_t limit_us, loop_watchdog_fn *fn)
 {
 	l->limit_us = limit_us;
 	l->watchdog = fn;
+	l->sched_fd = fd_close(l->sched_fd);
+	if (limit_us)
+		l->sched_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 }
 
 void loop_note(struct loop *l, const char *what)

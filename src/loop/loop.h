@@ -84,8 +84,9 @@ void loop_defer(struct loop *l, struct loop_defer *d, loop_defer_fn *fn); /* ide
 void loop_defer_cancel(struct loop_defer *d);
 
 /*
- * Watchdog: `fn` is called after a turn that took longer than `limit_us` (time spent in
- * callbacks, not waiting). 0 switches it off.
+ * Watchdog: `fn` is called after a turn whose callbacks took longer than `limit_us`, computing
+ * or blocked; time without a processor on a busy machine does not count. 0 switches it off.
+ * Set it from the thread that runs the loop.
  */
 typedef void loop_watchdog_fn(struct loop *l, uint64_t took_us, const char *what);
 void loop_watchdog(struct loop *l, uint64_t limit_us, loop_watchdog_fn *fn);

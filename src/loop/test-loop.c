@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <sys/epoll.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -151,6 +154,81 @@ static void test_cancelled_lock(void)
 	CHECK_INT(loop_run(l), 0);
 }
 
+static uint64_t slow_us;
+
+static void on_slow(struct loop *of, uint64_t took_us, const char *what)
+{
+	CHECK_STR(what, "nap");
+	slow_us = took_us;
+}
+
+static void napper(void *arg)
+{
+	loop_note(l, "nap");
+	CHECK_INT(co_sleep(1000), 0);
+	loop_note(l, "nap");
+	usleep(30000); /* what nobody may do */
+	leave();
+}
+
+static void test_watchdog(void)
+{
+	running = 1;
+	loop_watchdog(l, 20000, on_slow);
+	co_start(l, napper, NULL);
+	CHECK_INT(loop_run(l), 0);
+	CHECK(slow_us > 20000);
+	loop_watchdog(l, 0, NULL);
+}
+
+/* Computes for 25 ms. */
+static void burner(void *arg)
+{
+	struct timespec start, now;
+
+	CHECK_INT(co_sleep(1000), 0);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
+	do
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	while ((now.tv_sec - start.tv_sec) * NSEC_PER_SEC + now.tv_nsec - start.tv_nsec < 25000000);
+	leave();
+}
+
+/* Two more that compute on our processor: each of us gets a third of it. */
+static void test_watchdog_busy(void)
+{
+	cpu_set_t had, one;
+	pid_t hogs[2];
+
+	CHECK_INT(sched_getaffinity(0, sizeof(had), &had), 0);
+	CPU_ZERO(&one);
+	for (int cpu = 0; cpu < CPU_SETSIZE && !CPU_COUNT(&one); cpu++)
+		if (CPU_ISSET(cpu, &had))
+			CPU_SET(cpu, &one);
+	CHECK_INT(sched_setaffinity(0, sizeof(one), &one), 0);
+	for (int i = 0; i < 2; i++) {
+		hogs[i] = fork();
+		if (hogs[i] == 0)
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (hogs[i] == 0)
+			;
+	}
+	loop_watchdog(l, 50000, on_slow);
+	slow_us = 0;
+	for (int i = 0; i < 5; i++) {
+		running = 1;
+		co_start(l, burner, NULL);
+		CHECK_INT(loop_run(l), 0);
+	}
+	CHECK_INT(slow_us, 0);
+	loop_watchdog(l, 0, NULL);
+	for (int i = 0; i < 2; i++) {
+		kill(hogs[i], SIGKILL);
+		waitpid(hogs[i], NULL, 0);
+	}
+	CHECK_INT(sched_setaffinity(0, sizeof(had), &had), 0);
+}
+
 int main(void)
 {
 	CHECK_INT(loop_new(&l), 0);
@@ -159,6 +237,8 @@ int main(void)
 	TEST(co);
 	TEST(cancel);
 	TEST(cancelled_lock);
+	TEST(watchdog);
+	TEST(watchdog_busy);
 	loop_free(l);
 	co_pool_free();
 	return test_done();

@@ -6,6 +6,7 @@
 #include <json-c/json.h>
 
 #include "base/mem.h"
+#include "wire/json_check.h"
 
 #define JSON_KEY_MAX 256 /* of one step of a path */
 
@@ -14,34 +15,27 @@ int jv_parse(const char *text, size_t n, size_t max, const char *what, jv **ret,
 	struct json_tokener *t;
 	struct json_object *doc;
 	enum json_tokener_error why;
-	size_t end;
+	const char *reason;
+	size_t at;
 
 	if (n > max || n > INT32_MAX)
 		return err_invalid(e, "%s: %zu bytes of JSON are more than the limit of %zu", what,
 				   n, max);
-	t = json_tokener_new_ex(JSON_DEPTH_MAX);
+	if (!json_check(text, n, &at, &reason))
+		return err_invalid(e, "%s: no valid JSON at byte %zu: %s", what, at, reason);
+	t = json_tokener_new_ex(JSON_DEPTH_MAX + 2); /* it counts differently */
 	if (!t)
 		return err_errno(e, -ENOMEM, "%s", what);
-	json_tokener_set_flags(t, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8 |
-					  JSON_TOKENER_ALLOW_TRAILING_CHARS);
 	doc = json_tokener_parse_ex(t, text, (int)n);
 	why = json_tokener_get_error(t);
-	end = json_tokener_get_parse_end(t);
 	if (why == json_tokener_continue) {
 		/* A bare number at the very end waits for a byte that says it is over. */
 		doc = json_tokener_parse_ex(t, "\n", 1);
 		why = json_tokener_get_error(t);
-		end = n;
 	}
 	json_tokener_free(t);
-	while (end < n && strchr(" \t\r\n", text[end]) && text[end])
-		end++;
-	if (why != json_tokener_success || end != n) {
-		json_object_put(doc);
-		return err_invalid(e, "%s: no valid JSON at byte %zu: %s", what, end,
-				   why == json_tokener_success ? "something follows the value"
-							       : json_tokener_error_desc(why));
-	}
+	if (why != json_tokener_success)
+		return err_invalid(e, "%s: %s", what, json_tokener_error_desc(why));
 	*ret = doc;
 	return 0;
 }

@@ -15,14 +15,13 @@
 #include "base/err.h"
 #include "base/str.h"
 
-#define JSON_DEPTH_MAX 64 /* nested deeper is refused */
-
 typedef struct json_object jv; /* opaque here */
 
 /*
- * Parses exactly one value of at most `max` bytes; anything but white space after it, text
- * that is no UTF-8, or nesting below JSON_DEPTH_MAX is INVALID_ARGUMENT "WHAT: ...".
- * owned: jv_free().
+ * Parses exactly one value of at most `max` bytes, strictly as RFC 8259 has it; anything but
+ * white space around it, or nesting below JSON_DEPTH_MAX (json_check.h), is INVALID_ARGUMENT
+ * "WHAT: ...".  Of members with one name the last counts.  A lone "null" gives NULL, which
+ * every accessor takes for a value that is absent.  owned: jv_free().
  */
 int jv_parse(const char *text, size_t n, size_t max, const char *what, jv **ret, struct err *e);
 void jv_free(jv *doc);

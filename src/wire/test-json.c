@@ -31,19 +31,108 @@ static void test_read(void)
 
 static void test_refused(void)
 {
-	static const char *const bad[] = {"",	     "{",	 "{} x", "[1,]",
-					  "{'a':1}", "\"\xff\"", "nul",	 "01"};
-	char deep[400];
+	static const char *const bad[] = {
+		"",
+		" ",
+		"{",
+		"[",
+		"{} x",
+		"[1,]",
+		"[,1]",
+		"[1,,2]",
+		"{,}",
+		"{\"a\":1,}",
+		"{'a':1}",
+		"{a:1}",
+		"{\"a\"}",
+		"{\"a\":}",
+		"{\"a\" 1}",
+		"[1 2]",
+		"nul",
+		"nulL",
+		"TRUE",
+		"truex",
+		"01",
+		"-01",
+		"-",
+		"+1",
+		"1.",
+		".5",
+		"1e",
+		"1e+",
+		"0x10",
+		"NaN",
+		"Infinity",
+		"-Infinity",
+		"1-2",
+		"/*c*/1",
+		"[1]]",
+		"\"\xff\"",
+		"\"a\tb\"",
+		"\"\\x\"",
+		"\"\\u12\"",
+		"\"\\u12g4\"",
+		"\"a",
+		"\"a\\",
+		"\xef\xbb\xbf{}",
+		"\v1",
+		"[}",
+		"{\"a\":1]",
+		"\"\xed\xa0\x80\"",
+	};
 	struct err e = ERR_NULL;
-	jv *v;
+	char deep[400];
+	jv *v = NULL;
 
-	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
-		CHECK_INT(parse(bad[i], &v, &e), -EINVAL);
-	CHECK(str_has_prefix(e.msg, "test: no valid JSON at byte"));
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		if (parse(bad[i], &v, &e) != -EINVAL) {
+			fprintf(stderr, "accepted: %s\n", bad[i]);
+			CHECK(!"refused");
+		}
+		CHECK(str_has_prefix(e.msg, "test: no valid JSON at byte"));
+	}
+	CHECK_INT(jv_parse("[1]\0", 4, 4096, "NUL", &v, &e), -EINVAL);
+	CHECK_INT(jv_parse("\"a\0b\"", 5, 4096, "NUL", &v, &e), -EINVAL);
+	CHECK_INT(jv_parse("[]", 2, 1, "long", &v, &e), -EINVAL);
 	memset(deep, '[', 200);
 	memset(deep + 200, ']', 200);
 	CHECK_INT(jv_parse(deep, 400, 4096, "deep", &v, &e), -EINVAL);
-	CHECK_INT(jv_parse("[]", 2, 1, "long", &v, &e), -EINVAL);
+	CHECK_STR(e.msg, "deep: no valid JSON at byte 64: nested too deep");
+	CHECK_INT(jv_parse(deep + 136, 128, 4096, "deep", &v, &e), 0);
+	jv_free(v);
+}
+
+static void test_accepted(void)
+{
+	static const char *const good[] = {
+		" 0 ",
+		"-0",
+		"12.50E+3",
+		"1e-5",
+		"true",
+		"false",
+		"null",
+		"\"\"",
+		"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e4\"",
+		"\"\x7f\xf0\x9f\x98\x80\"",
+		"[]",
+		"{ }",
+		"[[],{},[ [ ] ]]",
+		"\r\n\t{\"\":[1,{\"a\":null}]}\n",
+		"\"\\ud800\"",
+		"1e999",
+		"99999999999999999999999",
+		"{\"a\":1,\"a\":2}",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		struct err e = ERR_NULL;
+		jv *v = NULL;
+
+		CHECK_INT(parse(good[i], &v, &e), 0);
+		CHECK_STR(e.msg, "");
+		jv_free(v);
+	}
 }
 
 static void test_write(void)
@@ -74,6 +163,7 @@ int main(void)
 {
 	TEST(read);
 	TEST(refused);
+	TEST(accepted);
 	TEST(write);
 	return test_done();
 }
