@@ -18,9 +18,9 @@ static void add_offset(const struct ipam_pool *pool, uint64_t offset, uint8_t re
 	unsigned n = pool->family == AF_INET6 ? 16 : 4;
 
 	memcpy(ret, pool->net, 16);
-	for (unsigned i = n; i-- > 0 && offset; offset >>= 8) {
-		offset += ret[i];
-		ret[i] = (uint8_t)offset;
+	for (unsigned i = 1; i <= n && offset; i++, offset >>= 8) {
+		offset += ret[n - i];
+		ret[n - i] = (uint8_t)offset;
 	}
 }
 
