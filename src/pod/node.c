@@ -125,7 +125,10 @@ static void look_at_host(struct node *n, const struct rlimit *nofile)
 	n->has_rro = has_mount_setattr();
 }
 
-/* GANTRY_LIBEXEC, beside the daemon (installed or in a build tree), /usr/libexec/gantry. */
+/*
+ * GANTRY_LIBEXEC, beside the daemon, in a build tree's next directory, under the prefix that
+ * the daemon is installed in, /usr/libexec/gantry.
+ */
 static char *find_helper(const char *name)
 {
 	const char *env = getenv("GANTRY_LIBEXEC");
@@ -139,6 +142,7 @@ static char *find_helper(const char *name)
 		*strrchr(self, '/') = '\0';
 		strv_addf(&tries, "%s/%s", self, name);
 		strv_addf(&tries, "%s/../%s/%s", self, name, name);
+		strv_addf(&tries, "%s/../libexec/gantry/%s", self, name);
 	}
 	strv_addf(&tries, "/usr/libexec/gantry/%s", name);
 	for (size_t i = 0; i < tries.n && !found; i++) {

@@ -9,7 +9,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from daemon import Daemon  # noqa: E402
 import image  # noqa: E402
 
-BUSYBOX = os.environ.get("GANTRY_BUSYBOX", "/tmp/bb/bin/busybox")
+# busybox-static of Debian
+BUSYBOX = os.environ.get("GANTRY_BUSYBOX", "/bin/busybox")
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from cri import api
-from daemon import wait_for
+from daemon import BUILD, wait_for
 
 
 def monitors(d):
@@ -200,7 +200,7 @@ def test_drains(fresh):
 def test_socket_mode_and_second_daemon(fresh):
     d = fresh
     assert os.stat(d.address).st_mode & 0o777 == 0o660
-    r = subprocess.run([os.environ["GANTRY_BUILD"] + "/programs/gantryd/gantryd", "--config",
+    r = subprocess.run([BUILD + "/programs/gantryd/gantryd", "--config",
                         d.config_file, "--root", d.root, "--state", d.state, "--address",
                         d.address], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                        timeout=20)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# What the scripts share.  To be sourced; sets TOP, and moves there.
+
+set -euo pipefail
+TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$TOP"
+# Daemons and their tools are in sbin, which is not in everybody's PATH.
+export PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Debian's, which sees Debian's modules, whatever else is first in PATH.
+PYTHON=/usr/bin/python3
+LOGS=$TOP/build/logs
+
+say()
+{
+	printf '==> %s\n' "$*"
+}
+
+die()
+{
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+need_root()
+{
+	[ "$(id -u)" = 0 ] || die "must be run as root"
+}
+
+# with_log NAME COMMAND...: its output goes to build/logs/NAME.log; the end of it is shown
+# where it fails.
+with_log()
+{
+	local log=$LOGS/$1.log
+	shift
+	mkdir -p "$LOGS"
+	if ! "$@" >"$log" 2>&1 </dev/null; then
+		tail -n 40 "$log" >&2
+		printf '%s: failed: %s (all of it: %s)\n' "${0##*/}" "$*" "$log" >&2
+		return 1
+	fi
+}
+
+# packages KIND...: their names for this release, from scripts/packages.
+packages()
+{
+	local release
+	# shellcheck source=/dev/null
+	release=$(. /etc/os-release && echo "${VERSION_ID:-}")
+	awk -v kinds=" $* " -v release="$release" '
+		/^#/ || !NF || !index(kinds, " " $1 " ") { next }
+		NF == 2 { print $2; next }
+		{ for (i = 3; i <= NF; i++) if ($i == release) print $2 }' "$TOP/scripts/packages"
+}
+
+missing_packages()
+{
+	local p
+	for p in $(packages "$@"); do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] ||
+			echo "$p"
+	done
+}
+
+apt_get()
+{
+	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 \
+		-o Acquire::Retries=3 -o Dpkg::Options::=--force-confold "$@"
+}
+
+# Packages that start a service which nobody here asked for.
+unwanted_services="docker-registry"
+
+# apt_install KIND...: installs what is missing of scripts/packages.
+apt_install()
+{
+	local missing s
+	command -v apt-get >/dev/null || die "no apt-get: this script knows Debian 12 and 13"
+	mapfile -t missing < <(missing_packages "$@")
+	[ "${#missing[@]}" -gt 0 ] || return 0
+	say "installing ${missing[*]}"
+	with_log apt-update apt_get update
+	with_log apt-install apt_get install --no-install-recommends "${missing[@]}"
+	if [ -d /run/systemd/system ]; then
+		for s in $unwanted_services; do
+			case " ${missing[*]} " in
+			*" $s "*) systemctl disable --now "$s" >/dev/null 2>&1 || true ;;
+			esac
+		done
+	fi
+}
+
+# configure DIR MESON_OPTION...: a build directory, set up once.
+configure()
+{
+	local dir=$1
+	shift
+	if [ -f "$dir/build.ninja" ]; then
+		meson configure "$dir" "$@"
+	else
+		meson setup "$dir" "$@"
+	fi
+}
