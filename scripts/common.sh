@@ -23,6 +23,13 @@ die()
 	exit 1
 }
 
+# usage STATUS: prints the comment at the head of the script.
+usage()
+{
+	sed -n '/^# Usage:/,/^[^#]/{/^#/!d;s/^# \{0,1\}//p}' "$0"
+	exit "$1"
+}
+
 need_root()
 {
 	[ "$(id -u)" = 0 ] || die "must be run as root"
@@ -63,9 +70,15 @@ missing_packages()
 	done
 }
 
+# What talks to a package registry is run by this: tests/fresh lets nothing else out.
+outside()
+{
+	${GANTRY_OUTSIDE:-} "$@"
+}
+
 apt_get()
 {
-	DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=600 \
+	DEBIAN_FRONTEND=noninteractive outside apt-get -q -y -o DPkg::Lock::Timeout=600 \
 		-o Acquire::Retries=3 -o Dpkg::Options::=--force-confold "$@"
 }
 
@@ -101,4 +114,43 @@ configure()
 	else
 		meson setup "$dir" "$@"
 	fi
+}
+
+# --- the daemon that scripts/up starts ---
+
+DAEMON=/usr/local/sbin/gantryd
+# shellcheck disable=SC2034
+DAEMON_LOG=/var/log/gantryd.log
+DAEMON_PIDFILE=/run/gantryd.pid
+
+has_systemd()
+{
+	[ -d /run/systemd/system ]
+}
+
+# The daemon's process id, where it runs without systemd.
+daemon_pid()
+{
+	local pid exe
+	pid=$(cat "$DAEMON_PIDFILE" 2>/dev/null) || return 1
+	exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || return 1
+	[ "${exe% (deleted)}" = "$DAEMON" ] && echo "$pid"
+}
+
+# same_program PID: does it run what is installed now?
+same_program()
+{
+	cmp -s "/proc/$1/exe" "$DAEMON"
+}
+
+daemon_stop()
+{
+	local i
+	kill "$1"
+	for ((i = 0; i < 200; i++)); do
+		[ -e "/proc/$1" ] || break
+		sleep 0.1
+	done
+	[ ! -e "/proc/$1" ] || kill -9 "$1"
+	rm -f "$DAEMON_PIDFILE"
 }
