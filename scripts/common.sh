@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # much of it is for those who source it
 #
 # What the scripts share.  To be sourced; sets TOP, and moves there.
 
@@ -119,7 +120,6 @@ configure()
 # --- the daemon that scripts/up starts ---
 
 DAEMON=/usr/local/sbin/gantryd
-# shellcheck disable=SC2034
 DAEMON_LOG=/var/log/gantryd.log
 DAEMON_PIDFILE=/run/gantryd.pid
 
