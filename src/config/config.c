@@ -21,9 +21,9 @@
 
 enum kind {
 	STRING,
-	PATH,	  /* absolute */
-	LEVEL,	  /* enum log_level */
-	DRIVER,	  /* enum config_cgroup_driver */
+	PATH,	/* absolute */
+	LEVEL,	/* enum log_level */
+	DRIVER, /* enum config_cgroup_driver */
 	BOOLEAN,
 	NUMBER32, /* uint32_t */
 	NUMBER64, /* int64_t */
@@ -55,41 +55,51 @@ static const struct key keys[] = {
 	 .about = "of pods whose request names none; empty: named after the instance"},
 	{"default_runtimes", STRINGS, AT(default_runtimes),
 	 .about = "for pods that ask for no handler: the first of these that works here"},
-	{"cni.conf_dir", PATH, AT(cni.conf_dir), .about = "network configurations"},
+	{"cni.conf_dir", PATH, AT(cni.conf_dir),
+	 .about = "network configurations; the first in order of names is used"},
 	{"cni.bin_dirs", PATHS, AT(cni.bin_dirs), .about = "where plugins are looked for"},
-	{"cni.cache_dir", PATH, AT(cni.cache_dir), .about = "default: network in state"},
-	{"cni.timeout", SECONDS, AT(cni.timeout_us), 1, 3600, .about = "seconds, of one plugin call"},
-	{"cni.netns_dir", PATH, AT(cni.netns_dir), .about = "network namespaces are pinned here"},
+	{"cni.cache_dir", PATH, AT(cni.cache_dir),
+	 .about = "what plugins answered, for the removal of a pod; default: network in state"},
+	{"cni.timeout", SECONDS, AT(cni.timeout_us), 1, 3600,
+	 .about = "seconds that one call of a plugin may take"},
+	{"cni.netns_dir", PATH, AT(cni.netns_dir),
+	 .about = "where network namespaces of pods are pinned"},
 	{"bridge.enabled", BOOLEAN, AT(bridge.enabled),
-	 .about = "the built-in network, where conf_dir holds no configuration"},
-	{"bridge.name", STRING, AT(bridge.name), .about = "interface, at most 15 characters"},
-	{"bridge.ipv4", STRING, AT(bridge.ipv4), .may_be_empty = true, .about = "pool of addresses"},
-	{"bridge.ipv6", STRING, AT(bridge.ipv6), .may_be_empty = true, .about = "pool of addresses"},
-	{"bridge.mtu", NUMBER32, AT(bridge.mtu), 0, 65535, .about = "0: the default route's"},
+	 .about = "the built-in network, used where conf_dir holds no configuration"},
+	{"bridge.name", STRING, AT(bridge.name),
+	 .about = "its interface, at most 15 characters; default: gantry0, or after the instance"},
+	{"bridge.ipv4", STRING, AT(bridge.ipv4), .may_be_empty = true,
+	 .about = "addresses for pods; empty: none; default: after the instance"},
+	{"bridge.ipv6", STRING, AT(bridge.ipv6), .may_be_empty = true,
+	 .about = "addresses for pods; empty: none; default: after the instance"},
+	{"bridge.mtu", NUMBER32, AT(bridge.mtu), 0, 65535,
+	 .about = "of the pods' interfaces; 0: that of the default route"},
 	{"bridge.masquerade", BOOLEAN, AT(bridge.masquerade),
 	 .about = "pods leave the node under its address"},
-	{"image.snapshotter", STRING, AT(image.snapshotter), .about = "overlay"},
-	{"image.hosts_dir", PATH, AT(image.hosts_dir), .about = "mirrors: HOST/hosts.toml, _default"},
+	{"image.snapshotter", STRING, AT(image.snapshotter),
+	 .about = "what makes a root file system out of layers: overlay"},
+	{"image.hosts_dir", PATH, AT(image.hosts_dir),
+	 .about = "registries and their mirrors: HOST/hosts.toml, _default/hosts.toml"},
 	{"image.parallel_layers", NUMBER32, AT(image.parallel_layers), 1, 16,
-	 .about = "of one pull, fetched at once"},
+	 .about = "layers of one pull that are fetched at once"},
 	{"image.parallel_pulls", NUMBER32, AT(image.parallel_pulls), 1, 64,
-	 .about = "at once; further ones wait"},
+	 .about = "pulls at once; further ones wait"},
 	{"image.pinned", STRINGS, AT(image.pinned), .may_be_empty = true,
-	 .about = "references that are never collected"},
+	 .about = "references of images that the kubelet must not collect"},
 	{"container.seccomp_default", PATH, AT(container.seccomp_default), .may_be_empty = true,
-	 .about = "profile of RuntimeDefault (JSON); empty: the built-in one"},
+	 .about = "profile for RuntimeDefault (a JSON file); empty: the built-in one"},
 	{"container.apparmor_default", STRING, AT(container.apparmor_default), .may_be_empty = true,
-	 .about = "profile of RuntimeDefault, where it is loaded"},
+	 .about = "profile for RuntimeDefault, where it is loaded"},
 	{"container.max_log_line", BYTES, AT(container.max_log_line), 256, 65536,
-	 .about = "longer lines are split (CRI partial lines)"},
+	 .about = "bytes; longer lines are split (partial lines of the CRI log format)"},
 	{"container.exec_output_max", BYTES, AT(container.exec_output_max), 1024, 16 << 20,
-	 .about = "ExecSync: bytes kept of each stream"},
+	 .about = "bytes that ExecSync keeps of each stream"},
 	{"container.pids_limit", NUMBER64, AT(container.pids_limit), 0, 1 << 22,
-	 .about = "of one container, 0: none"},
+	 .about = "processes of one container; 0: no limit"},
 	{"container.create_timeout", SECONDS, AT(container.create_timeout_us), 1, 3600,
-	 .about = "seconds, of one call of an OCI runtime"},
+	 .about = "seconds that one call of an OCI runtime may take"},
 	{"limits.max_requests", NUMBER32, AT(limits.max_requests), 16, 65536,
-	 .about = "in flight on all connections"},
+	 .about = "requests in flight on all connections; further ones are refused"},
 };
 
 static void *member(const struct config *c, const struct key *k)
@@ -176,8 +186,8 @@ static void set_derived(struct config *c)
 	if (!c->bridge.name)
 		c->bridge.name = is_default ? "gantry0" : arena_printf(a, "g-%08x", h);
 	if (!c->bridge.ipv4)
-		c->bridge.ipv4 = is_default ? "10.88.0.0/16"
-					    : arena_printf(a, "10.89.%u.0/24", h % 256);
+		c->bridge.ipv4 =
+			is_default ? "10.88.0.0/16" : arena_printf(a, "10.89.%u.0/24", h % 256);
 	if (!c->bridge.ipv6)
 		c->bridge.ipv6 = is_default ? "fd00:88::/64"
 					    : arena_printf(a, "fd00:89:%x::/64", h & 0xffff);
@@ -198,7 +208,7 @@ struct reader {
 
 static int bad(struct reader *r, const yaml_node_t *n, const char *key, const char *expected)
 {
-	const char *found = n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value
+	const char *found = n->type == YAML_SCALAR_NODE	   ? (const char *)n->data.scalar.value
 			    : n->type == YAML_MAPPING_NODE ? "a mapping"
 							   : "a list";
 
@@ -267,9 +277,9 @@ static int read_vector(struct reader *r, const struct key *k, const yaml_node_t 
 
 static int read_number(struct reader *r, const struct key *k, const yaml_node_t *n, const char *s)
 {
-	_cleanup_free_ char *expected = xasprintf(
-		"a number from %" PRId64 " to %" PRId64 "%s", k->min, k->max,
-		k->kind == BYTES ? " (KiB, MiB, GiB may follow)" : "");
+	_cleanup_free_ char *expected =
+		xasprintf("a number from %" PRId64 " to %" PRId64 "%s", k->min, k->max,
+			  k->kind == BYTES ? " (KiB, MiB, GiB may follow)" : "");
 	int64_t v;
 
 	if (!(k->kind == BYTES ? parse_bytes(s, &v) : str_to_i64(s, &v)) || v < k->min ||
@@ -352,7 +362,8 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 		return bad(r, n, "runtimes", "path, args, privileged_without_host_devices");
 	add_runtime(r->c, s, s);
 	rt = &r->c->runtimes[r->c->n_runtimes - 1];
-	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
+	     p++) {
 		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
 				  *v = yaml_document_get_node(r->doc, p->value);
 		const char *what = scalar(key);
@@ -412,7 +423,8 @@ static int read_mapping(struct reader *r, const char *section, const yaml_node_t
 		return 0; /* "section:" with nothing below it */
 	if (n->type != YAML_MAPPING_NODE)
 		return bad(r, n, *section ? section : "the file", "a mapping");
-	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top; p++) {
+	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
+	     p++) {
 		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
 				  *v = yaml_document_get_node(r->doc, p->value);
 		const char *name = scalar(key);
@@ -634,7 +646,8 @@ static void print_value(struct strbuf *b, const struct config *c, const struct k
 
 static void print_runtimes(struct strbuf *b, const struct config *c)
 {
-	strbuf_adds(b, "# the name is the handler that a pod may ask for (RuntimeClass)\nruntimes:\n");
+	strbuf_adds(b,
+		    "# the name is the handler that a pod may ask for (RuntimeClass)\nruntimes:\n");
 	for (size_t i = 0; i < c->n_runtimes; i++) {
 		const struct config_runtime *rt = &c->runtimes[i];
 
@@ -661,8 +674,10 @@ void config_dump(const struct config *c, struct strbuf *b)
 			strbuf_addf(b, "%.*s:\n", (int)n, k->name);
 		section = k->name;
 		section_len = n;
-		strbuf_addf(b, "%s# %s\n%s%s: ", dot ? "  " : "", k->about, dot ? "  " : "",
-			    dot ? dot + 1 : k->name);
+		strbuf_addf(b, "%s# %s", dot ? "  " : "", k->about);
+		if (k->max)
+			strbuf_addf(b, " (%" PRId64 " to %" PRId64 ")", k->min, k->max);
+		strbuf_addf(b, "\n%s%s: ", dot ? "  " : "", dot ? dot + 1 : k->name);
 		print_value(b, c, k);
 		strbuf_addc(b, '\n');
 	}
