@@ -368,6 +368,11 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 
 /* --- probe: "--probe DIR CGROUPSPATH SYSTEMD PATH [ARG]..." --- */
 
+/* The static program that a container of the probe runs: this one, where it is static. */
+#ifndef GANTRY_PROBE_INIT
+#define GANTRY_PROBE_INIT "/proc/self/exe"
+#endif
+
 /* Prints the version on the first line, and why it does not work on the second. */
 int do_probe(int argc, char **argv)
 {
@@ -388,7 +393,7 @@ int do_probe(int argc, char **argv)
 			      .cancel_fd = -1};
 	for (int i = 4; i < argc; i++)
 		strv_add(&rt.args, argv[i]);
-	r = runtime_probe(&rt, "/proc/self/exe", bundle, argv[1], &version, &e);
+	r = runtime_probe(&rt, GANTRY_PROBE_INIT, bundle, argv[1], &version, &e);
 	strbuf_addf(&b, "%s\n%s\n", str_or_empty(version), r < 0 ? e.msg : "");
 	fs_write_all(STDOUT_FILENO, b.s, b.len);
 	fs_remove_tree(AT_FDCWD, argv[0]);

@@ -391,8 +391,10 @@ int do_network_status(const char *config)
 	struct err e = ERR_NULL;
 	int r = network_config_parse(config, &c, &e);
 
-	if (r == 0)
+	if (r == 0) {
 		r = network_status(&c, &e);
+		network_config_fini(&c);
+	}
 	if (r < 0)
 		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
 	return r < 0;
@@ -407,8 +409,11 @@ int do_network_gc(int argc, char **argv)
 
 	for (int i = 1; i < argc; i++)
 		strv_add(&live, argv[i]);
-	if (r == 0)
+	if (r == 0) {
 		r = network_gc(&c, &live, &e);
+		network_config_fini(&c);
+	}
+	strv_fini(&live);
 	if (r < 0)
 		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
 	return r < 0;

@@ -171,7 +171,13 @@ def test_cancelled_and_timed_out(fresh):
             late += 1
         wait_for(lambda: not d.cri.ListPodSandbox().items and not os.listdir(d.state + "/pods"))
     assert late
-    p = d.run_pod(name="slow")
+
+    def once_undone():
+        try:
+            return d.run_pod(name="slow")
+        except grpc.RpcError as e:
+            assert e.code() == grpc.StatusCode.ALREADY_EXISTS
+    p = wait_for(once_undone)
     for delay in (0.001, 0.004, 0.008):
         f = d.cri.CreateContainer.future(pod_sandbox_id=p, config=d.container_config("true"))
         time.sleep(delay)

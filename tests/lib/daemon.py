@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gantryd of a test's own: directories, socket, bridge and cgroups of its own."""
+import glob
 import json
 import os
 import shutil
@@ -112,6 +113,9 @@ class Daemon:
             watched = self.env["GANTRY_WATCHDOG"] == "abort"
             if (watched and "held up for" in text) or "Sanitizer" in text or "runtime error:" in text:
                 left.append("the daemon's log:\n" + text[-6000:])
+            for f in glob.glob(self.dir + "/sanitizer.*"):
+                with open(f) as found:
+                    left.append("%s:\n%s" % (f, found.read()[:8000]))
             subprocess.run(["umount", "-R", "-l", self.state], stderr=subprocess.DEVNULL)
             if not left:
                 shutil.rmtree(self.dir, ignore_errors=True)
