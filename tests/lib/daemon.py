@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -66,9 +67,19 @@ class Daemon:
             if self.process.poll() is not None:
                 raise RuntimeError("gantryd ended with %s:\n%s" % (self.process.returncode,
                                                                    self.log_text()))
-            return os.path.exists(self.address)
+            return self.accepts()
         wait_for(ready, every=0.002)
         self.cri = Client(self.address)
+
+    def accepts(self):
+        """The file of a socket says nothing: a killed daemon's stays, a new one's is there
+        before it listens."""
+        with socket.socket(socket.AF_UNIX) as s:
+            try:
+                s.connect(self.address)
+            except OSError:
+                return False
+            return True
 
     def log_text(self):
         with open(self.log_file) as f:
@@ -89,7 +100,6 @@ class Daemon:
     def restart(self):
         if self.process.poll() is None:
             self.stop()
-        os.path.exists(self.address) and os.unlink(self.address)
         return self.start()
 
     def close(self):
