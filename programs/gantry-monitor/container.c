@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "mon.h"
@@ -90,19 +91,26 @@ void container_put_state(const struct container *c, struct ipc_out *o)
 	ipc_put_i64(&n, MON_TAG_FINISHED_AT, c->finished_at);
 	ipc_put_u64(&n, MON_TAG_EXIT_CODE, (uint64_t)c->exit_code);
 	ipc_put_u64(&n, MON_TAG_OOM, c->oom);
+	ipc_put_u64(&n, MON_TAG_UNSEEN, c->unseen);
 	ipc_put_bytes(o, MON_TAG_CONTAINER, n.b.s, n.b.len);
 	ipc_out_fini(&n);
 }
 
 /* --- exits --- */
 
+/* To its first process.  One of ours keeps its number until it is reaped. */
+static void send_signal(const struct container *c, int sig)
+{
+	if (c->pidfd >= 0)
+		spawn_pidfd_signal(c->pidfd, sig);
+	else if (c->pid > 0)
+		kill(c->pid, sig);
+}
+
 void container_kill(struct container *c)
 {
 	/* The first process takes its PID namespace with it; without one, all are found. */
-	if (c->pidfd >= 0)
-		spawn_pidfd_signal(c->pidfd, SIGKILL);
-	else if (c->pid > 0)
-		kill(c->pid, SIGKILL);
+	send_signal(c, SIGKILL);
 	if (ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
 		cgroup_kill(&c->mon->cgroup, c->cgroup);
 }
@@ -117,6 +125,7 @@ static void tell_exit(const struct container *c)
 	ipc_put_i64(&o, MON_TAG_STARTED_AT, c->started_at);
 	ipc_put_i64(&o, MON_TAG_FINISHED_AT, c->finished_at);
 	ipc_put_u64(&o, MON_TAG_OOM, c->oom);
+	ipc_put_u64(&o, MON_TAG_UNSEEN, c->unseen);
 	monitor_event(c->mon, &o);
 }
 
@@ -133,11 +142,13 @@ static void take_exit(struct container *c)
 	c->finished_at = c->exit_at;
 	if (!c->started_at)
 		c->started_at = c->finished_at; /* ended before its start was seen to end */
-	c->pid = 0;
 	loop_timer_clear(&c->grace);
 	output_drain(c);
+	FAULT_POINT("monitor.exit.seen");
 	record_exit(c);
+	FAULT_POINT("monitor.exit.recorded");
 	tell_exit(c);
+	FAULT_POINT("monitor.exit.told");
 	while (!list_empty(&c->stops)) { /* to a list of our own: answering may add others */
 		struct request *q = list_first(&c->stops, struct request, link);
 
@@ -155,6 +166,7 @@ static void take_exit(struct container *c)
 
 static void ended(struct container *c, int status, int64_t at)
 {
+	c->pid = 0; /* from now on it may be another's */
 	c->exit_status = status;
 	c->exit_at = at;
 	c->exit_pending = true;
@@ -181,6 +193,7 @@ static void on_pidfd(struct loop_io *io, uint32_t events)
 	(void)events;
 	loop_io_del(io);
 	c->pidfd = fd_close(c->pidfd);
+	c->unseen = true;
 	ended(c, MON_EXIT_UNKNOWN, clock_wall_ns());
 	monitor_step(c->mon);
 }
@@ -222,6 +235,19 @@ static void look_for_stray(struct container *c)
 			ended(c, m->strays[i].status, m->strays[i].at);
 			return;
 		}
+	if (c->pid > 0 && kill(c->pid, 0) < 0 && errno == ESRCH) { /* among too many others */
+		c->unseen = true;
+		ended(c, MON_EXIT_UNKNOWN, clock_wall_ns());
+	}
+}
+
+/* What its job left half-made is removed by the MON_REMOVE that the daemon sends next. */
+static void create_died(struct container *c)
+{
+	c->state = MON_EXITED;
+	c->unseen = true;
+	c->exit_code = MON_EXIT_UNKNOWN;
+	c->finished_at = clock_wall_ns();
 }
 
 static void create_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
@@ -229,6 +255,14 @@ static void create_done(struct job *job, int r, struct ipc_in *reply, const stru
 	struct container *c = job->container;
 	int out = -EBADF, err = -EBADF;
 
+	c->mon->n_creating--;
+	FAULT_POINT("monitor.create.done");
+	if (job->died) {
+		create_died(c);
+		answer(job, r, reply, e);
+		job_over(c);
+		return;
+	}
 	if (r < 0) {
 		answer(job, r, reply, e);
 		c->busy = false;
@@ -262,6 +296,7 @@ static void start_done(struct job *job, int r, struct ipc_in *reply, const struc
 {
 	struct container *c = job->container;
 
+	FAULT_POINT("monitor.start.done");
 	if (r == 0) {
 		c->state = MON_RUNNING;
 		c->started_at = ipc_get_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
@@ -276,6 +311,7 @@ static void remove_done(struct job *job, int r, struct ipc_in *reply, const stru
 {
 	struct container *c = job->container;
 
+	FAULT_POINT("monitor.remove.done");
 	answer(job, r, reply, e);
 	c->busy = false;
 	if (r == 0)
@@ -292,6 +328,7 @@ static void plain_done(struct job *job, int r, struct ipc_in *reply, const struc
 
 static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
+	FAULT_POINT("monitor.exec.done");
 	answer(job, r, reply, e);
 }
 
@@ -331,7 +368,7 @@ static void stop(struct container *c, struct request *q)
 	if (grace == 0 || c->state != MON_RUNNING)
 		container_kill(c);
 	else if (list_empty(&c->stops) && sig != SIGKILL)
-		kill(c->pid, sig);
+		send_signal(c, sig);
 	else if (sig == SIGKILL)
 		container_kill(c);
 	if (grace && (!c->grace.loop || until < c->grace.when))
@@ -448,6 +485,8 @@ static void create(struct monitor *m, struct request *q, const char *id)
 	c->log_path = xstrdup(str_or_empty(log));
 	c->log_line_max = ipc_get_u64(&c->create, MON_TAG_LOG_LINE_MAX, 16384);
 	c->busy = true;
+	if (m->n_creating++ == 0)
+		m->n_strays = 0; /* those of before have numbers that come again */
 	job_start(m, q, c, do_create, create_done);
 }
 

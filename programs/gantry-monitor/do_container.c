@@ -16,6 +16,7 @@
 #include <sys/un.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "mon.h"
@@ -23,6 +24,8 @@
 #include "snapshot/snapshot.h"
 
 #define PID_FILE_MAX 32
+#define CGROUP_ROUNDS 100
+#define CGROUP_PAUSE 10000 /* microseconds */
 #define RUNTIME_TIMEOUT_DEFAULT (120 * USEC_PER_SEC)
 
 /* --- what a container's MON_CREATE says --- */
@@ -228,16 +231,21 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 	_cleanup_free_ char *console = xasprintf("%s/tty", k->dir);
 	int r = make_bundle(k, e);
 
+	FAULT_POINT("job.create.bundle");
 	if (r == 0)
 		r = snapshot_overlay.prepare(&k->snap, e);
+	FAULT_POINT("job.create.snapshot");
 	if (r == 0)
 		r = make_sources(k, e);
+	FAULT_POINT("job.create.sources");
 	if (r == 0)
 		r = make_stdio(k, console, e);
 	if (r == 0)
 		r = mount_rootfs(k, e);
+	FAULT_POINT("job.create.mounted");
 	if (r == 0)
 		r = run_create(k, console, e);
+	FAULT_POINT("job.create.created");
 	if (r == 0)
 		r = read_pid(k->pid_file, ret_pid, e);
 	if (r == 0 && k->tty)
@@ -247,6 +255,7 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 	if (cgroup_of_process(&k->j->mon->cgroup, *ret_pid, ret_cgroup) < 0)
 		*ret_cgroup = xstrdup("");
 	r = record_pid(k->j->mon->dir, k->j->id, *ret_pid, *ret_cgroup);
+	FAULT_POINT("job.create.recorded");
 	return r < 0 ? err_errno(e, r, "record the container's process") : 0;
 }
 
@@ -310,6 +319,7 @@ int do_start(struct job_context *j, struct ipc_out *reply, struct err *e)
 	rt.cancel_fd = -1; /* it is quick, and half-started is no state to be in */
 	ipc_put_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
 	r = runtime_call(&rt, argv, none, log, NULL, e);
+	FAULT_POINT("job.start.started");
 	strv_fini(&rt.args);
 	return r;
 }
@@ -339,6 +349,48 @@ int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
 	return r;
 }
 
+void do_remove_cgroup(struct monitor *m, const char *path)
+{
+	for (int i = 0; i < CGROUP_ROUNDS; i++) {
+		int r;
+
+		cgroup_kill(&m->cgroup, path);
+		r = cgroup_remove(&m->cgroup, path);
+		if (r != -EBUSY && r != -ENOTEMPTY)
+			return;
+		usleep(CGROUP_PAUSE);
+	}
+}
+
+/* Also where the runtime itself is gone: what it keeps is its directory and the cgroup. */
+static int delete_container(const struct runtime *rt, const char *id, const char *log,
+			    struct err *e)
+{
+	_cleanup_free_ char *state = rt->root ? xasprintf("%s/%s", rt->root, id) : NULL;
+	_cleanup_free_ char *program = runtime_find(rt->path);
+	int r;
+
+	if (!state)
+		return 0;
+	if (program)
+		return runtime_delete(rt, id, log, e);
+	r = fs_remove_tree(AT_FDCWD, state);
+	return r < 0 ? err_errno(e, r, "remove %s", state) : 0;
+}
+
+/* Known by its process, or else by what the runtime was told. */
+static void remove_cgroup_of(const struct job_context *j, const struct container *c)
+{
+	const char *name = ipc_get_str(&c->create, MON_TAG_CGROUP);
+	_cleanup_free_ char *path = NULL;
+
+	if (*c->cgroup)
+		do_remove_cgroup(j->mon, c->cgroup);
+	else if (name && cgroup_path_of(name, ipc_get_u64(&c->create, MON_TAG_SYSTEMD_CGROUP, 0),
+					&path, NULL) == 0)
+		do_remove_cgroup(j->mon, path);
+}
+
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	_cleanup_free_ char *dir = record_dir(j->mon->dir, j->id);
@@ -347,21 +399,24 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 	_cleanup_free_ char *log = xasprintf("%s/runtime.log", dir);
 	struct snapshot snap = {.writable = ipc_get_str(in, MON_TAG_WRITABLE)};
 	struct runtime rt;
-	int r = 0;
+	int r;
 
 	(void)reply;
 	do_read_runtime(j, in, &rt);
-	if (rt.root)
-		r = runtime_delete(&rt, j->id, log, e);
-	if (r == 0 && *c->cgroup)
-		cgroup_remove(&j->mon->cgroup, c->cgroup);
+	r = delete_container(&rt, j->id, log, e);
+	FAULT_POINT("job.remove.deleted");
+	if (r == 0)
+		remove_cgroup_of(j, c);
+	FAULT_POINT("job.remove.cgroup");
 	if (r == 0 && snap.writable)
 		r = snapshot_overlay.remove(&snap, e);
+	FAULT_POINT("job.remove.snapshot");
 	if (r == 0) {
 		r = fs_remove_tree(AT_FDCWD, dir);
 		if (r < 0)
 			err_errno(e, r, "remove the bundle %s", dir);
 	}
+	FAULT_POINT("job.remove.directory");
 	strv_fini(&rt.args);
 	return r;
 }

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
@@ -219,6 +220,7 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 	if (r < 0)
 		return err_errno(e, r, "make pipes for the command");
 	r = start(j, &x, e);
+	FAULT_POINT("job.exec.started");
 	if (r < 0)
 		return r;
 	close(x.out.pipe[1]);

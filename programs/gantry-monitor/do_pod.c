@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
@@ -123,28 +124,47 @@ static int make_namespaces(struct setup *s, struct err *e)
 	return r < 0 ? r : 0;
 }
 
-/* Process 1 of the pod's PID namespace: this program again, as little as it can be. */
-static int start_init(struct setup *s, struct err *e)
+/* It goes on only once it has been recorded: an unrecorded one ends with its maker. */
+static _Noreturn void become_init(const int go[2], int failed)
 {
-	int p[2], pid;
-	char ok;
+	char ok = 1;
 
-	if (pipe2(p, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
+	close(go[1]);
+	if (read(go[0], &ok, 1) != 1)
+		_exit(1);
+	setsid();
+	execl("/proc/self/exe", "gantry-init", "--init", NULL);
+	(void)!write(failed, &ok, 1);
+	_exit(127);
+}
+
+/* Process 1 of the pod's PID namespace: this program again, as little as it can be. */
+static int start_init(struct setup *s, const char *dir, struct err *e)
+{
+	int p[2], go[2], pid, r;
+	char ok = 0;
+
+	if (pipe2(p, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
 		return err_errno(e, -errno, "make the pod's PID namespace");
 	pid = fork();
-	if (pid == 0) {
-		setsid();
-		execl("/proc/self/exe", "gantry-init", "--init", NULL);
-		ok = 1;
-		(void)!write(p[1], &ok, 1);
-		_exit(127);
-	}
+	if (pid == 0)
+		become_init(go, p[1]);
 	close(p[1]);
-	if (pid < 0 || read(p[0], &ok, 1) != 0)
+	close(go[0]);
+	if (pid < 0)
+		return err_errno(e, -errno, "start process 1 of the pod's PID namespace");
+	FAULT_POINT("job.init.forked");
+	s->init = pid;
+	r = record_init(dir, pid);
+	FAULT_POINT("job.init.recorded");
+	if (r < 0)
+		return err_errno(e, r, "record process 1 of the pod's PID namespace");
+	(void)!write(go[1], &ok, 1);
+	close(go[1]);
+	if (read(p[0], &ok, 1) != 0)
 		return err_set(e, -EIO, GRPC_INTERNAL,
 			       "start process 1 of the pod's PID namespace");
 	close(p[0]);
-	s->init = pid;
 	return 0;
 }
 
@@ -231,22 +251,29 @@ static int set_up(struct job_context *j, struct setup *s, struct strbuf *ips, bo
 
 	if (r < 0)
 		return err_errno(e, r, "write %s/setup", dir);
+	FAULT_POINT("job.set-up.recorded");
 	r = make_namespaces(s, e);
+	FAULT_POINT("job.set-up.namespaces");
 	if (r == 0 && s->net)
 		r = netns_pin(s->pod.netns_fd, s->pod.netns, e);
+	FAULT_POINT("job.set-up.pinned");
 	if (r == 0 && s->net)
 		r = network_loopback_up(s->pod.netns_fd, e);
 	if (r == 0)
 		r = write_files(s, dir, e);
+	FAULT_POINT("job.set-up.files");
 	if (r == 0)
 		r = mount_shm(s, dir, e);
+	FAULT_POINT("job.set-up.shm");
 	if (r == 0 && s->net) {
 		*net_made = true;
 		r = network_setup(&s->network, &s->pod, ips, e);
+		FAULT_POINT("job.set-up.network");
 	}
 	/* Last: after unshare(CLONE_NEWPID) every child would be born inside. */
 	if (r == 0 && s->pid)
-		r = start_init(s, e);
+		r = start_init(s, dir, e);
+	FAULT_POINT("job.set-up.done");
 	return r;
 }
 
@@ -300,15 +327,21 @@ static int take_network_down(struct job_context *j, struct err *e)
 	p.netns_fd = open(p.netns, O_RDONLY | O_CLOEXEC);
 	r = network_teardown(&c, &p, e);
 	fd_close(p.netns_fd);
+	FAULT_POINT("job.stop-pod.network");
 	if (r == 0)
 		r = netns_unpin(p.netns, e);
+	FAULT_POINT("job.stop-pod.unpinned");
 	return r;
 }
 
 int do_pod_stop(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
+	int r = take_network_down(j, e);
+
 	(void)reply;
-	return take_network_down(j, e);
+	if (r == 0)
+		record_kill_init(j->mon->dir);
+	return r;
 }
 
 static void unmount_shm(const char *dir)
@@ -335,6 +368,7 @@ static int remove_containers(struct job_context *j, struct err *e)
 	return r;
 }
 
+/* Last the directory: while it is there, whoever comes after knows what is to be removed. */
 int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	const char *cgroup = get(&j->mon->setup, MON_TAG_CGROUP);
@@ -345,10 +379,15 @@ int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 		r = remove_containers(j, e);
 	if (r < 0)
 		return r;
+	FAULT_POINT("job.remove-pod.containers");
+	record_kill_init(j->mon->dir);
 	unmount_shm(j->mon->dir);
+	FAULT_POINT("job.remove-pod.shm");
 	if (*cgroup)
-		cgroup_remove(&j->mon->cgroup, cgroup);
+		do_remove_cgroup(j->mon, cgroup);
+	FAULT_POINT("job.remove-pod.cgroup");
 	r = fs_remove_tree(AT_FDCWD, j->mon->dir);
+	FAULT_POINT("job.remove-pod.directory");
 	return r < 0 ? err_errno(e, r, "remove %s", j->mon->dir) : 0;
 }
 

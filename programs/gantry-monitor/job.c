@@ -11,11 +11,12 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "mon.h"
 
 static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const char *id, int fd,
-			    job_fn *fn)
+			    job_fn *fn, pid_t parent)
 {
 	struct job_context j = {.mon = m, .in = in, .id = id, .cancel_fd = fd};
 	struct err e = ERR_NULL;
@@ -23,6 +24,8 @@ static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const ch
 	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent) /* it died before that was set */
+		_exit(1);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	ipc_out_reply(&reply, 1, NULL);
@@ -30,6 +33,7 @@ static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const ch
 		ipc_out_fini(&reply);
 		ipc_out_reply(&reply, 1, &e);
 	}
+	FAULT_POINT("job.answer");
 	_exit(ipc_send(fd, &reply) < 0);
 }
 
@@ -66,6 +70,7 @@ static void on_close(struct ipc_conn *c, int reason)
 	struct ipc_in none = IPC_IN_NULL;
 	struct err e = ERR_NULL;
 
+	job->died = true;
 	err_set(&e, -EIO, GRPC_INTERNAL, "the monitor's job ended without an answer");
 	finish(job, e.errnum, &none, &e);
 }
@@ -83,6 +88,7 @@ void job_start(struct monitor *m, struct request *q, struct container *c, job_fn
 	       job_done_fn *done)
 {
 	struct job *job = xcalloc(1, sizeof(*job));
+	pid_t self = getpid();
 	int p[2];
 
 	job->mon = m;
@@ -97,7 +103,7 @@ void job_start(struct monitor *m, struct request *q, struct container *c, job_fn
 	job->pid = fork();
 	if (job->pid == 0) {
 		close(p[0]);
-		child(m, q ? &q->in : NULL, c ? c->id : NULL, p[1], fn);
+		child(m, q ? &q->in : NULL, c ? c->id : NULL, p[1], fn, self);
 	}
 	close(p[1]);
 	if (job->pid < 0) {
@@ -110,19 +116,32 @@ void job_start(struct monitor *m, struct request *q, struct container *c, job_fn
 }
 
 /* A frame on the job's socket: it sees that as "give up". */
+static void cancel(struct job *job)
+{
+	struct ipc_out o;
+
+	ipc_out_init(&o, IPC_CANCEL, 0);
+	ipc_conn_send(&job->ipc, &o);
+}
+
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq)
 {
 	struct job *job;
 
-	list_for_each (job, &m->jobs, link) {
-		struct ipc_out o;
+	list_for_each (job, &m->jobs, link)
+		if (job->request && job->request->conn == c && job->request->in.seq == seq) {
+			cancel(job);
+			return;
+		}
+}
 
-		if (!job->request || job->request->conn != c || job->request->in.seq != seq)
-			continue;
-		ipc_out_init(&o, IPC_CANCEL, 0);
-		ipc_conn_send(&job->ipc, &o);
-		return;
-	}
+void job_cancel_execs(struct monitor *m, const struct conn *c)
+{
+	struct job *job;
+
+	list_for_each (job, &m->jobs, link)
+		if (job->request && job->request->conn == c && job->request->in.type == MON_EXEC)
+			cancel(job);
 }
 
 bool job_exited(struct monitor *m, pid_t pid)

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -25,12 +26,15 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "mon.h"
 
 #define DAEMON_FD 3
+#define LOCK_WAIT_MAX (10 * USEC_PER_SEC) /* for the jobs of a dead monitor to end */
+#define LOCK_WAIT_STEP (2 * USEC_PER_MS)
 #define TRIM_AFTER (300 * USEC_PER_MS) /* quiet for so long: memory goes back */
 
 static struct loop_timer trim_timer;
@@ -92,11 +96,40 @@ static void forget_in(struct list *l, const struct conn *c)
 			q->conn = NULL;
 }
 
+static bool cancel_in(struct list *l, const struct conn *c, uint32_t seq)
+{
+	struct request *q;
+	struct err e = ERR_NULL;
+
+	list_for_each (q, l, link)
+		if (q->conn == c && q->in.seq == seq) {
+			err_set(&e, -ECANCELED, GRPC_CANCELLED, "cancelled");
+			request_fail(q, &e);
+			return true;
+		}
+	return false;
+}
+
+/* One that waits is answered now (a signal that was sent stays sent, its grace goes on); one
+ * that is worked on is told. */
+static void request_cancel(struct monitor *m, const struct conn *c, uint32_t seq)
+{
+	struct container *ctr;
+
+	if (cancel_in(&m->waiting, c, seq))
+		return;
+	list_for_each (ctr, &m->containers, link)
+		if (cancel_in(&ctr->queue, c, seq) || cancel_in(&ctr->stops, c, seq))
+			return;
+	job_cancel(m, c, seq);
+}
+
 void request_forget_conn(struct monitor *m, const struct conn *c)
 {
 	struct container *ctr;
 	struct job *job;
 
+	job_cancel_execs(m, c);
 	forget_in(&m->waiting, c);
 	list_for_each (job, &m->jobs, link)
 		if (job->request && job->request->conn == c)
@@ -189,8 +222,8 @@ static void setup_done(struct job *job, int r, struct ipc_in *reply, const struc
 
 	job->request = NULL;
 	m->stopping = false;
-	if (r < 0) {
-		ipc_in_fini(&m->setup);
+	FAULT_POINT("monitor.set-up.done");
+	if (r < 0) { /* m->setup stays: a remove finds there what may be left */
 		request_fail(q, e);
 		return;
 	}
@@ -261,6 +294,7 @@ static void pod_over(struct job *job, int r, struct ipc_in *reply, const struct 
 
 	job->request = NULL;
 	m->stopping = false;
+	FAULT_POINT("monitor.pod-over");
 	if (r == 0)
 		drop_namespaces(m);
 	if (r < 0)
@@ -294,6 +328,10 @@ static void end_pod(struct monitor *m, struct request *q)
 	struct container *c;
 
 	m->ready = false;
+	if (!m->setup.body) /* our records are gone: the daemon's word */
+		m->setup = (struct ipc_in){.type = MON_POD_SETUP,
+					   .body = xmemdup(q->in.body, q->in.len),
+					   .len = q->in.len};
 	list_append(&m->waiting, &q->link);
 	list_for_each (c, &m->containers, link)
 		if (c->state == MON_CREATED || c->state == MON_RUNNING)
@@ -320,7 +358,7 @@ static void on_message(struct ipc_conn *ipc, struct ipc_in *in)
 
 	monitor_trim_later(m);
 	if (in->type == IPC_CANCEL) {
-		job_cancel(m, c, in->seq);
+		request_cancel(m, c, in->seq);
 		return;
 	}
 	q = request_new(c, in);
@@ -419,6 +457,20 @@ static int listen_in(const char *dir)
 
 /* --- children --- */
 
+/* With its process 1 the pod's PID namespace is dead, and all that ran in it. */
+static void init_ended(struct monitor *m)
+{
+	struct ipc_out o;
+
+	m->init_pid = 0;
+	if (!m->ready)
+		return;
+	m->ready = false;
+	ipc_out_init(&o, MON_EVENT_POD, 0);
+	ipc_put_u64(&o, MON_TAG_POD_READY, 0);
+	monitor_event(m, &o);
+}
+
 static void on_sigchld(struct loop *l, int signo, void *arg)
 {
 	struct monitor *m = arg;
@@ -435,9 +487,33 @@ static void on_sigchld(struct loop *l, int signo, void *arg)
 
 		if (container_exited(m, pid, status, now) || job_exited(m, pid))
 			continue;
-		m->strays[m->n_strays++ % MON_STRAYS_MAX] = (struct stray){pid, status, now};
+		if (pid == m->init_pid)
+			init_ended(m);
+		else if (m->n_creating)
+			m->strays[m->n_strays++ % MON_STRAYS_MAX] =
+				(struct stray){pid, status, now};
 	}
 	monitor_step(m);
+}
+
+/*
+ * One owner a pod.  The lock is held by a monitor and by its jobs, which die with it, but not
+ * in the same instant: what they still do must not mix with what we do.
+ */
+static int take_lock(struct monitor *m)
+{
+	_cleanup_free_ char *path = xasprintf("%s/lock", m->dir);
+	uint64_t until = clock_mono_us() + LOCK_WAIT_MAX;
+
+	m->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (m->lock_fd < 0)
+		return -errno;
+	while (flock(m->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+		if (clock_mono_us() > until)
+			return -EBUSY;
+		usleep(LOCK_WAIT_STEP);
+	}
+	return 0;
 }
 
 static int serve(struct monitor *m, bool recover)
@@ -458,12 +534,15 @@ static int serve(struct monitor *m, bool recover)
 		return 1;
 	if (loop_signal_add(m->loop, SIGCHLD, on_sigchld, m) < 0)
 		return 1;
+	if (take_lock(m) < 0)
+		return 1;
 	m->listen_fd = listen_in(m->dir);
 	if (m->listen_fd < 0 ||
 	    loop_io_add(m->loop, &m->listen, m->listen_fd, EPOLLIN, on_accept) < 0)
 		return 1;
 	if (recover)
 		record_recover(m);
+	FAULT_POINT("monitor.listening");
 	fcntl(DAEMON_FD, F_SETFD, FD_CLOEXEC);
 	add_conn(m, DAEMON_FD);
 	monitor_trim_later(m);
@@ -477,6 +556,8 @@ int main(int argc, char **argv)
 
 	if (argc == 2 && streq(argv[1], "--init"))
 		do_init();
+	if (argc == 2 && streq(argv[1], "--fault-points"))
+		return fault_print_points();
 	if (argc == 2 && streq(argv[1], "--version")) {
 		static const char text[] = "gantry-monitor " GANTRY_VERSION "\n";
 

@@ -52,9 +52,11 @@ struct monitor {
 	bool ready, stopping, removing;
 	int ipcns_fd, utsns_fd, netns_fd;
 	char *netns_path, *ips;
-	pid_t init_pid; /* of a shared PID namespace, 0 none */
+	pid_t init_pid; /* of a shared PID namespace, our child; 0 none */
+	int lock_fd;	/* <dir>/lock: held by this process and its jobs */
 	struct stray strays[MON_STRAYS_MAX];
 	unsigned n_strays;
+	unsigned n_creating; /* jobs: strays may be theirs */
 	struct list waiting; /* struct request: pod requests that wait for containers to end */
 	bool exit_when_flushed;
 };
@@ -105,6 +107,7 @@ struct job {
 	struct ipc_conn ipc;
 	pid_t pid;
 	bool answered;
+	bool died; /* without an answer: what it began has not been undone */
 	struct loop_defer free;
 };
 
@@ -112,6 +115,8 @@ struct job {
 void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 	       job_done_fn *done);
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
+/* A connection has gone: commands whose output nobody will read are ended. */
+void job_cancel_execs(struct monitor *m, const struct conn *c);
 /* True when the pid was a job's. */
 bool job_exited(struct monitor *m, pid_t pid);
 
@@ -135,7 +140,7 @@ struct container {
 	struct list queue;    /* requests that wait their turn */
 	struct list stops;    /* MON_STOP, MON_REMOVE that wait for the end */
 	bool busy;	      /* a job of it runs */
-	pid_t pid;
+	pid_t pid; /* 0: there is none, or it has been reaped */
 	int pidfd; /* not our child (recovered): its end is watched here */
 	struct loop_io pidfd_io;
 	bool exit_pending; /* it has ended while its job ran */
@@ -145,6 +150,7 @@ struct container {
 	int64_t created_at, started_at, finished_at;
 	int exit_code;
 	bool oom;
+	bool unseen; /* it ended, but nobody saw how */
 	struct loop_timer grace;
 	struct stream out, err;
 	int stdin_fd;
@@ -180,6 +186,10 @@ void output_trim(void); /* the buffers' memory */
 int record_setup(struct monitor *m, const struct ipc_in *in);
 int record_create(const char *dir, const char *id, const struct ipc_in *in);
 int record_pid(const char *dir, const char *id, pid_t pid, const char *cgroup);
+/* Process 1 of the pod's PID namespace. */
+int record_init(const char *dir, pid_t pid);
+/* SIGKILL to it where it is still that process; waits until it is gone (or a second). */
+void record_kill_init(const char *dir);
 void record_exit(const struct container *c);
 /* Takes over what a past monitor left. */
 void record_recover(struct monitor *m);
@@ -195,6 +205,8 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_start(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* Kills what is left in a cgroup and removes it; what was killed takes a moment to go. */
+void do_remove_cgroup(struct monitor *m, const char *path);
 struct runtime;
 /* The runtime that a container was made with. Its args are owned. */
 void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret);

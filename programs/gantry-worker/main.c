@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -96,6 +97,8 @@ int main(int argc, char **argv)
 	int r;
 
 	log_init("gantry-worker", LOG_LEVEL_INFO);
+	if (argc == 2 && streq(argv[1], "--fault-points"))
+		return fault_print_points();
 	if (argc == 2 && streq(argv[1], "--version")) {
 		printf("gantry-worker %s\n", GANTRY_VERSION);
 		return 0;

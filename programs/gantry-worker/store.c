@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/mem.h"
@@ -158,6 +159,7 @@ int store_unpack(struct store *s, int fd, uint64_t max, const char *diff_id,
 	}
 	if (r == 0)
 		r = unpack_into(s, dirfd, fd, max, diff_id, lower, n, ret_bytes, e);
+	FAULT_POINT("worker.unpacked");
 	while (n > 0)
 		close(lower[--n]);
 	if (r < 0)
@@ -263,10 +265,12 @@ static int commit_layers(struct store *s, const struct new_layer *layers, size_t
 		if (renameat(s->tmp_fd, name, s->layers_fd, name) < 0)
 			return err_errno(e, -errno, "put the layer %s into the store", name);
 		any = true;
+		FAULT_POINT("worker.commit.layer");
 	}
 	/* A record promises that the files are on the disk. */
 	if (any && syncfs(s->layers_fd) < 0)
 		return err_errno(e, -errno, "sync the layers");
+	FAULT_POINT("worker.commit.synced");
 	for (size_t i = 0; i < n; i++) {
 		char file[64], text[128];
 		int len, r;
@@ -279,6 +283,7 @@ static int commit_layers(struct store *s, const struct new_layer *layers, size_t
 		r = fs_write_atomic(s->layers_fd, file, text, (size_t)len, 0600, true);
 		if (r < 0)
 			return err_errno(e, r, "write the record of layer %s", layers[i].name);
+		FAULT_POINT("worker.commit.layer-recorded");
 	}
 	return 0;
 }
@@ -405,11 +410,13 @@ static int commit_image(struct store *s, const struct new_layer *layers, size_t 
 	r = fs_write_atomic(s->images_fd, file, config, config_len, 0600, true);
 	if (r < 0)
 		err_errno(e, r, "write the configuration of image %s", rec.id);
+	FAULT_POINT("worker.commit.config");
 	t.id = rec.id;
 	if (r == 0)
 		r = each_record(s, untag, &t, e);
 	if (r == 0)
 		r = write_record(s, &rec, reply, e);
+	FAULT_POINT("worker.commit.recorded");
 	if (r == 0)
 		ipc_put_str(reply, WORKER_TAG_IMAGE_ID, rec.id);
 	image_record_fini(&rec);
@@ -499,9 +506,12 @@ int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	if (r == 0) {
 		snprintf(file, sizeof(file), "%s.json", id);
 		unlinkat(s.images_fd, file, 0);
+		FAULT_POINT("worker.remove.record");
 		snprintf(file, sizeof(file), "%s.config", id);
 		unlinkat(s.images_fd, file, 0);
+		FAULT_POINT("worker.remove.config");
 		r = sweep_layers(&s, e);
+		FAULT_POINT("worker.remove.layers");
 		ipc_put_str(reply, WORKER_TAG_REMOVED, id);
 		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
 		change_end(&c);

@@ -16,6 +16,7 @@
 #include <sys/un.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -229,7 +230,7 @@ static void raise_limits(struct rlimit *ret_nofile)
 }
 
 enum { OPT_CONFIG = 256, OPT_ROOT, OPT_STATE, OPT_ADDRESS, OPT_LEVEL, OPT_CHECK, OPT_DUMP,
-       OPT_VERSION, OPT_HELP, OPT_FOLD };
+       OPT_VERSION, OPT_HELP, OPT_FOLD, OPT_FAULTS };
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPT_CONFIG},
@@ -242,6 +243,7 @@ static const struct option options[] = {
 	{"version", no_argument, NULL, OPT_VERSION},
 	{"help", no_argument, NULL, OPT_HELP},
 	{"fold-index", required_argument, NULL, OPT_FOLD}, /* the daemon calls itself with it */
+	{"fault-points", no_argument, NULL, OPT_FAULTS},
 	{0},
 };
 
@@ -287,6 +289,8 @@ int main(int argc, char **argv)
 			break;
 		case OPT_FOLD:
 			return fold_index(optarg);
+		case OPT_FAULTS:
+			return fault_print_points();
 		case OPT_VERSION:
 			printf("gantryd %s\n", GANTRY_VERSION);
 			return 0;

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/log.h"
@@ -299,7 +300,9 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 		ipc_out_fini(o);
 		return r;
 	}
+	FAULT_POINT("daemon.worker.started");
 	r = ipc_call(&w.conn, o, ret, e);
+	FAULT_POINT("daemon.worker.answered");
 	ipc_conn_close(&w.conn);
 	if (r < 0 && e && e->code == GRPC_UNAVAILABLE)
 		err_set(e, r, GRPC_INTERNAL, "gantry-worker ended without an answer");

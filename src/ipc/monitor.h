@@ -42,7 +42,8 @@ enum {
 	 */
 	MON_POD_SETUP = 17,
 	/* Kills all containers at once (their exits are sent as events before the reply), takes
-	 * down network and namespaces. Idempotent. */
+	 * down network and namespaces. Idempotent.  Carries the fields of MON_POD_SETUP, for the
+	 * case that the records in POD_DIR are gone. */
 	MON_POD_STOP = 18,
 	/* As stop, then removes containers, cgroup and POD_DIR; the monitor ends after
 	 * answering. */
@@ -83,6 +84,7 @@ enum {
 enum {
 	MON_EVENT_EXIT = 64, /* ID STATE PID CREATED_AT STARTED_AT FINISHED_AT EXIT_CODE OOM REASON;
 			      * its output is in the log by now */
+	MON_EVENT_POD = 65,  /* POD_READY: the pod has ended of itself (its process 1 has) */
 };
 
 enum {
@@ -100,6 +102,7 @@ enum {
 	MON_TAG_REASON = 27, /* string, when exited: "Completed", "Error", "OOMKilled", "Unknown" */
 	MON_TAG_POD_STATE = 28, /* u64, enum mon_pod_state */
 	MON_TAG_FEATURES = 29,	/* string: --probe: what `RUNTIME features` printed (JSON) */
+	MON_TAG_UNSEEN = 30,	/* u64, 1: it has ended, but nobody saw with which code */
 
 	/* MON_POD_SETUP: network */
 	MON_TAG_NET_KIND = 32,	 /* string: "host", "cni", "bridge"; also in MON_STATE */

@@ -27,6 +27,8 @@ int life_start_container(struct container *c, struct err *e);
 int life_stop_container(struct container *c, int64_t timeout_s, struct err *e);
 /* Kills it where it runs. Idempotent. */
 int life_remove_container(struct container *c, struct err *e);
+/* The same for one that a past daemon left half-made or half-removed (state REMOVING). */
+int life_tear_down_container(struct container *c, struct err *e);
 
 struct life_exec_result {
 	int32_t exit_code;

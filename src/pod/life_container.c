@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -18,6 +19,7 @@
 
 #define SECCOMP_PROFILE_MAX (1u << 20) /* bytes of a profile's file */
 #define EXEC_REPLY_ROOM 65536	       /* of a reply, for what is not output */
+#define START_ERROR_CODE 128	       /* exit code of what could not be started */
 
 bool life_container_listed(const struct container *c)
 {
@@ -367,6 +369,12 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	return 0;
 }
 
+/* False once it has been removed, with its pod perhaps. */
+static bool linked(const struct container *c)
+{
+	return map_get(&c->node->containers, c->id) == c;
+}
+
 static int make(struct creation *k, struct err *e)
 {
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
@@ -374,13 +382,17 @@ static int make(struct creation *k, struct err *e)
 	struct ipc_out o;
 	int r = container_record(c, e);
 
+	FAULT_POINT("daemon.create.row");
 	if (r == 0)
 		r = create_request(k, &o, e);
 	if (r < 0)
 		return r;
 	r = pod_monitor_call(k->pod, &o, &in, e);
+	FAULT_POINT("daemon.create.made");
 	if (r == 0 && co_cancelled()) /* it came too late: nobody waits for this container */
 		r = err_set(e, co_cancelled(), GRPC_CANCELLED, "cancelled");
+	if (r == 0 && !linked(c))
+		r = err_precondition(e, "pod sandbox %s was removed meanwhile", k->pod->id);
 	if (r < 0)
 		return r;
 	c->pid = (pid_t)ipc_get_u64(&in, MON_TAG_PID, 0);
@@ -389,8 +401,11 @@ static int make(struct creation *k, struct err *e)
 		c->cgroup = xstrdup(ipc_get_str(&in, MON_TAG_CGROUP));
 	}
 	c->created_at = clock_wall_ns();
-	c->state = CONTAINER_CREATED;
-	return container_record(c, e);
+	if (c->state == CONTAINER_CREATING) /* its exit may have been told already */
+		c->state = CONTAINER_CREATED;
+	r = container_record(c, e);
+	FAULT_POINT("daemon.create.recorded");
+	return r;
 }
 
 /* A container that the monitor has undone, or shall remove now. */
@@ -398,18 +413,16 @@ static void forget(struct container *c)
 {
 	struct err e = ERR_NULL;
 	struct ipc_out o;
-	int r = 0;
+	int r;
 
 	co_shield(true);
-	if (c->pod->monitor.loop) {
-		ipc_out_init(&o, MON_REMOVE, 0);
-		ipc_put_str(&o, MON_TAG_ID, c->id);
-		r = ipc_call(&c->pod->monitor, &o, NULL, &e);
-	}
+	ipc_out_init(&o, MON_REMOVE, 0);
+	ipc_put_str(&o, MON_TAG_ID, c->id);
+	r = pod_monitor_end(c->pod, &o, NULL, &e); /* of a new monitor where the old one died */
 	co_shield(false);
 	if (r == 0)
 		r = state_remove_container(c->node->state, c->id, &e);
-	if (r < 0)
+	if (r < 0) /* the row stays: removed with the pod, or at the next start */
 		log_error("undo container %s: %s", c->id, e.msg);
 	container_unlink(c);
 }
@@ -419,6 +432,37 @@ static char *log_path_of(const struct pod *p, const Runtime__V1__ContainerConfig
 	if (str_empty(c->log_path) || str_empty(p->config->log_directory))
 		return xstrdup("");
 	return xasprintf("%s/%s", p->config->log_directory, c->log_path);
+}
+
+static int wait_for(struct container *ctr, struct err *e)
+{
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	int r = co_lock(&c->lock);
+
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED,
+			       "cancelled while container %s of the same name was being made or "
+			       "removed",
+			       c->id);
+	co_unlock(&c->lock);
+	return 0;
+}
+
+/* Of a holder that is being made or removed (or undone) the outcome is awaited. */
+static int link_container(struct container *c, struct err *e)
+{
+	for (;;) {
+		struct container *holder = map_get(&c->node->container_names, c->name_key);
+		int r;
+
+		if (c->pod->state != POD_READY)
+			return err_precondition(e, "pod sandbox %s is not ready", c->pod->id);
+		if (!holder || life_container_listed(holder) || !co_lock_busy(&holder->lock))
+			return container_link(c, e);
+		r = wait_for(holder, e);
+		if (r < 0)
+			return r;
+	}
 }
 
 int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *config,
@@ -444,17 +488,19 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	c->runtime_name = xstrdup(p->runtime_name);
 	c->log_path = log_path_of(p, config);
 	c->created_at = clock_wall_ns();
-	r = container_link(c, e);
+	r = link_container(c, e);
 	if (r < 0)
 		return r;
 	k.c = c;
+	co_lock(&c->lock); /* free: nobody knew of it */
 	r = prepare(&k, e);
 	if (r < 0)
 		container_unlink(c);
 	else
 		r = make(&k, e);
-	if (r < 0 && map_get(&c->node->containers, c->id) == c)
+	if (r < 0 && linked(c))
 		forget(c);
+	co_unlock(&c->lock);
 	creation_fini(&k);
 	if (r == 0)
 		memcpy(ret_id, c->id, ID_SIZE);
@@ -488,29 +534,65 @@ static const char *state_name(const struct container *c)
 	return names[c->state];
 }
 
+/* What the runtime could not start is ended, so that it is neither half-started nor started
+ * later, and says why. */
+static void end_unstarted(struct container *c, const struct err *why)
+{
+	struct err e = ERR_NULL;
+	struct ipc_out o;
+
+	co_shield(true);
+	request(c, &o, MON_STOP);
+	if (pod_monitor_end(c->pod, &o, NULL, &e) < 0)
+		log_error("end container %s, which could not be started: %s", c->id, e.msg);
+	co_shield(false);
+	if (!linked(c) || c->state != CONTAINER_EXITED)
+		return;
+	free(c->reason);
+	free(c->message);
+	c->reason = xstrdup("StartError");
+	c->message = xstrdup(why->msg);
+	c->exit_code = START_ERROR_CODE;
+	if (container_record(c, &e) < 0)
+		log_error("container %s: %s", c->id, e.msg);
+}
+
+static int start(struct container *c, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_out o;
+	int r;
+
+	request(c, &o, MON_START);
+	r = call(c, &o, &in, e);
+	FAULT_POINT("daemon.start.started");
+	if (r < 0 && e->code == GRPC_INTERNAL && linked(c) && c->state == CONTAINER_CREATED)
+		end_unstarted(c, e);
+	if (r < 0)
+		return r;
+	if (!c->started_at)
+		c->started_at = ipc_get_i64(&in, MON_TAG_STARTED_AT, clock_wall_ns());
+	if (c->state == CONTAINER_CREATED) /* its exit may have been told already */
+		c->state = CONTAINER_RUNNING;
+	r = linked(c) ? container_record(c, e) : 0;
+	FAULT_POINT("daemon.start.recorded");
+	return r;
+}
+
 int life_start_container(struct container *ctr, struct err *e)
 {
 	_cleanup_container_ struct container *c = container_ref(ctr);
-	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
-	struct ipc_out o;
 	int r = co_lock(&c->lock);
 
 	if (r < 0)
 		return err_set(e, r, GRPC_CANCELLED, "cancelled");
-	if (c->state != CONTAINER_CREATED) {
+	if (!linked(c))
+		r = err_not_found(e, "container_id: there is none with id \"%s\"", c->id);
+	else if (c->state != CONTAINER_CREATED)
 		r = err_precondition(e, "container %s is %s, only a created one can be started",
 				     c->id, state_name(c));
-	} else {
-		request(c, &o, MON_START);
-		r = call(c, &o, &in, e);
-	}
-	if (r == 0) {
-		if (!c->started_at)
-			c->started_at = ipc_get_i64(&in, MON_TAG_STARTED_AT, clock_wall_ns());
-		if (c->state == CONTAINER_CREATED) /* its exit may have been told already */
-			c->state = CONTAINER_RUNNING;
-		r = container_record(c, e);
-	}
+	else
+		r = start(c, e);
 	co_unlock(&c->lock);
 	return r;
 }
@@ -520,49 +602,81 @@ int life_stop_container(struct container *ctr, int64_t timeout_s, struct err *e)
 	_cleanup_container_ struct container *c = container_ref(ctr);
 	uint64_t grace = timeout_s > INT32_MAX ? INT32_MAX : (uint64_t)timeout_s;
 	struct ipc_out o;
+	int r;
 
 	if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_CREATED)
 		return 0;
 	request(c, &o, MON_STOP);
 	ipc_put_u64(&o, MON_TAG_SIGNAL, (uint64_t)c->stop_signal);
 	ipc_put_u64(&o, MON_TAG_GRACE, grace * USEC_PER_SEC);
-	return call(c, &o, NULL, e);
+	r = pod_monitor_end(c->pod, &o, NULL, e);
+	FAULT_POINT("daemon.stop.stopped");
+	/* Ended or removed by another request meanwhile: that is what was asked for. */
+	return r < 0 && linked(c) && c->state != CONTAINER_EXITED ? r : 0;
 }
 
-int life_remove_container(struct container *ctr, struct err *e)
+static int remove_now(struct container *c, struct err *e)
+{
+	struct err full = ERR_NULL;
+	struct ipc_out o;
+	int r;
+
+	c->state = CONTAINER_REMOVING;
+	/* On a full disk too: what is removed is what makes room. */
+	if (container_record(c, &full) < 0)
+		log_warn("container %s: %s", c->id, full.msg);
+	FAULT_POINT("daemon.remove.row");
+	co_shield(true); /* half-removed is no state to be in */
+	request(c, &o, MON_REMOVE);
+	r = pod_monitor_end(c->pod, &o, NULL, e);
+	co_shield(false);
+	FAULT_POINT("daemon.remove.removed");
+	if (!linked(c)) /* its pod was removed, and it with it */
+		return 0;
+	if (r == 0)
+		r = state_remove_container(c->node->state, c->id, e);
+	FAULT_POINT("daemon.remove.forgotten");
+	return r;
+}
+
+/* With its lock held. */
+static int remove_locked(struct container *c, struct err *e)
+{
+	enum container_state was = c->state;
+	int r = remove_now(c, e);
+
+	if (r == 0) {
+		container_unlink(c);
+		return 0;
+	}
+	/* Listed, so that it is removed once more. */
+	c->state = c->finished_at || was == CONTAINER_REMOVING ? CONTAINER_EXITED : was;
+	container_record(c, NULL);
+	return err_wrap(e, "remove container %s", c->id);
+}
+
+static int remove_if(struct container *ctr, bool unlisted, struct err *e)
 {
 	_cleanup_container_ struct container *c = container_ref(ctr);
-	enum container_state was;
-	struct ipc_out o;
 	int r = co_lock(&c->lock);
 
 	if (r < 0)
 		return err_set(e, r, GRPC_CANCELLED, "cancelled");
-	if (map_get(&c->node->containers, c->id) != c || !life_container_listed(c)) {
-		co_unlock(&c->lock);
-		return 0; /* removed by another request, or with its pod */
-	}
-	was = c->state;
-	c->state = CONTAINER_REMOVING;
-	r = container_record(c, e);
-	if (r == 0) {
-		co_shield(true); /* half-removed is no state to be in */
-		request(c, &o, MON_REMOVE);
-		r = call(c, &o, NULL, e);
-		co_shield(false);
-	}
-	if (r == 0)
-		r = state_remove_container(c->node->state, c->id, e);
-	if (r == 0) {
-		container_unlink(c);
-	} else {
-		c->state = was;
-		container_record(c, NULL);
-		err_wrap(e, "remove container %s", c->id);
-	}
+	if (linked(c) && (unlisted || life_container_listed(c)))
+		r = remove_locked(c, e); /* else by another request, or with its pod */
 	co_unlock(&c->lock);
 	node_fold_index(c->node);
 	return r;
+}
+
+int life_remove_container(struct container *c, struct err *e)
+{
+	return remove_if(c, false, e);
+}
+
+int life_tear_down_container(struct container *c, struct err *e)
+{
+	return remove_if(c, true, e);
 }
 
 /* --- in a container --- */
@@ -634,6 +748,7 @@ int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64
 	ipc_put_u64(&o, MON_TAG_TIMEOUT, MIN(timeout_s, (uint64_t)INT32_MAX) * USEC_PER_SEC);
 	ipc_put_u64(&o, MON_TAG_OUTPUT_MAX, max);
 	r = call(c, &o, &in, e);
+	FAULT_POINT("daemon.exec.done");
 	if (r < 0)
 		return r;
 	ret->exit_code = (int32_t)ipc_get_u64(&in, MON_TAG_EXIT_CODE, 0);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "pod/life.h"
@@ -161,11 +162,12 @@ static void put_hostname(const struct pod *p, struct ipc_out *o)
 	ipc_put_str(o, MON_TAG_HOSTNAME, *name ? name : p->config->hostname);
 }
 
-static void setup_request(const struct pod *p, struct ipc_out *o)
+/* Stop and remove say it all once more: the records in the pod's directory may be gone. */
+static void pod_request(const struct pod *p, struct ipc_out *o, uint16_t type)
 {
 	const Runtime__V1__PodSandboxConfig *c = p->config;
 
-	ipc_out_init(o, MON_POD_SETUP, 0);
+	ipc_out_init(o, type, 0);
 	ipc_put_str(o, MON_TAG_POD_NAME, c->metadata->name);
 	ipc_put_str(o, MON_TAG_POD_NAMESPACE, c->metadata->namespace_);
 	ipc_put_str(o, MON_TAG_POD_UID, c->metadata->uid);
@@ -186,6 +188,15 @@ static void setup_request(const struct pod *p, struct ipc_out *o)
 }
 
 /* --- run --- */
+
+static int lock(struct pod *p, struct err *e)
+{
+	int r = co_lock(&p->lock);
+
+	return r < 0 ? err_set(e, r, GRPC_CANCELLED, "cancelled while another request for pod "
+						     "sandbox %s was under way", p->id)
+		     : 0;
+}
 
 /* The kubelet's parent is honoured; pods without one get a cgroup of ours. */
 static int choose_cgroup(struct pod *p, struct err *e)
@@ -234,8 +245,9 @@ static int set_up(struct pod *p, struct err *e)
 
 	if (r < 0)
 		return r;
-	setup_request(p, &o);
+	pod_request(p, &o, MON_POD_SETUP);
 	r = ipc_call(&p->monitor, &o, &in, e);
+	FAULT_POINT("daemon.run-pod.set-up");
 	if (r == 0 && co_cancelled()) /* it came too late: nobody waits for this pod */
 		r = err_set(e, co_cancelled(), GRPC_CANCELLED, "cancelled");
 	if (r < 0)
@@ -256,8 +268,9 @@ static int tear_down(struct pod *p, struct err *e)
 	int r;
 
 	co_shield(true);
-	ipc_out_init(&o, MON_POD_REMOVE, 0);
-	r = pod_monitor_call(p, &o, NULL, e);
+	pod_request(p, &o, MON_POD_REMOVE);
+	r = pod_monitor_end(p, &o, NULL, e);
+	FAULT_POINT("daemon.remove-pod.removed");
 	if (r == 0) {
 		pod_monitor_forget(p);
 		r = state_remove_pod(p->node->state, p->id, e);
@@ -265,6 +278,7 @@ static int tear_down(struct pod *p, struct err *e)
 	co_shield(false);
 	if (r < 0)
 		return r;
+	FAULT_POINT("daemon.remove-pod.forgotten");
 	list_for_each_safe(c, tmp, &p->containers, in_pod) {
 		if (c->state != CONTAINER_EXITED)
 			container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
@@ -274,21 +288,56 @@ static int tear_down(struct pod *p, struct err *e)
 	return 0;
 }
 
+/* What could not be undone is listed, not ready: the kubelet removes it, as often as needed. */
+static void undo(struct pod *p)
+{
+	struct err e = ERR_NULL;
+
+	if (tear_down(p, &e) == 0)
+		return;
+	log_error("undo pod sandbox %s: %s", p->id, e.msg);
+	if (pod_set_state(p, POD_NOTREADY, &e) < 0)
+		log_error("pod sandbox %s: %s", p->id, e.msg);
+}
+
 static int run(struct pod *p, struct err *e)
 {
 	int r = pod_set_state(p, POD_CREATING, e);
 
+	FAULT_POINT("daemon.run-pod.row");
 	if (r == 0)
 		r = set_up(p, e);
-	if (r < 0) {
-		struct err undo = ERR_NULL;
-
-		if (tear_down(p, &undo) < 0) {
-			log_error("undo pod sandbox %s: %s", p->id, undo.msg);
-			pod_unlink(p); /* its row stays: torn down at the next start */
-		}
-	}
+	if (r < 0)
+		undo(p);
+	else
+		FAULT_POINT("daemon.run-pod.ready");
 	return r;
+}
+
+static int wait_for(struct pod *pod, struct err *e)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	int r = lock(p, e);
+
+	if (r == 0)
+		co_unlock(&p->lock);
+	return r;
+}
+
+/* Of a holder that is being made or removed (or undone) the outcome is awaited. */
+static int link_pod(struct pod *p, struct err *e)
+{
+	for (;;) {
+		struct pod *holder = map_get(&p->node->pod_names, p->name_key);
+		int r;
+
+		if (!holder || holder->state == POD_READY || holder->state == POD_NOTREADY ||
+		    !co_lock_busy(&holder->lock))
+			return pod_link(p, e);
+		r = wait_for(holder, e);
+		if (r < 0)
+			return r;
+	}
 }
 
 int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, const char *handler,
@@ -316,10 +365,12 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 	p->created_at = clock_wall_ns();
 	r = choose_cgroup(p, e);
 	if (r == 0)
-		r = pod_link(p, e);
+		r = link_pod(p, e);
 	if (r < 0)
 		return r;
+	co_lock(&p->lock); /* free: nobody knew of it */
 	r = run(p, e);
+	co_unlock(&p->lock);
 	if (r < 0)
 		return r;
 	memcpy(ret_id, p->id, ID_SIZE);
@@ -329,26 +380,17 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 
 /* --- stop and remove --- */
 
-static int lock(struct pod *p, struct err *e)
-{
-	int r = co_lock(&p->lock);
-
-	return r < 0 ? err_set(e, r, GRPC_CANCELLED, "cancelled while another request for pod "
-						     "sandbox %s was under way", p->id)
-		     : 0;
-}
-
 static int stop(struct pod *p, struct err *e)
 {
 	struct ipc_out o;
 	int r;
 
-	if (p->other_boot)
-		return 0;
-	ipc_out_init(&o, MON_POD_STOP, 0);
-	r = pod_monitor_call(p, &o, NULL, e);
+	pod_request(p, &o, MON_POD_STOP);
+	r = pod_monitor_end(p, &o, NULL, e);
+	FAULT_POINT("daemon.stop-pod.stopped");
 	if (r == 0 && p->state == POD_READY)
 		r = pod_set_state(p, POD_NOTREADY, e);
+	FAULT_POINT("daemon.stop-pod.row");
 	return r < 0 ? err_wrap(e, "stop pod sandbox %s", p->id) : 0;
 }
 
@@ -368,18 +410,19 @@ int life_stop_pod(struct pod *pod, struct err *e)
 int life_remove_pod(struct pod *pod, struct err *e)
 {
 	_cleanup_pod_ struct pod *p = pod_ref(pod);
-	enum pod_state was;
+	struct err full = ERR_NULL;
 	int r = lock(p, e);
 
 	if (r < 0)
 		return r;
-	was = p->state;
 	if (map_get(&p->node->pods, p->id) == p) {
-		r = pod_set_state(p, POD_REMOVING, e);
-		if (r == 0)
-			r = tear_down(p, e);
-		if (r < 0) { /* still there, and not ready */
-			pod_set_state(p, was == POD_READY ? POD_NOTREADY : was, NULL);
+		/* On a full disk too: what is removed is what makes room. */
+		if (pod_set_state(p, POD_REMOVING, &full) < 0)
+			log_warn("pod sandbox %s: %s", p->id, full.msg);
+		FAULT_POINT("daemon.remove-pod.row");
+		r = tear_down(p, e);
+		if (r < 0) { /* still there, listed so that it is removed once more */
+			pod_set_state(p, POD_NOTREADY, NULL);
 			err_wrap(e, "remove pod sandbox %s", p->id);
 		}
 	}

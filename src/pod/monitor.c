@@ -6,10 +6,14 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+
+#define RECOVER_PAUSE_MIN (100 * USEC_PER_MS) /* between tries to start a monitor */
+#define RECOVER_PAUSE_MAX (60 * USEC_PER_SEC)
 
 char *pod_dir(const struct pod *p)
 {
@@ -26,9 +30,16 @@ static void record(struct container *c)
 
 /* --- what it says --- */
 
+static void put(char **to, const char *v)
+{
+	free(*to);
+	*to = xstrdup(str_or_empty(v));
+}
+
 static void take_exit(struct container *c, const struct ipc_in *in)
 {
 	int64_t started = ipc_get_i64(in, MON_TAG_STARTED_AT, 0);
+	bool removing = c->state == CONTAINER_REMOVING;
 
 	if (c->state == CONTAINER_EXITED)
 		return;
@@ -37,8 +48,12 @@ static void take_exit(struct container *c, const struct ipc_in *in)
 	container_set_exited(c, (int)ipc_get_u64(in, MON_TAG_EXIT_CODE, MON_EXIT_UNKNOWN),
 			     ipc_get_i64(in, MON_TAG_FINISHED_AT, clock_wall_ns()),
 			     ipc_get_u64(in, MON_TAG_OOM, 0) != 0);
-	if (c->state != CONTAINER_CREATING && c->created_at)
+	if (ipc_get_u64(in, MON_TAG_UNSEEN, 0))
+		put(&c->reason, "Unknown");
+	FAULT_POINT("daemon.exit.told");
+	if (!removing)
 		record(c);
+	FAULT_POINT("daemon.exit.recorded");
 	log_info("container %s of pod sandbox %s ended: %s (%d)", c->id, c->pod->id, c->reason,
 		 c->exit_code);
 }
@@ -55,10 +70,16 @@ static void on_message(struct ipc_conn *conn, struct ipc_in *in)
 	struct pod *p = container_of(conn, struct pod, monitor);
 	struct container *c = container_of_pod(p, ipc_get_str(in, MON_TAG_ID));
 
-	/* One that is being created is told by the reply and the state asked for after it. */
-	if (in->type == MON_EVENT_EXIT && c &&
-	    (c->state == CONTAINER_RUNNING || c->state == CONTAINER_CREATED))
+	struct err e = ERR_NULL;
+
+	if (in->type == MON_EVENT_EXIT && c)
 		take_exit(c, in);
+	if (in->type == MON_EVENT_POD && !ipc_get_u64(in, MON_TAG_POD_READY, 1) &&
+	    p->state == POD_READY) {
+		log_warn("pod sandbox %s is not ready any more: its process 1 has ended", p->id);
+		if (pod_set_state(p, POD_NOTREADY, &e) < 0)
+			log_error("pod sandbox %s: %s", p->id, e.msg);
+	}
 }
 
 static void take_container(struct pod *p, const struct ipc_in *in)
@@ -85,12 +106,6 @@ static void take_container(struct pod *p, const struct ipc_in *in)
 	default:
 		break;
 	}
-}
-
-static void put(char **to, const char *v)
-{
-	free(*to);
-	*to = xstrdup(str_or_empty(v));
 }
 
 static bool told_of(const struct ipc_in *in, const char *id)
@@ -142,14 +157,19 @@ static void take_state(struct pod *p, const struct ipc_in *in)
 
 /* --- finding and starting --- */
 
+/* Until there is one again (no processes left, say), or the pod is gone. */
 static void recover(void *arg)
 {
-	struct pod *p = arg;
+	_cleanup_pod_ struct pod *p = arg;
+	uint64_t pause = RECOVER_PAUSE_MIN;
 	struct err e = ERR_NULL;
 
-	if (pod_monitor_find(p, &e) < 0)
+	while (map_get(&p->node->pods, p->id) == p && !p->node->draining &&
+	       pod_monitor_find(p, &e) < 0) {
 		log_error("pod sandbox %s: %s", p->id, e.msg);
-	pod_unref(p);
+		co_sleep(pause);
+		pause = MIN(pause * 2, RECOVER_PAUSE_MAX);
+	}
 }
 
 static void on_lost(struct ipc_conn *conn, int reason)
@@ -218,6 +238,7 @@ static int launch(struct pod *p, bool recovering, struct err *e)
 	r = fs_mkdir_p(AT_FDCWD, dir, 0711);
 	if (r < 0)
 		return err_errno(e, r, "make %s", dir);
+	FAULT_POINT("daemon.monitor.dir");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_errno(e, -errno, "make a socket for the monitor");
 	ours = pair[0];
@@ -231,6 +252,7 @@ static int launch(struct pod *p, bool recovering, struct err *e)
 	r = spawn_start(&sp, &pid, &pidfd, e);
 	if (r < 0)
 		return err_wrap(e, "start the monitor of pod sandbox %s", p->id);
+	FAULT_POINT("daemon.monitor.started");
 	watch_child(n, pid, TAKE_FD(pidfd));
 	return ipc_conn_open(&p->monitor, n->loop, TAKE_FD(ours), on_message, on_lost);
 }
@@ -256,8 +278,10 @@ static int sync_state(struct pod *p, struct err *e)
 static int find_or_launch(struct pod *p, struct err *e)
 {
 	_cleanup_free_ char *dir = pod_dir(p);
-	int fd = monitor_connect(dir, NULL), r;
+	int fd = monitor_connect(dir, e), r;
 
+	if (fd < 0 && fd != -ENOENT && fd != -ECONNREFUSED) /* there may be one */
+		return err_wrap(e, "the monitor of pod sandbox %s", p->id);
 	if (fd >= 0) {
 		r = ipc_conn_open(&p->monitor, p->node->loop, fd, on_message, on_lost);
 		if (r == 0)
@@ -281,18 +305,35 @@ int pod_monitor_find(struct pod *p, struct err *e)
 	return r;
 }
 
-int pod_monitor_call(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struct err *e)
+static int call(struct pod *p, struct ipc_out *o, struct ipc_in *ret, unsigned max, struct err *e)
 {
-	int r = p->monitor.loop ? 0 : pod_monitor_find(p, e);
+	int r = 0;
 
-	if (r < 0) {
+	/* A monitor that answers no more holds up its own pod, not all requests there can be. */
+	if (p->calls >= max)
+		r = err_set(e, -EBUSY, GRPC_RESOURCE_EXHAUSTED,
+			    "pod sandbox %s has %u requests under way already", p->id, p->calls);
+	p->calls++;
+	if (r == 0 && !p->monitor.loop)
+		r = pod_monitor_find(p, e);
+	if (r < 0)
 		ipc_out_fini(o);
-		return r;
-	}
-	r = ipc_call(&p->monitor, o, ret, e);
+	else
+		r = ipc_call(&p->monitor, o, ret, e);
+	p->calls--;
 	if (r < 0 && e && e->code == GRPC_UNAVAILABLE)
 		err_wrap(e, "the monitor of pod sandbox %s", p->id);
 	return r;
+}
+
+int pod_monitor_call(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struct err *e)
+{
+	return call(p, o, ret, POD_CALLS_MAX, e);
+}
+
+int pod_monitor_end(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struct err *e)
+{
+	return call(p, o, ret, POD_CALLS_MAX + POD_ENDS_MAX, e);
 }
 
 void pod_monitor_forget(struct pod *p)

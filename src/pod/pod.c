@@ -51,6 +51,7 @@ int pod_new(struct node *n, const char *id, const void *config, size_t len, stru
 	list_init(&p->containers);
 	co_lock_init(&p->lock);
 	co_lock_init(&p->monitor_lock);
+	memcpy(p->boot_id, n->boot_id, sizeof(p->boot_id));
 	p->config_bytes = xmemdup(config, len);
 	p->config_len = len;
 	alloc = pod_allocator(&p->arena);
@@ -178,7 +179,7 @@ int pod_record(struct pod *p, struct err *e)
 		.config_len = p->config_len,
 		.handler = p->handler,
 		.runtime = p->runtime_name,
-		.boot_id = p->node->boot_id,
+		.boot_id = p->boot_id,
 		.ips = p->ips,
 		.created_at = p->created_at,
 		.state = p->state,
@@ -356,7 +357,8 @@ void container_set_exited(struct container *c, int code, int64_t at, bool oom)
 {
 	free(c->reason);
 	c->reason = xstrdup(oom ? "OOMKilled" : code == 0 ? "Completed" : "Error");
-	c->state = CONTAINER_EXITED;
+	if (c->state != CONTAINER_REMOVING)
+		c->state = CONTAINER_EXITED;
 	c->exit_code = code;
 	c->finished_at = at;
 	c->pid = 0;

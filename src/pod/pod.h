@@ -108,7 +108,8 @@ struct pod {
 	struct co_lock lock;	/* one life-cycle operation at a time */
 	struct ipc_conn monitor; /* its loop is NULL while there is none */
 	struct co_lock monitor_lock;	 /* one at a time finds or starts it */
-	bool other_boot;		 /* it ran before the machine was last started */
+	char boot_id[40];		 /* of the machine's boot that it was made in */
+	unsigned calls;			 /* requests that its monitor has not answered */
 	struct strbuf list_item; /* ListPodSandbox's item as bytes; empty: to be made */
 };
 
@@ -179,7 +180,8 @@ int container_find(struct node *n, const char *id, struct container **ret, struc
 int container_record(struct container *c, struct err *e);
 /* What the row's `extra` holds, put into the object. */
 void container_restore(struct container *c, const void *extra, size_t n);
-/* "OOMKilled", "Completed", "Error" for an exit that was seen. Sets state, times and reason. */
+/* "OOMKilled", "Completed", "Error" for an exit that was seen. Sets state (not of one that is
+ * being removed), times and reason. */
 void container_set_exited(struct container *c, int code, int64_t at, bool oom);
 
 #define _cleanup_pod_ __attribute__((cleanup(pod_unrefp)))

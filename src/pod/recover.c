@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -12,6 +13,8 @@
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
+
+#define RECOVER_WAIT_MAX (1 * USEC_PER_SEC) /* for monitors to answer, before serving */
 
 /* --- rows --- */
 
@@ -48,7 +51,7 @@ static int load_pod(void *arg, const struct state_pod *row)
 	p->runtime = runtime_named(n, p->runtime_name);
 	p->created_at = row->created_at;
 	p->state = (enum pod_state)row->state;
-	p->other_boot = !streq(str_or_empty(row->boot_id), n->boot_id);
+	snprintf(p->boot_id, sizeof(p->boot_id), "%s", str_or_empty(row->boot_id));
 	if (pod_link(p, &e) < 0)
 		log_error("index: pod sandbox %s: %s", row->id, e.msg);
 	return 0;
@@ -108,8 +111,9 @@ static void end_of_boot(struct pod *p)
 	}
 }
 
-static void tear_down(struct pod *p)
+static void tear_down(void *arg)
 {
+	_cleanup_pod_ struct pod *p = arg;
 	struct err e = ERR_NULL;
 
 	if (life_remove_pod(p, &e) < 0)
@@ -118,14 +122,15 @@ static void tear_down(struct pod *p)
 		log_info("tore down the half-made pod sandbox %s", p->id);
 }
 
-static void tear_down_container(struct container *ctr)
+static void tear_down_container(void *arg)
 {
-	_cleanup_container_ struct container *c = container_ref(ctr);
+	_cleanup_container_ struct container *c = arg;
 	struct err e = ERR_NULL;
 
-	c->state = CONTAINER_EXITED; /* what is listed can be removed */
-	if (life_remove_container(c, &e) < 0)
+	if (life_tear_down_container(c, &e) < 0)
 		log_error("tear down the half-made container %s: %s", c->id, e.msg);
+	else
+		log_info("tore down the half-made container %s", c->id);
 }
 
 static void recover_pod(struct pod *pod)
@@ -134,54 +139,72 @@ static void recover_pod(struct pod *pod)
 	struct container *c, *tmp;
 	struct err e = ERR_NULL;
 
-	if (p->state == POD_CREATING || p->state == POD_REMOVING) {
-		tear_down(p);
-		return;
-	}
-	if (p->other_boot)
+	if (!streq(p->boot_id, p->node->boot_id))
 		end_of_boot(p);
 	else if (pod_monitor_find(p, &e) < 0)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
 	list_for_each_safe(c, tmp, &p->containers, in_pod)
-		if (!life_container_listed(c))
-			tear_down_container(c);
+		if (!life_container_listed(c)) {
+			c->state = CONTAINER_REMOVING;
+			co_start(p->node->loop, tear_down_container, container_ref(c));
+		}
 }
 
-struct round {
-	struct node *node;
-	struct pod *pod;
-	unsigned *left;
-	struct co_event *done;
+/* All pods side by side: what takes long is the waiting for their monitors. */
+struct recovery {
+	struct co_event done;
+	unsigned left; /* pods, and the one who waits for them */
 };
+
+struct one {
+	struct recovery *recovery;
+	struct pod *pod;
+};
+
+static void recovery_unref(struct recovery *r)
+{
+	if (--r->left == 1)
+		co_event_set(&r->done);
+	if (r->left == 0)
+		free(r);
+}
 
 static void recover_run(void *arg)
 {
-	struct round *r = arg;
+	struct one *o = arg;
 
-	recover_pod(r->pod);
-	pod_unref(r->pod);
-	if (--*r->left == 0)
-		co_event_set(r->done);
-	free(r);
+	recover_pod(o->pod);
+	pod_unref(o->pod);
+	recovery_unref(o->recovery);
+	free(o);
 }
 
-/* All side by side: what takes long is the waiting for their monitors. */
+/* A monitor that does not answer (stopped, or its disk hangs) is not waited for: what the
+ * index says of its pod is served meanwhile. */
 static void recover_pods(struct node *n)
 {
-	struct co_event done;
-	unsigned left = 1;
+	struct recovery *r = xcalloc(1, sizeof(*r));
 	struct pod *p, *tmp;
 
-	co_event_init(&done);
+	co_event_init(&r->done);
+	r->left = 2; /* ours, and one that the loop below holds */
 	list_for_each_safe(p, tmp, &n->pods_in_order, in_order) {
-		struct round *r = xmalloc(sizeof(*r));
+		struct one *o;
 
-		*r = (struct round){n, pod_ref(p), &left, &done};
-		left++;
-		co_start(n->loop, recover_run, r);
+		if (p->state == POD_CREATING || p->state == POD_REMOVING) {
+			p->state = POD_REMOVING;
+			co_start(n->loop, tear_down, pod_ref(p));
+			continue;
+		}
+		o = xmalloc(sizeof(*o));
+		*o = (struct one){r, pod_ref(p)};
+		r->left++;
+		co_start(n->loop, recover_run, o);
 	}
-	if (--left > 0)
-		co_event_wait(&done, USEC_FOREVER);
+	recovery_unref(r);
+	if (co_event_wait(&r->done, clock_mono_us() + RECOVER_WAIT_MAX) < 0)
+		log_warn("serving before all monitors have answered: %u have not", r->left - 1);
+	recovery_unref(r);
 }
 
 /* --- what belongs to nothing --- */
@@ -258,8 +281,10 @@ int node_recover(struct node *n, struct err *e)
 		r = state_each_container(n->state, load_container, n, e);
 	if (r < 0)
 		return r;
+	FAULT_POINT("daemon.recover.loaded");
 	node_probe_runtimes(n);
 	recover_pods(n);
+	FAULT_POINT("daemon.recover.pods");
 	sweep(n);
 	return 0;
 }
