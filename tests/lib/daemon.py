@@ -127,9 +127,16 @@ class Daemon:
                 with open(f) as found:
                     left.append("%s:\n%s" % (f, found.read()[:8000]))
             subprocess.run(["umount", "-R", "-l", self.state], stderr=subprocess.DEVNULL)
+            self.remove_bridge()
             if not left:
                 shutil.rmtree(self.dir, ignore_errors=True)
         assert not left, "left behind: %s" % left
+
+    def remove_bridge(self):
+        """A bridge outlives its pods; the next test's may have the same addresses."""
+        name = self.instance()
+        for cmd in (["ip", "link", "del", "g-" + name[7:]], ["nft", "delete table inet " + name]):
+            subprocess.run(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def instance(self):
         h = 2166136261
