@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured, in which order: the servers in turn within every part."""
+import json
+import os
+import sys
+import time
+
+STEPS = ("run", "create", "start", "up", "stop", "stop_pod", "remove")
+
+
+def say(text):
+    print("bench: " + text, file=sys.stderr, flush=True)
+
+
+def turns(servers, n):
+    """n rounds, each beginning with another server."""
+    for i in range(n):
+        k = i % len(servers)
+        for s in servers[k:] + servers[:k]:
+            yield s
+
+
+class Figures(dict):
+    """(server, figure) -> the values seen."""
+
+    def add(self, server, figure, *values):
+        self.setdefault((server.name, figure), []).extend(values)
+
+
+# --- lives of pods, one after the other ---
+
+def lives(servers, f, rounds, execs):
+    say("lives of single pods, %d rounds" % rounds)
+    for s in turns(servers, rounds):
+        for line in s.client("lives", 1, 1, execs):
+            v = [int(x) for x in line[1:]]
+            if line[0] == "exec":
+                f.add(s, "exec", v[0])
+            elif line[0] == "life":
+                for name, us in zip(STEPS, v):
+                    f.add(s, name, us)
+                f.add(s, "pod start", sum(v[:3]))
+                f.add(s, "pod end", sum(v[4:]))
+                f.add(s, "first line", sum(v[:4]))
+
+
+# --- processor time ---
+
+def kernel_threads_us():
+    """Processor time of the kernel's own threads: what is left to them to clean up."""
+    total = 0
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/stat" % pid) as f:
+                if int(f.read().rsplit(")", 1)[1].split()[1]) != 2:
+                    continue
+            with open("/proc/%s/schedstat" % pid) as f:
+                total += int(f.read().split()[0])
+        except OSError:
+            continue
+    return total // 1000
+
+
+def settled(s):
+    """Once the server and the kernel have cleaned up: 20 ms without work of the server."""
+    last = s.cpu_us()
+    for _ in range(200):
+        time.sleep(0.02)
+        now = s.cpu_us()
+        if now - last < 300:
+            return
+        last = now
+
+
+def cpu(servers, f, batches, pods):
+    say("processor time, %d batches of %d pods" % (batches, pods))
+    for s in turns(servers, batches):
+        settled(s)
+        time.sleep(0.3)
+        own, kernel = s.cpu_us(), kernel_threads_us()
+        s.client("lives", pods, 1, 0)
+        settled(s)
+        f.add(s, "cpu", (s.cpu_us() - own) / pods)
+        time.sleep(0.3)  # namespaces and cgroups are freed by the kernel later
+        f.add(s, "cpu kernel", (kernel_threads_us() - kernel) / pods)
+
+
+# --- throughput ---
+
+def throughput(servers, f, rounds, lots):
+    for parallel, pods in lots:
+        say("pods per second, %d at once" % parallel)
+        for s in turns(servers, rounds):
+            wall = [int(x[1]) for x in s.client("lives", pods, parallel, 0) if x[0] == "wall"]
+            f.add(s, "rate %d" % parallel, pods / (wall[0] / 1e6))
+            settled(s)
+
+
+# --- many pods ---
+
+def pss_kb(pid):
+    try:
+        with open("/proc/%d/smaps_rollup" % pid) as f:
+            for line in f:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def memory(s, f, label, containers):
+    """Of the daemon; of all else but the containers' own programs; of these."""
+    pids = s.pids()
+    own = sum(pss_kb(p) for p, cg in pids.items() if os.path.basename(cg) in containers)
+    daemon = pss_kb(s.pid)
+    rest = sum(pss_kb(p) for p, cg in pids.items()
+               if p != s.pid and os.path.basename(cg) not in containers)
+    f.add(s, "daemon kB " + label, daemon)
+    if containers:
+        n = len(containers)
+        f.add(s, "helpers kB per pod " + label, rest / n)
+        f.add(s, "all kB per pod " + label, (rest + daemon) / n)
+        f.add(s, "programs kB per pod " + label, own / n)
+
+
+def reads(s, f, label, n):
+    for line in s.client("reads", n):
+        f.add(s, "%s %s" % (line[0], label), *[int(x) for x in line[1:]])
+
+
+def scale(servers, f, quick):
+    few, many = 50, 200
+    for s in servers:
+        say("%s: 0, %d, %d pods" % (s.name, few, many))
+        memory(s, f, "0", set())
+        reads(s, f, "0", 50 if quick else 300)
+        ids = {x[1] for x in s.client("fill", few, 4) if x[0] == "container"}
+        memory(s, f, str(few), ids)
+        for _ in range(3 if quick else 7):
+            s.kill()
+            serving, done = s.start(few)
+            f.add(s, "restart", serving)
+            f.add(s, "restart exec", done)
+        ids |= {x[1] for x in s.client("fill", many - few, 4) if x[0] == "container"}
+        settled(s)
+        time.sleep(2)
+        memory(s, f, str(many), ids)
+        reads(s, f, str(many), 50 if quick else 300)
+        s.client("empty", 8)
+        settled(s)
+        time.sleep(2)
+
+
+def measure(servers, quick, only):
+    f = Figures()
+    for s in servers:
+        s.client("lives", 2, 1, 1)  # files into the page cache
+    if not only or "lives" in only:
+        lives(servers, f, 8 if quick else 40, 3 if quick else 5)
+    if not only or "cpu" in only:
+        cpu(servers, f, 3 if quick else 8, 8 if quick else 10)
+    if not only or "throughput" in only:
+        throughput(servers, f, 2 if quick else 3,
+                   ((1, 8), (4, 32), (16, 64)) if quick else ((1, 16), (4, 48), (16, 96)))
+    if not only or "scale" in only:
+        scale(servers, f, quick)
+    return f
+
+
+def save(f, path):
+    out = {}
+    for (server, figure), values in f.items():
+        out.setdefault(server, {})[figure] = values
+    with open(path, "w") as fh:
+        json.dump(out, fh, indent=1)
