@@ -367,8 +367,7 @@ static void reads(unsigned n)
 	Runtime__V1__StatusRequest status = RUNTIME__V1__STATUS_REQUEST__INIT;
 	Runtime__V1__ListPodSandboxRequest pods = RUNTIME__V1__LIST_POD_SANDBOX_REQUEST__INIT;
 	Runtime__V1__ListContainersRequest ctrs = RUNTIME__V1__LIST_CONTAINERS_REQUEST__INIT;
-	Runtime__V1__ListContainerStatsRequest cs =
-		RUNTIME__V1__LIST_CONTAINER_STATS_REQUEST__INIT;
+	Runtime__V1__ListContainerStatsRequest cs = RUNTIME__V1__LIST_CONTAINER_STATS_REQUEST__INIT;
 	Runtime__V1__ListPodSandboxStatsRequest ps =
 		RUNTIME__V1__LIST_POD_SANDBOX_STATS_REQUEST__INIT;
 	Runtime__V1__PodSandboxStatusRequest pod = RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
