@@ -17,14 +17,15 @@
 #include "base/str.h"
 #include "loop/loop.h"
 
-#define GRPC_MESSAGE_MAX (16u << 20)	 /* bytes of one message in either direction (kubelet's) */
-#define GRPC_CONNECTIONS_MAX 512	 /* further ones are closed at once */
-#define GRPC_STREAMS_MAX 1024		 /* calls at once on one connection */
+#define GRPC_MESSAGE_MAX (16u << 20) /* bytes of one message in either direction (kubelet's) */
+#define GRPC_HELD_MAX (256ull << 20) /* bytes of all requests and replies in memory */
+#define GRPC_CONNECTIONS_MAX 512     /* at more, the one that was idle longest is closed */
+#define GRPC_STREAMS_MAX 1024	     /* calls at once on one connection */
 
 struct grpc_server;
 struct grpc_call;
 
-/* Runs in a coroutine; must end with grpc_call_reply() or grpc_call_finish(). */
+/* Runs in a coroutine; ends with grpc_call_reply() or grpc_call_finish(). */
 typedef void grpc_handler_fn(struct grpc_call *c, const void *method);
 /* What the path of a call stands for; NULL: UNIMPLEMENTED. */
 typedef const void *grpc_lookup_fn(void *arg, const char *path);
@@ -32,17 +33,20 @@ typedef const void *grpc_lookup_fn(void *arg, const char *path);
 struct grpc_server_config {
 	grpc_lookup_fn *lookup;
 	grpc_handler_fn *handler;
-	void *arg;	       /* for lookup, and grpc_call_server_arg() */
-	uint32_t max_requests; /* in flight on all connections; further: RESOURCE_EXHAUSTED */
+	void *arg; /* for lookup, and grpc_call_server_arg() */
+	/* In flight on all connections, replies that wait for their client included; further
+	 * ones: RESOURCE_EXHAUSTED. */
+	uint32_t max_requests;
 };
 
 /* Serves on a listening, non-blocking socket, which it takes over. */
 int grpc_server_new(struct loop *l, const struct grpc_server_config *cfg, int listen_fd,
 		    struct grpc_server **ret, struct err *e);
-/* GOAWAY: no new calls; fn(arg) once those in flight have ended (from the loop). */
+/* GOAWAY: no new calls; fn(arg) once those in flight have ended and their replies are sent, from
+ * the loop.  A client that reads no reply is waited for without a limit. */
 void grpc_server_drain(struct grpc_server *s, void (*fn)(void *arg), void *arg);
-/* Closes all connections. Coroutines still running are cancelled and must end before the
- * loop does. */
+/* Closes all connections. Coroutines still running are cancelled, and end while the loop runs or
+ * never. */
 struct grpc_server *grpc_server_free(struct grpc_server *s);
 
 const uint8_t *grpc_call_request(const struct grpc_call *c, size_t *ret_len); /* borrowed */
@@ -52,7 +56,7 @@ void *grpc_call_server_arg(const struct grpc_call *c);
 /* One message of a streamed reply; waits while the client does not read. -ECANCELED when it
  * is gone. */
 int grpc_call_send(struct grpc_call *c, const void *p, size_t n, struct err *e);
-/* The one message of a unary reply, and success. Takes the buffer's content over. */
+/* The one message of a unary reply, and success; RESOURCE_EXHAUSTED for one that is too large. */
 void grpc_call_reply(struct grpc_call *c, struct strbuf *message);
 /* Ends the call with a status. */
 void grpc_call_finish(struct grpc_call *c, enum grpc_code code, const char *message);

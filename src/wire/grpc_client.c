@@ -2,8 +2,6 @@
 /* The gRPC client: see grpc_client.h.  nghttp2 never touches the socket: pump() does. */
 #include "wire/grpc_client.h"
 
-#include <inttypes.h>
-#include <nghttp2/nghttp2.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -12,15 +10,15 @@
 #include "base/clock.h"
 #include "base/list.h"
 #include "wire/grpc.h"
+#include "wire/http2.h"
 
-#define WINDOW (16 << 20)
+#define WINDOW (16 << 20)		/* receive window of a stream and of the connection */
+#define RX_STEP 65536			/* bytes the caller has read that are worth a move */
 #define STREAM_MESSAGES_MAX (64u << 20) /* bytes that wait to be read by the caller */
 
 struct grpc_client {
-	int fd, cancel_fd;
-	nghttp2_session *session;
-	struct strbuf out;
-	size_t out_off;
+	struct http2_pipe pipe;
+	int cancel_fd;
 	bool lost;
 };
 
@@ -32,7 +30,7 @@ struct grpc_stream {
 	struct strbuf rx; /* messages that came, with their prefixes */
 	size_t rx_off;
 	uint64_t deadline;
-	bool over, http_good, has_status, too_large;
+	bool over, has_status, too_large;
 	int http_status;
 	uint32_t reset;
 	enum grpc_code code;
@@ -46,8 +44,8 @@ static struct grpc_stream *stream_of(nghttp2_session *s, int32_t id)
 	return nghttp2_session_get_stream_user_data(s, id);
 }
 
-static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t n, uint32_t *flags,
-		       nghttp2_data_source *source, void *arg)
+static ssize_t on_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t n,
+		       uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
 	struct grpc_stream *s = source->ptr;
 	size_t k = MIN(n, s->tx.len - s->tx_off);
@@ -123,13 +121,14 @@ static int make_session(struct grpc_client *c, struct err *e)
 	nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_close);
-	r = nghttp2_session_client_new(&c->session, cb, c);
+	r = nghttp2_session_client_new(&c->pipe.session, cb, c);
 	nghttp2_session_callbacks_del(cb);
 	if (r == 0)
-		r = nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings,
+		r = nghttp2_submit_settings(c->pipe.session, NGHTTP2_FLAG_NONE, settings,
 					    ARRAY_SIZE(settings));
 	if (r == 0)
-		r = nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, WINDOW);
+		r = nghttp2_session_set_local_window_size(c->pipe.session, NGHTTP2_FLAG_NONE, 0,
+							  WINDOW);
 	return r == 0 ? 0 : err_set(e, -EIO, GRPC_INTERNAL, "HTTP/2: %s", nghttp2_strerror(r));
 }
 
@@ -138,7 +137,7 @@ int grpc_client_attach(int fd, struct grpc_client **ret, struct err *e)
 	struct grpc_client *c = xcalloc(1, sizeof(*c));
 	int r;
 
-	c->fd = fd;
+	c->pipe.fd = fd;
 	c->cancel_fd = -1;
 	r = make_session(c, e);
 	if (r < 0)
@@ -171,10 +170,7 @@ struct grpc_client *grpc_client_free(struct grpc_client *c)
 {
 	if (!c)
 		return NULL;
-	if (c->session)
-		nghttp2_session_del(c->session);
-	strbuf_fini(&c->out);
-	fd_close(c->fd);
+	http2_pipe_fini(&c->pipe);
 	free(c);
 	return NULL;
 }
@@ -186,7 +182,7 @@ void grpc_client_set_cancel_fd(struct grpc_client *c, int fd)
 
 int grpc_client_fd(const struct grpc_client *c)
 {
-	return c->fd;
+	return c->pipe.fd;
 }
 
 static int lost(struct grpc_client *c, struct err *e)
@@ -195,81 +191,42 @@ static int lost(struct grpc_client *c, struct err *e)
 	return err_set(e, -ECONNRESET, GRPC_UNAVAILABLE, "the connection to the daemon was lost");
 }
 
-static void gather(struct grpc_client *c)
-{
-	const uint8_t *p;
-	ssize_t n;
-
-	while (c->out.len < (1u << 20) && (n = nghttp2_session_mem_send(c->session, &p)) > 0)
-		strbuf_add(&c->out, p, (size_t)n);
-}
-
-static int send_some(struct grpc_client *c, struct err *e)
-{
-	ssize_t n = send(c->fd, c->out.s + c->out_off, c->out.len - c->out_off,
-			 MSG_NOSIGNAL | MSG_DONTWAIT);
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : lost(c, e);
-	c->out_off += (size_t)n;
-	if (c->out_off == c->out.len) {
-		strbuf_reset(&c->out);
-		c->out_off = 0;
-	}
-	return 0;
-}
-
-static int receive_some(struct grpc_client *c, struct err *e)
-{
-	uint8_t buf[65536];
-	ssize_t n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
-
-	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : lost(c, e);
-	if (n == 0 || nghttp2_session_mem_recv(c->session, buf, (size_t)n) != n)
-		return lost(c, e);
-	return 0;
-}
-
 /* Moves bytes once: 0, or < 0 where the connection, the time or the caller's patience ends. */
 static int pump(struct grpc_client *c, uint64_t deadline, struct err *e)
 {
-	struct pollfd p[2] = {{.fd = c->fd, .events = POLLIN},
+	struct pollfd p[2] = {{.fd = c->pipe.fd, .events = POLLIN},
 			      {.fd = c->cancel_fd, .events = POLLIN}};
 	uint64_t now = clock_mono_us();
 	int ms = -1, r;
 
 	if (c->lost)
 		return lost(c, e);
-	gather(c);
-	if (c->out.len)
-		p[0].events |= POLLOUT;
-	if (deadline != USEC_FOREVER)
-		ms = deadline <= now ? 0 : (int)MIN((deadline - now) / 1000 + 1, UINT64_C(1) << 30);
-	r = poll(p, c->cancel_fd >= 0 ? 2 : 1, ms);
-	if (r < 0 && errno != EINTR)
+	r = http2_pipe_flush(&c->pipe);
+	if (r < 0 && r != -EAGAIN && r != -EPIPE) /* what the server said last may be unread */
 		return lost(c, e);
-	if (r == 0 && deadline != USEC_FOREVER && clock_mono_us() >= deadline)
+	if (r == -EAGAIN)
+		p[0].events |= POLLOUT;
+	if (now >= deadline)
 		return err_set(e, -ETIMEDOUT, GRPC_DEADLINE_EXCEEDED,
 			       "the daemon did not answer in time");
+	if (deadline != USEC_FOREVER)
+		ms = (int)MIN((deadline - now) / 1000 + 1, UINT64_C(1) << 30);
+	r = poll(p, c->cancel_fd >= 0 ? 2 : 1, ms);
+	if (r < 0)
+		return errno == EINTR ? 0 : lost(c, e);
 	if (c->cancel_fd >= 0 && p[1].revents)
 		return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
-	r = 0;
-	if (p[0].revents & POLLOUT)
-		r = send_some(c, e);
-	if (r == 0 && p[0].revents & (POLLIN | POLLHUP | POLLERR))
-		r = receive_some(c, e);
-	return r;
+	if (p[0].revents & (POLLIN | POLLHUP | POLLERR)) {
+		r = http2_pipe_read(&c->pipe);
+		if (r < 0 && r != -EAGAIN)
+			return lost(c, e);
+	}
+	return 0;
 }
 
 /* --- calls --- */
 
-#define NV(n, v)                                                                                   \
-	(nghttp2_nv)                                                                               \
-	{                                                                                          \
-		(uint8_t *)(uintptr_t)(n), (uint8_t *)(uintptr_t)(v), strlen(n), strlen(v),        \
-			NGHTTP2_NV_FLAG_NONE                                                       \
-	}
+#define NV(name, value) (nghttp2_nv) HTTP2_NV(name, value, strlen(value))
 
 int grpc_client_stream_open(struct grpc_client *c, const char *method, const void *request,
 			    size_t n, uint64_t timeout_us, struct grpc_stream **ret, struct err *e)
@@ -297,7 +254,7 @@ int grpc_client_stream_open(struct grpc_client *c, const char *method, const voi
 	strbuf_add(&s->tx, prefix, sizeof(prefix));
 	strbuf_add(&s->tx, request, n);
 	s->client = c;
-	s->id = nghttp2_submit_request(c->session, NULL, nv, k, &provider, s);
+	s->id = nghttp2_submit_request(c->pipe.session, NULL, nv, k, &provider, s);
 	if (s->id < 0) {
 		int id = s->id;
 
@@ -313,13 +270,15 @@ int grpc_client_stream_open(struct grpc_client *c, const char *method, const voi
 static int take_message(struct grpc_stream *s, struct strbuf *ret, struct err *e)
 {
 	size_t there = s->rx.len - s->rx_off;
-	const uint8_t *p = (const uint8_t *)s->rx.s + s->rx_off;
+	const uint8_t *p;
 	uint32_t len;
 
 	if (s->too_large)
-		return err_set(e, -EMSGSIZE, GRPC_RESOURCE_EXHAUSTED, "the daemon's answer is too large");
+		return err_set(e, -EMSGSIZE, GRPC_RESOURCE_EXHAUSTED,
+			       "the daemon's answer is too large");
 	if (there < GRPC_PREFIX)
 		return 0;
+	p = (const uint8_t *)s->rx.s + s->rx_off;
 	len = grpc_get_length(p);
 	if (*p != 0 || len > GRPC_MESSAGE_MAX)
 		return err_set(e, -EMSGSIZE, GRPC_RESOURCE_EXHAUSTED,
@@ -330,8 +289,9 @@ static int take_message(struct grpc_stream *s, struct strbuf *ret, struct err *e
 	strbuf_reset(ret);
 	strbuf_add(ret, p + GRPC_PREFIX, len);
 	s->rx_off += GRPC_PREFIX + len;
-	if (s->rx_off == s->rx.len) {
-		strbuf_reset(&s->rx);
+	if (s->rx_off == s->rx.len || s->rx_off > RX_STEP) {
+		s->rx.len -= s->rx_off;
+		memmove(s->rx.s, s->rx.s + s->rx_off, s->rx.len);
 		s->rx_off = 0;
 	}
 	return 1;
@@ -346,7 +306,9 @@ static int final_status(struct grpc_stream *s, struct err *e)
 				       : "the daemon ended the call without a status (%d)",
 			       s->http_status ? s->http_status : (int)s->reset);
 	if (s->code == GRPC_OK)
-		return 0;
+		return s->rx.len == s->rx_off ? 0
+					      : err_set(e, -EPROTO, GRPC_INTERNAL,
+							"the daemon's answer ends in the middle");
 	return err_set(e, -EREMOTEIO, s->code, "%s", str_or_empty(s->message.s));
 }
 
@@ -370,14 +332,13 @@ struct grpc_stream *grpc_client_stream_close(struct grpc_stream *s)
 	if (!s)
 		return NULL;
 	if (s->id > 0 && !s->over) {
-		nghttp2_session_set_stream_user_data(s->client->session, s->id, NULL);
-		nghttp2_submit_rst_stream(s->client->session, NGHTTP2_FLAG_NONE, s->id,
+		nghttp2_session_set_stream_user_data(s->client->pipe.session, s->id, NULL);
+		nghttp2_submit_rst_stream(s->client->pipe.session, NGHTTP2_FLAG_NONE, s->id,
 					  NGHTTP2_CANCEL);
-		gather(s->client);
-		if (s->client->out.len && !s->client->lost)
-			send_some(s->client, NULL);
+		if (!s->client->lost)
+			http2_pipe_flush(&s->client->pipe);
 	} else if (s->id > 0) {
-		nghttp2_session_set_stream_user_data(s->client->session, s->id, NULL);
+		nghttp2_session_set_stream_user_data(s->client->pipe.session, s->id, NULL);
 	}
 	strbuf_fini(&s->tx);
 	strbuf_fini(&s->rx);

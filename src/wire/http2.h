@@ -7,8 +7,8 @@
 
 #include "base/str.h"
 
-#define HTTP2_WINDOW (1 << 20)	      /* receive window of a stream */
-#define HTTP2_HEADERS_MAX 16384	      /* bytes of one header list, 32 per field included */
+#define HTTP2_WINDOW (1 << 20)	       /* receive window of a stream */
+#define HTTP2_HEADERS_MAX 16384	       /* bytes of one header list, 32 per field included */
 #define HTTP2_OUTBOUND_FRAMES_MAX 4096 /* queued above this: the peer is read no further */
 
 struct http2_pipe {

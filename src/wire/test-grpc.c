@@ -60,8 +60,7 @@ static void handler(struct grpc_call *c, const void *method)
 
 static _Noreturn void serve(int fd)
 {
-	struct grpc_server_config cfg = {
-		.lookup = lookup, .handler = handler, .max_requests = 64};
+	struct grpc_server_config cfg = {.lookup = lookup, .handler = handler, .max_requests = 64};
 	struct grpc_server *s;
 	struct loop *l;
 
@@ -111,9 +110,11 @@ static void test_unary(void)
 	CHECK_INT(b.len, 0);
 	/* 16 MiB pass both ways, one byte more does not. */
 	memset(strbuf_reserve(&big, GRPC_MESSAGE_MAX + 1), 'y', GRPC_MESSAGE_MAX + 1);
-	CHECK_INT(grpc_client_call(c, "/t.T/Echo", big.s, GRPC_MESSAGE_MAX, USEC_FOREVER, &b, &e), 0);
+	CHECK_INT(grpc_client_call(c, "/t.T/Echo", big.s, GRPC_MESSAGE_MAX, USEC_FOREVER, &b, &e),
+		  0);
 	CHECK_INT(b.len, GRPC_MESSAGE_MAX);
-	CHECK(grpc_client_call(c, "/t.T/Echo", big.s, GRPC_MESSAGE_MAX + 1, USEC_FOREVER, &b, &e) < 0);
+	CHECK(grpc_client_call(c, "/t.T/Echo", big.s, GRPC_MESSAGE_MAX + 1, USEC_FOREVER, &b, &e) <
+	      0);
 	CHECK_INT(e.code, GRPC_RESOURCE_EXHAUSTED);
 	CHECK(grpc_client_call(c, "/t.T/Large", "", 0, USEC_FOREVER, &b, &e) < 0);
 	CHECK_INT(e.code, GRPC_RESOURCE_EXHAUSTED);
