@@ -51,6 +51,7 @@ static int read_network(struct job_context *j, const struct ipc_in *in, struct n
 		.port_mappings = ipc_get_str(in, MON_TAG_PORT_MAPPINGS),
 		.bandwidth = ipc_get_str(in, MON_TAG_BANDWIDTH),
 		.dns = ipc_get_str(in, MON_TAG_DNS),
+		.capabilities = ipc_get_str(in, MON_TAG_CAPABILITIES),
 		.cancel_fd = j->cancel_fd,
 	};
 	return network_config_parse(get(in, MON_TAG_NET_CONFIG), c, e);
@@ -424,35 +425,32 @@ int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e)
 
 /* --- asked for on the command line --- */
 
+/* Prints "KIND\n", and where it is not ready the reason. */
 int do_network_status(const char *config)
+{
+	const char *kind = "?";
+	struct network_config c;
+	struct err e = ERR_NULL;
+	int r = network_config_parse(config, &c, &e);
+
+	if (r == 0) {
+		r = network_status(&c, &kind, &e);
+		network_config_fini(&c);
+	}
+	dprintf(STDOUT_FILENO, "%s\n%s", kind, r < 0 ? e.msg : "");
+	return r < 0;
+}
+
+int do_network_gc(const char *config)
 {
 	struct network_config c;
 	struct err e = ERR_NULL;
 	int r = network_config_parse(config, &c, &e);
 
 	if (r == 0) {
-		r = network_status(&c, &e);
+		r = network_gc(&c, &e);
 		network_config_fini(&c);
 	}
-	if (r < 0)
-		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
-	return r < 0;
-}
-
-int do_network_gc(int argc, char **argv)
-{
-	struct strv live = STRV_NULL;
-	struct network_config c;
-	struct err e = ERR_NULL;
-	int r = network_config_parse(argv[0], &c, &e);
-
-	for (int i = 1; i < argc; i++)
-		strv_add(&live, argv[i]);
-	if (r == 0) {
-		r = network_gc(&c, &live, &e);
-		network_config_fini(&c);
-	}
-	strv_fini(&live);
 	if (r < 0)
 		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
 	return r < 0;

@@ -567,8 +567,8 @@ int main(int argc, char **argv)
 		return do_probe(argc - 2, argv + 2);
 	if (argc == 3 && streq(argv[1], "--network-status"))
 		return do_network_status(argv[2]);
-	if (argc > 2 && streq(argv[1], "--network-gc"))
-		return do_network_gc(argc - 2, argv + 2);
+	if (argc == 3 && streq(argv[1], "--network-gc"))
+		return do_network_gc(argv[2]);
 	if (!recover && argc != 3) {
 		fputs("gantry-monitor is started by gantryd.\n", stderr);
 		return 2;

@@ -216,4 +216,4 @@ int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e);
 _Noreturn void do_init(void);
 int do_probe(int argc, char **argv);
 int do_network_status(const char *config);
-int do_network_gc(int argc, char **argv);
+int do_network_gc(const char *config);

@@ -59,7 +59,8 @@ static const struct key keys[] = {
 	 .about = "network configurations; the first in order of names is used"},
 	{"cni.bin_dirs", PATHS, AT(cni.bin_dirs), .about = "where plugins are looked for"},
 	{"cni.cache_dir", PATH, AT(cni.cache_dir),
-	 .about = "what plugins answered, for the removal of a pod; default: network in state"},
+	 .about = "what plugins were given and answered, for the removal of a pod; must survive a "
+		  "reboot; default: cni in root"},
 	{"cni.timeout", SECONDS, AT(cni.timeout_us), 1, 3600,
 	 .about = "seconds that one call of a plugin may take"},
 	{"cni.netns_dir", PATH, AT(cni.netns_dir),
@@ -182,12 +183,13 @@ static void set_derived(struct config *c)
 	if (!c->address)
 		c->address = arena_printf(a, "%s/gantry.sock", c->state);
 	if (!c->cni.cache_dir)
-		c->cni.cache_dir = arena_printf(a, "%s/network", c->state);
+		c->cni.cache_dir = arena_printf(a, "%s/cni", c->root);
 	if (!c->bridge.name)
 		c->bridge.name = is_default ? "gantry0" : arena_printf(a, "g-%08x", h);
 	if (!c->bridge.ipv4)
-		c->bridge.ipv4 =
-			is_default ? "10.88.0.0/16" : arena_printf(a, "10.89.%u.0/24", h % 256);
+		c->bridge.ipv4 = is_default ? "10.88.0.0/16"
+					    : arena_printf(a, "10.%u.%u.0/24", 89 + h / 256 % 7,
+							   h % 256);
 	if (!c->bridge.ipv6)
 		c->bridge.ipv6 = is_default ? "fd00:88::/64"
 					    : arena_printf(a, "fd00:89:%x::/64", h & 0xffff);

@@ -52,7 +52,8 @@ struct config {
 	struct {
 		const char *conf_dir;	     /* /etc/cni/net.d */
 		const char *const *bin_dirs; /* /opt/cni/bin, /usr/lib/cni */
-		const char *cache_dir;	     /* <state>/cni: results, for DEL after a restart */
+		const char *cache_dir;	     /* <root>/cni: what ADD was given, for DEL; not lost
+					      * with a reboot */
 		uint64_t timeout_us;	     /* of one plugin call: 60 s */
 		const char *netns_dir;	     /* /run/netns */
 	} cni;
@@ -61,7 +62,8 @@ struct config {
 		bool enabled;	    /* used where conf_dir holds no configuration */
 		const char *name;   /* bridge interface; default gantry0, else g-<8 hex> */
 		const char *ipv4;   /* pool, default 10.88.0.0/16; "" none; other instances: a
-				     * /24 of 10.89.0.0/16 chosen by the instance's hash */
+				     * /24 of 10.89.0.0 to 10.95.255.255 chosen by the
+				     * instance's hash */
 		const char *ipv6;   /* pool, default fd00:88::/64; "" none */
 		uint32_t mtu;	    /* 0: the default route's */
 		bool masquerade;

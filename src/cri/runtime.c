@@ -137,16 +137,18 @@ static int runtime_config(struct cri_call *c, const void *request, void *respons
 	return 0;
 }
 
-/* The kubelet tells the node's pod range.  Addresses come from the CNI configuration or the
- * built-in bridge's own pools, which are configured apart; the range is taken note of. */
+/* The kubelet tells the node's pod range: pods made from now on get their addresses from it, by
+ * the built-in bridge and by CNI plugins that declare the capability ipRanges. */
 static int update_runtime_config(struct cri_call *c, const void *request, void *response,
 				 struct err *e)
 {
 	const Runtime__V1__UpdateRuntimeConfigRequest *q = request;
+	const Runtime__V1__NetworkConfig *net;
 
 	if (!q->runtime_config)
 		return err_invalid(e, "runtime_config: must be given");
-	return 0;
+	net = q->runtime_config->network_config;
+	return net ? node_network_set_pod_cidr(c->node, net->pod_cidr, e) : 0;
 }
 
 const struct cri_method cri_methods_runtime[] = {

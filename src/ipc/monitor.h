@@ -35,7 +35,7 @@ enum {
 	 * Makes namespaces, network, /dev/shm, files, cgroup.  Once in a monitor's life
 	 * (FAILED_PRECONDITION afterwards).  Undone before a failure is answered.
 	 * NET_KIND NETNS_PATH POD_NAME POD_NAMESPACE POD_UID NET_CONFIG [PORT_MAPPINGS]
-	 * [BANDWIDTH] [DNS] [IPC_HOST] [UTS_HOST] [PID_SHARED] [HOSTNAME] [SYSCTL...] [SHM_SIZE]
+	 * [BANDWIDTH] [DNS] [CAPABILITIES] [IPC_HOST] [UTS_HOST] [PID_SHARED] [HOSTNAME] [SYSCTL...] [SHM_SIZE]
 	 * [RESOLV_CONF] [LOG_DIRECTORY] [CGROUP] [CGROUP_OWNED] [CGROUP_SETTING...]
 	 * -> NETNS_PATH IPCNS_PATH UTSNS_PATH PIDNS_PATH (absent: the host's) IPS
 	 * Files, where asked for: POD_DIR/resolv.conf, POD_DIR/hostname, POD_DIR/shm.
@@ -105,7 +105,7 @@ enum {
 	MON_TAG_UNSEEN = 30,	/* u64, 1: it has ended, but nobody saw with which code */
 
 	/* MON_POD_SETUP: network */
-	MON_TAG_NET_KIND = 32,	 /* string: "host", "cni", "bridge"; also in MON_STATE */
+	MON_TAG_NET_KIND = 32,	 /* string: "host", or "pod": a network of its own */
 	MON_TAG_NETNS_PATH = 33, /* string: the pin to be made; in the reply: the path to use */
 	MON_TAG_POD_NAME = 34,
 	MON_TAG_POD_NAMESPACE = 35,
@@ -114,6 +114,7 @@ enum {
 	MON_TAG_PORT_MAPPINGS = 38, /* string: JSON as CNI's portMappings */
 	MON_TAG_BANDWIDTH = 39,	    /* string: JSON as CNI's bandwidth */
 	MON_TAG_DNS = 40,	    /* string: JSON as CNI's dns capability */
+	MON_TAG_CAPABILITIES = 41,  /* string: JSON object of further CNI capabilities */
 	/* namespaces and files */
 	MON_TAG_IPC_HOST = 48,	 /* u64 */
 	MON_TAG_UTS_HOST = 49,	 /* u64 */

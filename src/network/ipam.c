@@ -11,8 +11,6 @@
 #include "base/id.h"
 #include "base/mem.h"
 
-#define LAST_FILE ".last" /* where the search goes on: a fresh address is not one just freed */
-
 static void add_offset(const struct ipam_pool *pool, uint64_t offset, uint8_t ret[16])
 {
 	unsigned n = pool->family == AF_INET6 ? 16 : 4;
@@ -45,72 +43,112 @@ int ipam_parse(const char *cidr, struct ipam_pool *ret, struct err *e)
 	return 0;
 }
 
-static bool owned_by(int dirfd, const char *name, const char *pod_id)
+bool ipam_overlap(const uint8_t *a, unsigned a_prefix, const uint8_t *b, unsigned b_prefix)
 {
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	unsigned bits = MIN(a_prefix, b_prefix);
 
-	return fs_read(dirfd, name, ID_LEN, &b) == 0 && b.s && streq(b.s, pod_id);
+	if (memcmp(a, b, bits / 8) != 0)
+		return false;
+	return bits % 8 == 0 || ((a[bits / 8] ^ b[bits / 8]) & (0xff00 >> bits % 8) & 0xff) == 0;
+}
+
+static bool owner_of(int dirfd, const char *name, char ret[ID_SIZE])
+{
+	ssize_t n = readlinkat(dirfd, name, ret, ID_LEN);
+
+	ret[n < 0 ? 0 : n] = '\0';
+	return n >= 0;
 }
 
 /* 1: ours now, 0: somebody's. */
 static int try_take(int dirfd, const char *name, const char *pod_id)
 {
-	_cleanup_close_ int fd = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	int r;
+	char owner[ID_SIZE];
 
-	if (fd < 0)
-		return errno == EEXIST ? owned_by(dirfd, name, pod_id) : -errno;
-	r = fs_write_all(fd, pod_id, strlen(pod_id));
-	if (r < 0)
-		unlinkat(dirfd, name, 0);
-	return r < 0 ? r : 1;
+	if (symlinkat(pod_id, dirfd, name) == 0)
+		return 1;
+	if (errno != EEXIST)
+		return -errno;
+	return owner_of(dirfd, name, owner) && streq(owner, pod_id);
 }
 
-static uint64_t last_offset(int dirfd, const char *file)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	uint64_t v;
+/* Where the last search ended.  Only a hint: whatever it holds, no address is given twice. */
+struct hint {
+	int fd;
+	uint64_t offset;
+};
 
-	return fs_read(dirfd, file, 32, &b) == 0 && b.s && str_to_u64(b.s, &v) ? v : 1;
+static void hint_open(int dirfd, int family, struct hint *h)
+{
+	const char *name = family == AF_INET6 ? ".last6" : ".last4";
+
+	h->fd = openat(dirfd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (h->fd < 0 || pread(h->fd, &h->offset, sizeof(h->offset), 0) != sizeof(h->offset))
+		h->offset = 1;
+}
+
+static void hint_close(struct hint *h)
+{
+	if (h->fd >= 0 && pwrite(h->fd, &h->offset, sizeof(h->offset), 0) < 0)
+		h->offset = 0;
+	fd_close(h->fd);
+}
+
+static int open_dir(const char *dir, struct err *e)
+{
+	int d = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
+
+	if (d < 0 && errno == ENOENT) {
+		r = fs_mkdir_p(AT_FDCWD, dir, 0700);
+		d = r < 0 ? r : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	return d < 0 ? err_errno(e, -errno, "open %s", dir) : d;
+}
+
+static int exhausted(const struct ipam_pool *pool, struct err *e)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	inet_ntop(pool->family, pool->net, text, sizeof(text));
+	return err_set(e, -ENOSPC, GRPC_RESOURCE_EXHAUSTED,
+		       "no address is left in %s/%u (bridge.ipv%d): all are in use by pods", text,
+		       pool->prefix, pool->family == AF_INET6 ? 6 : 4);
 }
 
 int ipam_take(const char *dir, const struct ipam_pool *pool, const char *pod_id, uint8_t ret[16],
 	      struct err *e)
 {
-	char name[INET6_ADDRSTRLEN], last[16], text[24];
-	_cleanup_close_ int d = -EBADF;
-	uint64_t start;
-	int r = fs_mkdir_p(AT_FDCWD, dir, 0700);
+	/* Offsets 2 .. hosts-1: 0 is the network, 1 the gateway, hosts the broadcast. */
+	uint64_t count = pool->hosts - 2, begin;
+	_cleanup_close_ int d = open_dir(dir, e);
+	char name[INET6_ADDRSTRLEN];
+	struct hint h;
+	int r = 0;
 
-	d = r < 0 ? r : open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (d < 0)
-		return err_errno(e, r < 0 ? r : -errno, "open %s", dir);
-	snprintf(last, sizeof(last), LAST_FILE "%d", pool->family == AF_INET6 ? 6 : 4);
-	start = last_offset(d, last);
-	for (uint64_t i = 1; i < pool->hosts; i++) {
-		/* Offsets 2 .. hosts-1: 0 is the network, 1 the gateway, hosts the broadcast. */
-		uint64_t offset = 2 + (start + i - 2) % (pool->hosts - 2 + (pool->hosts == 2));
-
-		add_offset(pool, offset, ret);
+		return d;
+	hint_open(d, pool->family, &h);
+	begin = h.offset % (count + 2);
+	for (uint64_t i = 1; r == 0 && i <= count; i++) {
+		h.offset = 2 + (begin + i - 2 + count) % count;
+		add_offset(pool, h.offset, ret);
 		inet_ntop(pool->family, ret, name, sizeof(name));
 		r = try_take(d, name, pod_id);
-		if (r < 0)
-			return err_errno(e, r, "reserve the address %s", name);
-		if (r > 0) {
-			snprintf(text, sizeof(text), "%llu", (unsigned long long)offset);
-			fs_write_atomic(d, last, text, strlen(text), 0600, false);
-			return 0;
-		}
 	}
-	inet_ntop(pool->family, pool->net, name, sizeof(name));
-	return err_set(e, -ENOSPC, GRPC_RESOURCE_EXHAUSTED,
-		       "no address is left in %s/%u (bridge.ipv%d)", name, pool->prefix,
-		       pool->family == AF_INET6 ? 6 : 4);
+	if (r > 0)
+		hint_close(&h);
+	else
+		fd_close(h.fd);
+	if (r < 0)
+		return err_errno(e, r, "reserve the address %s", name);
+	return r > 0 ? 0 : exhausted(pool, e);
 }
 
-/* Removes the files for which drop() says so. */
-static int sweep(const char *dir, bool (*drop)(const char *owner, const void *arg), const void *arg,
-		 struct err *e)
+/* --- all of them --- */
+
+typedef int each_fn(int dirfd, const char *name, const char *owner, void *arg, struct err *e);
+
+static int each(const char *dir, each_fn *fn, void *arg, struct err *e)
 {
 	DIR *d = opendir(dir);
 	int r = 0;
@@ -118,34 +156,74 @@ static int sweep(const char *dir, bool (*drop)(const char *owner, const void *ar
 	if (!d)
 		return errno == ENOENT ? 0 : err_errno(e, -errno, "open %s", dir);
 	for (struct dirent *f; (f = readdir(d));) {
-		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+		char owner[ID_SIZE];
+		int k;
 
-		if (f->d_name[0] == '.' || fs_read(dirfd(d), f->d_name, ID_LEN, &b) < 0)
+		if (f->d_name[0] == '.' || !owner_of(dirfd(d), f->d_name, owner))
 			continue;
-		if (drop(str_or_empty(b.s), arg) && unlinkat(dirfd(d), f->d_name, 0) < 0 &&
-		    errno != ENOENT)
-			r = err_errno(e, -errno, "release the address %s", f->d_name);
+		k = fn(dirfd(d), f->d_name, owner, arg, r < 0 ? NULL : e);
+		r = r < 0 ? r : k;
 	}
 	closedir(d);
 	return r;
 }
 
-static bool is_owner(const char *owner, const void *arg)
+static int release(int dirfd, const char *name, struct err *e)
 {
-	return streq(owner, arg);
+	if (unlinkat(dirfd, name, 0) < 0 && errno != ENOENT)
+		return err_errno(e, -errno, "release the address %s", name);
+	return 0;
 }
 
-static bool is_dead(const char *owner, const void *arg)
+static int release_own(int dirfd, const char *name, const char *owner, void *arg, struct err *e)
 {
-	return !strv_contains(arg, owner);
+	return streq(owner, arg) ? release(dirfd, name, e) : 0;
 }
 
 int ipam_release(const char *dir, const char *pod_id, struct err *e)
 {
-	return sweep(dir, is_owner, pod_id, e);
+	return each(dir, release_own, (void *)(uintptr_t)pod_id, e);
 }
 
-int ipam_gc(const char *dir, const struct strv *live, struct err *e)
+struct dead {
+	ipam_dead_fn *fn;
+	const void *arg;
+};
+
+static int release_dead(int dirfd, const char *name, const char *owner, void *arg, struct err *e)
 {
-	return sweep(dir, is_dead, live, e);
+	const struct dead *dead = arg;
+
+	return dead->fn(owner, dead->arg) ? release(dirfd, name, e) : 0;
+}
+
+int ipam_gc(const char *dir, ipam_dead_fn *dead, const void *arg, struct err *e)
+{
+	struct dead how = {dead, arg};
+
+	return each(dir, release_dead, &how, e);
+}
+
+struct find {
+	const char *pod_id;
+	char v4[INET6_ADDRSTRLEN], v6[INET6_ADDRSTRLEN];
+};
+
+static int find_own(int dirfd, const char *name, const char *owner, void *arg, struct err *e)
+{
+	struct find *f = arg;
+
+	if (streq(owner, f->pod_id))
+		snprintf(strchr(name, ':') ? f->v6 : f->v4, INET6_ADDRSTRLEN, "%s", name);
+	return 0;
+}
+
+int ipam_find(const char *dir, const char *pod_id, struct strbuf *ret, struct err *e)
+{
+	struct find f = {.pod_id = pod_id};
+	int r = each(dir, find_own, &f, e);
+
+	if (r == 0)
+		strbuf_addf(ret, "%s%s%s", f.v4, *f.v4 && *f.v6 ? " " : "", f.v6);
+	return r;
 }

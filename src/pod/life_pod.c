@@ -144,7 +144,7 @@ static void put_namespaces(const struct pod *p, struct ipc_out *o)
 	_cleanup_free_ char *pin =
 		xasprintf("%s/%s-%.16s", cfg->cni.netns_dir, cfg->instance, p->id);
 
-	ipc_put_str(o, MON_TAG_NET_KIND, net ? "host" : p->node->network.kind);
+	ipc_put_str(o, MON_TAG_NET_KIND, net ? "host" : "pod");
 	ipc_put_str(o, MON_TAG_NETNS_PATH, pin);
 	ipc_put_str(o, MON_TAG_NET_CONFIG, p->node->network.config);
 	ipc_put_u64(o, MON_TAG_UTS_HOST, net);

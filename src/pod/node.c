@@ -46,7 +46,7 @@ static int make_dirs(struct node *n, struct err *e)
 {
 	const struct config *c = n->config;
 	static const char *const below_root[] = {"containers", "images", "layers"};
-	static const char *const below_state[] = {"pods", "runtime", "network", "cni"};
+	static const char *const below_state[] = {"pods", "runtime", "network"};
 	int r = make_dir(c->root, 0700, e);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(below_root); i++) {
@@ -174,6 +174,7 @@ static void init_tables(struct node *n)
 	list_init(&n->children);
 	co_event_init(&n->probed);
 	co_event_init(&n->network.done);
+	n->network.kind = "bridge"; /* until it is known */
 	n->runtimes = xcalloc(n->config->n_runtimes, sizeof(*n->runtimes));
 	for (size_t i = 0; i < n->config->n_runtimes; i++)
 		n->runtimes[i].config = &n->config->runtimes[i];
@@ -223,7 +224,7 @@ int node_open(struct loop *l, const struct config *c, const struct rlimit *nofil
 	n->cgroup_systemd = use_systemd(c);
 	read_boot_id(n);
 	look_at_host(n, nofile);
-	node_network_configure(n);
+	node_network_load(n);
 	*ret = n;
 	return 0;
 }
@@ -256,6 +257,7 @@ struct node *node_close(struct node *n)
 	map_fini(&n->container_names);
 	free(n->network.config);
 	free(n->network.why);
+	free(n->network.pod_cidr);
 	free(n->monitor_path);
 	free(n->worker_path);
 	free(n);

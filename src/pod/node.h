@@ -36,10 +36,16 @@ int node_runtime_choose(struct node *n, const char *handler, struct node_runtime
 /* Starts a probe of every runtime, in the background. */
 void node_probe_runtimes(struct node *n);
 
-/* The network for pods made now, in node->network: CNI where there is a configuration of it. */
+/* Works out the network for pods made from now on, in node->network.config. */
 void node_network_configure(struct node *n);
+/* The same, with what a past daemon was told of it. Blocking, at the start. */
+void node_network_load(struct node *n);
+/* The node's range of pod addresses, "A" or "A,B"; "" changes nothing. INVALID_ARGUMENT. */
+int node_network_set_pod_cidr(struct node *n, const char *cidr, struct err *e);
+/* Frees in the background what pods that are gone have left in the network. */
+void node_network_collect(struct node *n);
 /* Whether pods can be given a network, as last probed (probed again when that is old); waits
- * for the first probe.  *ret_why is set where not; borrowed. */
+ * some seconds for one that is under way where it was not ready.  *ret_why is set where not; borrowed. */
 bool node_network_ready(struct node *n, const char **ret_why);
 
 /* Measures images and writable layers in the background, where the last measure is old. */

@@ -70,9 +70,10 @@ struct node {
 	struct spec_host host;
 	bool has_apparmor, has_rro; /* AppArmor; recursive read-only mounts */
 	struct network_probe {
-		const char *kind; /* "cni" or "bridge"; static */
+		const char *kind; /* "cni" or "bridge", as last probed; static */
 		char *config;	  /* struct network_config as JSON; owned */
-		bool known, ready, running;
+		char *pod_cidr;	  /* as the kubelet said (UpdateRuntimeConfig); owned */
+		bool known, ready, running, collecting;
 		char *why;	    /* not ready; owned */
 		uint64_t checked_at; /* clock_mono_us() */
 		struct co_event done;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What works on this node: runtimes, network, space. In the background. See node.h. */
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "network/network.h"
@@ -11,7 +13,10 @@
 #include "pod/node.h"
 
 #define PROBE_TIMEOUT (60 * USEC_PER_SEC)
-#define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)	   /* older ones are made anew when asked for */
+#define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)   /* older ones are made anew when asked for */
+#define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)  /* a Status waits no longer for one */
+#define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
+#define POD_CIDR_MAX 256			/* bytes */
 #define MEASURE_AGE (10 * USEC_PER_SEC)
 
 /* --- runtimes --- */
@@ -140,17 +145,23 @@ int node_runtime_choose(struct node *n, const char *handler, struct node_runtime
 void node_network_configure(struct node *n)
 {
 	const struct config *c = n->config;
+	_cleanup_free_ char *state = xasprintf("%s/network", c->state),
+			    *pods = xasprintf("%s/pods", c->state),
+			    *pins = xasprintf("%s/%s-", c->cni.netns_dir, c->instance);
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	bool cni = network_conf_present(c->cni.conf_dir) || !c->bridge.enabled;
 	struct network_config nc = {
-		.kind = cni ? "cni" : "bridge",
+		.cni_only = !c->bridge.enabled,
 		.instance = c->instance,
-		.state = c->cni.cache_dir,
+		.state = state,
+		.cache = c->cni.cache_dir,
+		.pods = pods,
+		.pins = pins,
 		.conf_dir = c->cni.conf_dir,
 		.timeout_us = c->cni.timeout_us,
 		.bridge = c->bridge.name,
 		.ipv4 = c->bridge.ipv4,
 		.ipv6 = c->bridge.ipv6,
+		.pod_cidr = str_or_empty(n->network.pod_cidr),
 		.mtu = c->bridge.mtu,
 		.masquerade = c->bridge.masquerade,
 	};
@@ -159,46 +170,127 @@ void node_network_configure(struct node *n)
 		strv_add(&nc.bin_dirs, c->cni.bin_dirs[i]);
 	network_config_print(&nc, &b);
 	strv_fini(&nc.bin_dirs);
-	n->network.kind = nc.kind;
 	put(&n->network.config, b.s);
+}
+
+static char *pod_cidr_path(const struct node *n)
+{
+	return xasprintf("%s/network/pod-cidr", n->config->state);
+}
+
+void node_network_load(struct node *n)
+{
+	_cleanup_free_ char *path = pod_cidr_path(n);
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	if (fs_read(AT_FDCWD, path, POD_CIDR_MAX, &b) == 0 && b.s &&
+	    network_pod_cidr_check(b.s, NULL) == 0)
+		put(&n->network.pod_cidr, b.s);
+	node_network_configure(n);
+}
+
+int node_network_set_pod_cidr(struct node *n, const char *cidr, struct err *e)
+{
+	_cleanup_free_ char *path = pod_cidr_path(n);
+	int r;
+
+	if (str_empty(cidr) || streq(cidr, str_or_empty(n->network.pod_cidr)))
+		return 0;
+	r = network_pod_cidr_check(cidr, e);
+	if (r < 0)
+		return err_wrap(e, "runtime_config.network_config.pod_cidr");
+	r = fs_write_atomic(AT_FDCWD, path, cidr, strlen(cidr), 0600, false);
+	if (r < 0)
+		return err_errno(e, r, "write %s", path);
+	log_info("pods get their addresses from %s", cidr);
+	put(&n->network.pod_cidr, cidr);
+	node_network_configure(n);
+	n->network.checked_at = 0; /* what was found out was about the old range */
+	return 0;
+}
+
+/* What pods that are gone have left, beside serving. */
+static void collect(void *arg)
+{
+	struct node *n = arg;
+	_cleanup_free_ char *config = xstrdup(n->network.config);
+	const char *argv[] = {n->monitor_path, "--network-gc", config, NULL};
+	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
+	struct err e = ERR_NULL;
+	int r = helper_run(n->loop, argv, NETWORK_GC_TIMEOUT, &out, &e);
+
+	if (r != 0)
+		log_warn("collect what past pods left in the network: %s",
+			 r < 0 ? e.msg : str_or_empty(out.s));
+	n->network.collecting = false;
+}
+
+void node_network_collect(struct node *n)
+{
+	if (n->network.collecting)
+		return;
+	n->network.collecting = true;
+	co_start(n->loop, collect, n);
+}
+
+/* "KIND\nWHY" */
+static void take_network(struct network_probe *p, int status, char *out, const struct err *e)
+{
+	char *why = strchr(out, '\n');
+
+	if (why)
+		*why++ = '\0';
+	if (status >= 0 && why)
+		p->kind = streq(out, "cni") ? "cni" : "bridge";
+	p->ready = status == 0;
+	put(&p->why, status < 0 ? e->msg : str_or_empty(why));
 }
 
 static void probe_network(void *arg)
 {
 	struct node *n = arg;
+	struct network_probe *p = &n->network;
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
-	const char *argv[] = {n->monitor_path, "--network-status", NULL, NULL};
-	_cleanup_free_ char *config = NULL;
+	_cleanup_free_ char *config = xstrdup(p->config);
+	const char *argv[] = {n->monitor_path, "--network-status", config, NULL};
 	struct err e = ERR_NULL;
-	bool was = n->network.ready;
+	bool was = p->ready, knew = p->known;
 	int r;
 
-	node_network_configure(n);
-	config = xstrdup(n->network.config);
-	argv[2] = config;
-	r = helper_run(n->loop, argv, n->config->cni.timeout_us, &out, &e);
-	n->network.ready = r == 0;
-	put(&n->network.why, r < 0 ? e.msg : str_or_empty(out.s));
-	if (!n->network.ready && (was || !n->network.known))
-		log_warn("the network (%s) is not ready: %s", n->network.kind, n->network.why);
-	n->network.known = true;
-	n->network.running = false;
-	n->network.checked_at = clock_mono_us();
-	co_event_set(&n->network.done);
+	/* A plugin that hangs is named by the helper, so that one gets the longer time. */
+	r = helper_run(n->loop, argv, n->config->cni.timeout_us + PROBE_TIMEOUT, &out, &e);
+	strbuf_addc(&out, '\0');
+	take_network(p, r, out.s, &e);
+	if (!p->ready && (was || !knew))
+		log_warn("the network (%s) is not ready: %s", p->kind, p->why);
+	if (p->ready && !was && knew) {
+		log_info("the network (%s) is ready", p->kind);
+		node_network_collect(n); /* a plugin that was not there before can be asked now */
+	}
+	p->known = true;
+	p->running = false;
+	p->checked_at = clock_mono_us();
+	co_event_set(&p->done);
 }
 
 bool node_network_ready(struct node *n, const char **ret_why)
 {
 	struct network_probe *p = &n->network;
 
-	if (!p->running && (!p->known || clock_mono_us() - p->checked_at > NETWORK_PROBE_AGE)) {
+	*ret_why = "";
+	if (!p->running &&
+	    (!p->known || !p->checked_at || clock_mono_us() - p->checked_at > NETWORK_PROBE_AGE)) {
 		p->running = true;
 		co_event_reset(&p->done);
 		co_start(n->loop, probe_network, n);
 	}
 	/* Not ready may have become ready since: that is worth a wait, the other way is not. */
-	if (!p->ready && p->running)
-		co_event_wait(&p->done, USEC_FOREVER);
+	if (!p->ready && p->running &&
+	    co_event_wait(&p->done, clock_mono_us() + NETWORK_PROBE_WAIT) < 0) {
+		*ret_why = p->known && !str_empty(p->why) ? p->why
+							  : "the network is still being asked";
+		return false;
+	}
 	*ret_why = str_or_empty(p->why);
 	return p->ready;
 }

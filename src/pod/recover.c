@@ -286,5 +286,6 @@ int node_recover(struct node *n, struct err *e)
 	recover_pods(n);
 	FAULT_POINT("daemon.recover.pods");
 	sweep(n);
+	node_network_collect(n);
 	return 0;
 }

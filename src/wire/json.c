@@ -120,6 +120,11 @@ bool jv_bool(const jv *v, const char *path, bool otherwise)
 							     : otherwise;
 }
 
+bool jv_as_bool(const jv *v)
+{
+	return json_object_is_type(v, json_type_boolean) && json_object_get_boolean(v);
+}
+
 size_t jv_len(const jv *v)
 {
 	return jv_is_array(v) ? json_object_array_length(v) : 0;

@@ -41,6 +41,7 @@ int64_t jv_int(const jv *v, const char *path, int64_t otherwise);
 bool jv_bool(const jv *v, const char *path, bool otherwise);
 /* Of the value itself; a string with a NUL in it is not one. */
 const char *jv_as_string(const jv *v);
+bool jv_as_bool(const jv *v); /* true for true alone */
 size_t jv_len(const jv *v); /* of an array; 0 otherwise */
 jv *jv_at(const jv *v, size_t i);
 
