@@ -325,7 +325,7 @@ static int take_network_down(struct job_context *j, struct err *e)
 	r = read_network(j, in, &c, &p, e);
 	if (r < 0)
 		return r;
-	p.netns_fd = open(p.netns, O_RDONLY | O_CLOEXEC);
+	p.netns_fd = netns_open(p.netns);
 	r = network_teardown(&c, &p, e);
 	fd_close(p.netns_fd);
 	FAULT_POINT("job.stop-pod.network");

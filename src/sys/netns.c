@@ -3,7 +3,10 @@
 #include "sys/netns.h"
 
 #include <fcntl.h>
+#include <linux/nsfs.h>
+#include <sched.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 
 #include "base/fs.h"
@@ -30,6 +33,15 @@ int netns_pin(int fd, const char *path, struct err *e)
 		return r;
 	}
 	return 0;
+}
+
+int netns_open(const char *path)
+{
+	_cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	return ioctl(fd, NS_GET_NSTYPE) == CLONE_NEWNET ? TAKE_FD(fd) : -ENOENT;
 }
 
 int netns_unpin(const char *path, struct err *e)
