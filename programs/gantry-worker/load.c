@@ -11,6 +11,8 @@
 #include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "layer.h"
+#include "stream.h"
 #include "tar.h"
 #include "wire/json.h"
 #include "worker.h"
@@ -92,14 +94,14 @@ static int read_members(struct archive *a, struct stream *s, struct err *e)
 /* The archive's bytes without their compression, in a file of ours. */
 static int inflate(struct store *st, struct stream *s, int *ret, struct err *e)
 {
-	static uint8_t buf[256 << 10];
 	_cleanup_close_ int fd = store_temporary(st, e);
+	const void *p;
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
-	while ((n = stream_read(s, buf, sizeof(buf), e)) > 0) {
-		int r = fs_write_all(fd, buf, (size_t)n);
+	while ((n = stream_next(s, SIZE_MAX, &p, e)) > 0) {
+		int r = fs_write_all(fd, p, (size_t)n);
 
 		if (r < 0)
 			return err_errno(e, r, "write the archive's content");
@@ -129,7 +131,7 @@ static int archive_open(struct store *st, const char *path, struct archive *ret,
 		return 0;
 	if (!S_ISREG(sb.st_mode))
 		return err_invalid(e, "%s is neither a file nor a directory", path);
-	r = stream_open(ret->fd, UINT64_MAX, &s, e);
+	r = stream_open(ret->fd, UINT64_MAX, false, &s, e);
 	if (r == 0 && !stream_is_plain(s)) {
 		int fd = -EBADF;
 
@@ -139,7 +141,7 @@ static int archive_open(struct store *st, const char *path, struct archive *ret,
 		if (r == 0) {
 			close(ret->fd);
 			ret->fd = fd;
-			r = stream_open(fd, UINT64_MAX, &s, e);
+			r = stream_open(fd, UINT64_MAX, false, &s, e);
 		}
 	}
 	if (r == 0)
@@ -228,56 +230,157 @@ static bool member_there(struct archive *a, const char *path)
 	return fd >= 0;
 }
 
-/* --- an image --- */
+/* --- images --- */
+
+/* One image whose layers are made, until all of the archive are. */
+struct loaded {
+	struct image_info info;
+	struct strbuf config;
+	struct new_layer *layers;
+	size_t n_layers;
+	struct strv tags, digests;
+};
 
 struct loading {
 	struct store *store;
 	struct archive *archive;
-	struct ipc_out *reply;
+	struct loaded *v;
+	size_t n;
+	unsigned parallel;
 };
 
-/* `layers` are members, lowest first. */
-static int load_image(struct loading *l, const struct strbuf *config, const struct strv *layers,
-		      const struct strv *tags, const struct strv *digests, struct err *e)
+static void loaded_fini(struct loaded *i)
 {
-	struct image_info info;
-	struct new_layer *made = xcalloc(layers->n + 1, sizeof(*made));
-	struct strv chain = STRV_NULL;
-	char id[72] = "";
-	int r = config_parse(str_or_empty(config->s), config->len, &info, e);
+	image_info_fini(&i->info);
+	strbuf_fini(&i->config);
+	free(i->layers);
+	strv_fini(&i->tags);
+	strv_fini(&i->digests);
+}
 
+static void loading_fini(struct loading *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		loaded_fini(&l->v[i]);
+	free(l->v);
+}
+
+/* The next of `parallel` layers at once, lowest first; *next: the first not yet looked at. */
+static int start_some(struct loading *l, struct layer_set *set, const struct strv *members,
+		      int *fds, size_t *next, struct err *e)
+{
+	unsigned running = 0;
+
+	for (size_t i = 0; i < *next; i++)
+		running += set->v[i].state == LAYER_RUNNING;
+	for (; *next < set->n && running < l->parallel; ++*next) {
+		struct layer *layer = &set->v[*next];
+		int r;
+
+		if (layer->state == LAYER_HERE) {
+			worker_progress(layer->diff_id, "exists", 0, 0);
+			continue;
+		}
+		fds[*next] = member_open(l->archive, members->v[*next], &layer->size, e);
+		if (fds[*next] < 0)
+			return fds[*next];
+		worker_progress(layer->diff_id, "unpacking", 0, layer->size);
+		r = layer_start(set, *next, fds[*next], e);
+		if (r < 0)
+			return r;
+		running++;
+	}
+	return running ? 1 : 0;
+}
+
+static int wait_for_some(struct layer_set *set, struct err *e)
+{
+	struct pollfd fds[2 * IMAGE_LAYERS_MAX + 1];
+	unsigned n = layer_set_poll(set, fds);
+	size_t failed;
+	int r;
+
+	fds[n++] = (struct pollfd){.fd = WORKER_DAEMON_FD, .events = POLLIN};
+	if (poll(fds, n, -1) < 0 && errno != EINTR)
+		return err_errno(e, -errno, "poll");
+	r = worker_check(e);
+	if (r == 0) {
+		r = layer_set_serve(set, &failed, e);
+		if (r < 0)
+			err_wrap(e, "layer %zu", failed + 1);
+	}
+	return r;
+}
+
+/* `members` of the archive, lowest first. */
+static int make_layers(struct loading *l, struct layer_set *set, const struct strv *members,
+		       struct err *e)
+{
+	int fds[IMAGE_LAYERS_MAX + 1], r;
+	size_t next = 0;
+
+	for (size_t i = 0; i < set->n; i++)
+		fds[i] = -EBADF;
+	while ((r = start_some(l, set, members, fds, &next, e)) > 0) {
+		r = wait_for_some(set, e);
+		if (r < 0)
+			break;
+	}
+	for (size_t i = 0; i < set->n; i++)
+		fd_close(fds[i]);
+	return r;
+}
+
+/* Takes `config`, `tags` and `digests` over. */
+static int load_image(struct loading *l, struct strbuf *config, const struct strv *members,
+		      struct strv *tags, struct strv *digests, struct err *e)
+{
+	struct loaded i = {0};
+	struct layer_set set = {0};
+	int r = config_parse(str_or_empty(config->s), config->len, &i.info, e);
+
+	if (r == 0 && (members->n != i.info.diff_ids.n || members->n > IMAGE_LAYERS_MAX))
+		r = err_invalid(e, "the image has %zu layers, its configuration names %zu, %d are "
+				   "possible",
+				members->n, i.info.diff_ids.n, IMAGE_LAYERS_MAX);
+	if (r == 0) {
+		layer_set_init(&set, l->store, &i.info.diff_ids);
+		r = make_layers(l, &set, members, e);
+	}
 	if (r < 0) {
-		free(made);
+		layer_set_fini(&set);
+		loaded_fini(&i);
 		return r;
 	}
-	if (layers->n != info.diff_ids.n || layers->n > IMAGE_LAYERS_MAX)
-		r = err_invalid(e, "the image has %zu layers, its configuration names %zu",
-				layers->n, info.diff_ids.n);
-	for (size_t i = 0; r == 0 && i < layers->n; i++) {
-		char parent[72];
-		uint64_t size;
+	i.layers = xcalloc(set.n + 1, sizeof(*i.layers));
+	for (i.n_layers = 0; i.n_layers < set.n; i.n_layers++)
+		i.layers[i.n_layers] = set.v[i.n_layers].out;
+	layer_set_fini(&set);
+	i.config = *config;
+	i.tags = *tags;
+	i.digests = *digests;
+	*config = STRBUF_NULL;
+	*tags = *digests = STRV_NULL;
+	l->v = xrealloc(l->v, (l->n + 1) * sizeof(*l->v));
+	l->v[l->n++] = i;
+	return 0;
+}
 
-		memcpy(parent, id, sizeof(parent));
-		chain_next(parent, info.diff_ids.v[i], id);
-		chain_name(id, made[i].name);
-		if (!store_has_layer(l->store, made[i].name)) {
-			_cleanup_close_ int fd = member_open(l->archive, layers->v[i], &size, e);
+/* All of them, or none. */
+static int commit_all(struct loading *l, struct ipc_out *reply, struct err *e)
+{
+	struct new_image *v = xcalloc(l->n + 1, sizeof(*v));
+	int r;
 
-			r = fd < 0 ? fd
-				   : store_unpack(l->store, fd, size, info.diff_ids.v[i], &chain,
-						  made[i].name, &made[i].bytes, e);
-			made[i].unpacked = r == 0;
-			if (r < 0)
-				err_wrap(e, "layer %zu", i + 1);
-		}
-		strv_add(&chain, made[i].name);
-	}
-	if (r == 0)
-		r = store_commit(l->store, made, layers->n, &info, config->s, config->len, tags,
-				 digests, l->reply, e);
-	strv_fini(&chain);
-	image_info_fini(&info);
-	free(made);
+	for (size_t i = 0; i < l->n; i++)
+		v[i] = (struct new_image){.layers = l->v[i].layers,
+					  .n_layers = l->v[i].n_layers,
+					  .info = &l->v[i].info,
+					  .config = &l->v[i].config,
+					  .tags = &l->v[i].tags,
+					  .digests = &l->v[i].digests};
+	r = store_commit(l->store, v, l->n, reply, e);
+	free(v);
 	return r;
 }
 
@@ -339,22 +442,27 @@ static int read_blob(struct loading *l, const char *digest, size_t max, struct s
 	return r < 0 ? r : digest_check(ret->s, ret->len, digest, path, e);
 }
 
-static int load_manifest(struct loading *l, const char *digest, const struct strv *tags,
+static int load_manifest(struct loading *l, const char *digest, struct strv *tags, unsigned depth,
 			 struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL, config = STRBUF_NULL;
 	struct strv layers = STRV_NULL, digests = STRV_NULL;
-	_cleanup_free_ char *chosen = NULL;
+	struct descriptor chosen = {0};
 	struct manifest m;
 	int r = read_blob(l, digest, MANIFEST_MAX, &b, e);
 
 	if (r == 0)
 		r = index_choose(b.s, b.len, &chosen, e);
-	if (r < 0)
+	if (r == 0 && chosen.digest) {
+		r = depth < INDEX_DEPTH_MAX
+			    ? load_manifest(l, chosen.digest, tags, depth + 1, e)
+			    : err_invalid(e, "image index: more than %d indexes in indexes",
+					  INDEX_DEPTH_MAX);
+		descriptor_fini(&chosen);
 		return r;
-	if (chosen && !streq(chosen, digest))
-		return load_manifest(l, chosen, tags, e);
-	r = manifest_parse(b.s, b.len, &m, e);
+	}
+	if (r == 0)
+		r = manifest_parse(b.s, b.len, &m, e);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < m.n_layers; i++)
@@ -377,14 +485,17 @@ static int load_manifest(struct loading *l, const char *digest, const struct str
 static bool for_this_machine(const jv *descriptor)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	_cleanup_free_ char *chosen = NULL;
+	struct descriptor chosen = {0};
+	bool good;
 
 	if (!jv_get(descriptor, "platform"))
 		return true;
 	strbuf_adds(&b, "{\"manifests\":[");
 	jv_print(descriptor, &b);
 	strbuf_adds(&b, "]}");
-	return index_choose(b.s, b.len, &chosen, NULL) == 0 && chosen;
+	good = index_choose(b.s, b.len, &chosen, NULL) == 0 && chosen.digest;
+	descriptor_fini(&chosen);
+	return good;
 }
 
 /* The names under which tools write an image into an index. */
@@ -428,7 +539,7 @@ static int load_oci(struct loading *l, struct err *e)
 		if (!for_this_machine(d))
 			continue;
 		descriptor_tags(d, &tags);
-		r = load_manifest(l, jv_string(d, "digest", ""), &tags, e);
+		r = load_manifest(l, jv_string(d, "digest", ""), &tags, 0, e);
 		strv_fini(&tags);
 		loaded++;
 	}
@@ -442,7 +553,8 @@ int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	const char *path = str_or_empty(ipc_get_str(in, WORKER_TAG_PATH));
 	struct archive a;
 	struct store s;
-	struct loading l = {&s, &a, reply};
+	struct loading l = {.store = &s, .archive = &a,
+			    .parallel = (unsigned)ipc_get_u64(in, WORKER_TAG_PARALLEL, 3)};
 	int r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
 
 	if (r < 0)
@@ -456,9 +568,12 @@ int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 		else
 			r = err_invalid(e, "it has neither manifest.json (docker save) nor "
 					   "index.json (OCI layout)");
+		if (r == 0)
+			r = commit_all(&l, reply, e);
 		if (r < 0)
 			err_wrap(e, "load %s", path);
 	}
+	loading_fini(&l);
 	archive_close(&a);
 	store_close(&s);
 	return r;

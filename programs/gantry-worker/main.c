@@ -10,22 +10,27 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "confine.h"
 #include "worker.h"
 
-#define DAEMON_FD 3
-#define PROGRESS_EVERY (100 * USEC_PER_MS)
+static bool detached;
 
 /* The daemon says nothing more but IPC_CANCEL, and its end is an end too. */
 bool worker_cancelled(void)
 {
-	struct pollfd p = {.fd = DAEMON_FD, .events = POLLIN};
+	struct pollfd p = {.fd = WORKER_DAEMON_FD, .events = POLLIN};
 
-	return poll(&p, 1, 0) > 0;
+	return !detached && poll(&p, 1, 0) > 0;
+}
+
+void worker_detach(void)
+{
+	detached = true;
+	close(WORKER_DAEMON_FD);
 }
 
 int worker_check(struct err *e)
@@ -35,19 +40,14 @@ int worker_check(struct err *e)
 
 void worker_progress(const char *layer, const char *state, uint64_t done, uint64_t total)
 {
-	static uint64_t last;
-	uint64_t now = clock_mono_us();
 	struct ipc_out o;
 
-	if (streq(state, "fetching") && now - last < PROGRESS_EVERY)
-		return;
-	last = now;
 	ipc_out_init(&o, WORKER_EVENT_PROGRESS, 0);
 	ipc_put_str(&o, WORKER_TAG_NAME, layer);
 	ipc_put_str(&o, WORKER_TAG_STATE, state);
 	ipc_put_u64(&o, WORKER_TAG_DONE, done);
 	ipc_put_u64(&o, WORKER_TAG_TOTAL, total);
-	ipc_send(DAEMON_FD, &o);
+	ipc_send(WORKER_DAEMON_FD, &o);
 }
 
 static int do_read(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
@@ -103,25 +103,27 @@ int main(int argc, char **argv)
 		printf("gantry-worker %s\n", GANTRY_VERSION);
 		return 0;
 	}
-	if (argc != 1 || fstat(DAEMON_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
+	if (argc != 1 || fstat(WORKER_DAEMON_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
 		fputs("gantry-worker is started by gantryd.\n", stderr);
 		return 2;
 	}
-	fcntl(DAEMON_FD, F_SETFD, FD_CLOEXEC);
+	fcntl(WORKER_DAEMON_FD, F_SETFD, FD_CLOEXEC);
 	signal(SIGPIPE, SIG_IGN);
 	umask(0);
 	setpriority(PRIO_PROCESS, 0, 5); /* pods come first */
-	r = ipc_recv(DAEMON_FD, &in);
+	r = ipc_recv(WORKER_DAEMON_FD, &in);
 	if (r < 0)
 		return 1;
 	ipc_out_reply(&reply, in.seq, NULL);
-	r = run(&in, &reply, &e);
+	r = confine_worker(in.type == WORKER_READ ? NULL : ipc_get_str(&in, WORKER_TAG_ROOT), &e);
+	if (r == 0)
+		r = run(&in, &reply, &e);
 	if (r < 0) { /* an answer of its own: nothing of a success may stand in it */
 		ipc_out_fini(&reply);
 		ipc_out_reply(&failure, in.seq, &e);
-		r = ipc_send(DAEMON_FD, &failure);
+		r = ipc_send(WORKER_DAEMON_FD, &failure);
 	} else {
-		r = ipc_send(DAEMON_FD, &reply);
+		r = ipc_send(WORKER_DAEMON_FD, &reply);
 	}
 	return r < 0;
 }

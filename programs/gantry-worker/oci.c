@@ -9,19 +9,33 @@
 
 #define INDEX_MAX 1024 /* manifests of an index */
 
+void descriptor_fini(struct descriptor *d)
+{
+	free(d->digest);
+	free(d->media_type);
+	*d = (struct descriptor){0};
+}
+
 static int read_descriptor(const jv *v, const char *what, struct descriptor *ret, struct err *e)
 {
 	const char *digest = jv_string(v, "digest", "");
 	int64_t size = jv_int(v, "size", -1);
 
 	if (!digest_valid(digest))
-		return err_invalid(e, "image manifest: %s: \"%s\" is no sha256 digest", what, digest);
+		return err_invalid(e, "image manifest: %s: \"%.100s\" is no sha256 digest", what,
+				   digest);
 	if (size < 0)
 		return err_invalid(e, "image manifest: %s: no size", what);
 	ret->digest = xstrdup(digest);
 	ret->media_type = xstrdup(jv_string(v, "mediaType", ""));
 	ret->size = (uint64_t)size;
 	return 0;
+}
+
+/* What a layer is compressed with is seen in its bytes. */
+static bool is_layer_type(const char *t)
+{
+	return !*t || (strstr(t, "tar") && !strstr(t, "encrypted"));
 }
 
 static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
@@ -45,8 +59,8 @@ static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 	for (size_t i = 0; r == 0 && i < jv_len(layers); i++) {
 		m->n_layers = i + 1;
 		r = read_descriptor(jv_at(layers, i), "layer", &m->layers[i], e);
-		if (r == 0 && strstr(m->layers[i].media_type, "encrypted"))
-			r = err_invalid(e, "image manifest: layers of type %s cannot be unpacked",
+		if (r == 0 && !is_layer_type(m->layers[i].media_type))
+			r = err_invalid(e, "image manifest: layers of type %.100s cannot be unpacked",
 					m->layers[i].media_type);
 	}
 	return r;
@@ -69,17 +83,22 @@ int manifest_parse(const char *text, size_t n, struct manifest *ret, struct err 
 
 void manifest_fini(struct manifest *m)
 {
-	for (size_t i = 0; i < m->n_layers; i++) {
-		free(m->layers[i].digest);
-		free(m->layers[i].media_type);
-	}
+	for (size_t i = 0; i < m->n_layers; i++)
+		descriptor_fini(&m->layers[i]);
 	free(m->layers);
-	free(m->config.digest);
-	free(m->config.media_type);
+	descriptor_fini(&m->config);
 	*m = (struct manifest){0};
 }
 
 /* --- platforms: GOARCH names, as images have them --- */
+
+static const char *host_machine(void)
+{
+	static struct utsname u;
+
+	uname(&u);
+	return u.machine;
+}
 
 static const char *host_arch(void)
 {
@@ -89,26 +108,41 @@ static const char *host_arch(void)
 		{"ppc64le", "ppc64le"}, {"riscv64", "riscv64"},	 {"s390x", "s390x"},
 		{"loongarch64", "loong64"}, {"mips64", "mips64le"},
 	};
-	static struct utsname u;
+	const char *machine = host_machine();
 
-	uname(&u);
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (streq(u.machine, names[i][0]))
+		if (streq(machine, names[i][0]))
 			return names[i][1];
-	return u.machine;
+	return machine;
 }
 
-/* How well it fits: 0 not at all. */
+/* How well the architecture fits: 0 not at all. What an older machine of the kind runs, this
+ * one runs too. */
+static int fit_arch(const char *arch, const char *variant)
+{
+	const char *host = host_arch();
+	bool arm64 = streq(host, "arm64");
+
+	if (streq(host, "amd64")) /* v2 and later want more than every one has */
+		return !streq(variant, "") && !streq(variant, "v1") ? 0
+		       : streq(arch, "amd64")			    ? 9
+		       : streq(arch, "386")			    ? 1
+								    : 0;
+	if (streq(arch, "arm") && (arm64 || streq(host, "arm"))) {
+		int newest = arm64 ? 8 : streq(host_machine(), "armv6l") ? 6 : 7;
+		int v = *variant == 'v' ? atoi(variant + 1) : 6;
+
+		return v > newest ? 0 : v;
+	}
+	return streq(arch, host) ? 9 : 0;
+}
+
 static int fit(const jv *platform)
 {
-	const char *variant = jv_string(platform, "variant", "");
-
-	if (!streq(jv_string(platform, "os", ""), "linux") ||
-	    !streq(jv_string(platform, "architecture", ""), host_arch()))
+	if (!streq(jv_string(platform, "os", ""), "linux"))
 		return 0;
-	if (!*variant || streq(variant, "v8") || streq(variant, "v1"))
-		return 3; /* what every machine of that name runs */
-	return streq(variant, "v7") ? 2 : 1;
+	return fit_arch(jv_string(platform, "architecture", ""),
+			jv_string(platform, "variant", ""));
 }
 
 static void list_platforms(const jv *manifests, struct strbuf *to)
@@ -119,14 +153,14 @@ static void list_platforms(const jv *manifests, struct strbuf *to)
 			    jv_string(jv_at(manifests, i), "platform.architecture", "?"));
 }
 
-int index_choose(const char *text, size_t n, char **ret, struct err *e)
+int index_choose(const char *text, size_t n, struct descriptor *ret, struct err *e)
 {
 	_cleanup_jv_ jv *doc = NULL;
 	_cleanup_strbuf_ struct strbuf there = STRBUF_NULL;
 	const jv *manifests, *best = NULL;
 	int score = 0, r = jv_parse(text, n, MANIFEST_MAX, "image manifest", &doc, e);
 
-	*ret = NULL;
+	*ret = (struct descriptor){0};
 	if (r < 0)
 		return r;
 	manifests = jv_get(doc, "manifests");
@@ -152,11 +186,7 @@ int index_choose(const char *text, size_t n, char **ret, struct err *e)
 		return err_not_found(e, "the image is not made for linux/%s, only for %s",
 				     host_arch(), str_or_empty(there.s));
 	}
-	if (!digest_valid(jv_string(best, "digest", "")))
-		return err_invalid(e, "image index: \"%s\" is no sha256 digest",
-				   jv_string(best, "digest", ""));
-	*ret = xstrdup(jv_string(best, "digest", ""));
-	return 0;
+	return read_descriptor(best, "manifest", ret, e);
 }
 
 /* --- configuration --- */
@@ -165,6 +195,9 @@ static int read_strings(const jv *v, const char *path, struct strv *to, struct e
 {
 	const jv *a = jv_get(v, path);
 
+	if (jv_len(a) > CONFIG_STRINGS_MAX)
+		return err_invalid(e, "image configuration: %s: %zu entries, at most %d", path,
+				   jv_len(a), CONFIG_STRINGS_MAX);
 	for (size_t i = 0; i < jv_len(a); i++) {
 		const char *s = jv_as_string(jv_at(a, i));
 
@@ -178,11 +211,12 @@ static int read_strings(const jv *v, const char *path, struct strv *to, struct e
 static int read_config(const jv *doc, struct image_info *i, struct err *e)
 {
 	struct jv_iter it = JV_ITER_INIT;
-	const char *os = jv_string(doc, "os", "linux");
+	const char *os = jv_string(doc, "os", "linux"), *arch = jv_string(doc, "architecture", "");
 	int r;
 
-	if (!streq(os, "linux"))
-		return err_invalid(e, "the image is for \"%s\", not for linux", os);
+	if (!streq(os, "linux") || (*arch && !fit_arch(arch, jv_string(doc, "variant", ""))))
+		return err_not_found(e, "the image is made for %.50s/%.50s, this machine is linux/%s",
+				     os, arch, host_arch());
 	r = read_strings(doc, "rootfs.diff_ids", &i->diff_ids, e);
 	for (size_t k = 0; r == 0 && k < i->diff_ids.n; k++)
 		if (!digest_valid(i->diff_ids.v[k]))
@@ -194,7 +228,8 @@ static int read_config(const jv *doc, struct image_info *i, struct err *e)
 		r = read_strings(doc, "config.Cmd", &i->config.cmd, e);
 	if (r == 0)
 		r = read_strings(doc, "config.Env", &i->config.env, e);
-	while (jv_next(jv_get(doc, "config.Volumes"), &it))
+	while (i->config.volumes.n < CONFIG_STRINGS_MAX &&
+	       jv_next(jv_get(doc, "config.Volumes"), &it))
 		strv_add(&i->config.volumes, it.key);
 	i->config.user = xstrdup(jv_string(doc, "config.User", ""));
 	i->config.working_dir = xstrdup(jv_string(doc, "config.WorkingDir", ""));

@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Pulling: manifest, configuration, then the layers that the store does not have, several
- * fetched at once and each unpacked by a process of its own as soon as those below it are.
+ * Pulling: manifest, configuration, then the layers that the store does not have.  Each is
+ * fetched by a transfer (registry.h) and fed to the process that unpacks it (layer.h) as its
+ * bytes come; nothing is kept of the compressed blob.  A process that cannot follow pauses its
+ * transfer.
  */
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "layer.h"
 #include "registry.h"
 #include "worker.h"
 
 #define ATTEMPTS 3 /* where a layer that was there is removed meanwhile */
+#define PROGRESS_EVERY (100 * USEC_PER_MS) /* of one layer */
+
+struct fetch {
+	struct pulling *pull;
+	size_t layer;
+	struct transfer transfer;
+	uint64_t progress_at;
+};
 
 struct pulling {
 	struct store store;
@@ -23,191 +31,249 @@ struct pulling {
 	struct manifest manifest;
 	struct strbuf config;
 	char digest[72]; /* of what the reference names: an index's, or the manifest's */
-	struct new_layer *layers;
-	struct fetch *fetches; /* layers to be fetched, lowest first */
-	size_t *fetch_layer;   /* which layer each is */
-	size_t n_fetches, unpacked; /* unpacked: how many of them, in order */
+	struct layer_set layers;
+	struct fetch *fetches; /* one for each layer that is wanted, lowest first */
+	size_t n_fetches, started;
+	unsigned parallel;
 };
 
 static int find_manifest(struct pulling *p, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	_cleanup_free_ char *chosen = NULL;
+	struct descriptor d = {0};
 	char digest[72];
-	int r = registry_manifest(p->registry, p->ref.digest ? p->ref.digest : p->ref.tag, &b,
-				  p->digest, e);
+	int r = registry_manifest(p->registry, p->ref.digest ? p->ref.digest : p->ref.tag,
+				  UINT64_MAX, &b, p->digest, e);
 
-	if (r == 0)
-		r = index_choose(str_or_empty(b.s), b.len, &chosen, e);
-	if (r == 0 && chosen)
-		r = registry_manifest(p->registry, chosen, &b, digest, e);
+	for (unsigned depth = 0; r == 0; depth++) {
+		r = index_choose(str_or_empty(b.s), b.len, &d, e);
+		if (r < 0 || !d.digest)
+			break;
+		if (depth == INDEX_DEPTH_MAX)
+			r = err_invalid(e, "image index: more than %d indexes in indexes",
+					INDEX_DEPTH_MAX);
+		else
+			r = registry_manifest(p->registry, d.digest, d.size, &b, digest, e);
+		descriptor_fini(&d);
+	}
 	return r < 0 ? r : manifest_parse(str_or_empty(b.s), b.len, &p->manifest, e);
 }
 
 static int find_config(struct pulling *p, struct err *e)
 {
-	int r = registry_blob(p->registry, p->manifest.config.digest, CONFIG_MAX, &p->config, e);
+	const struct descriptor *c = &p->manifest.config;
+	int r = registry_blob(p->registry, c->digest, c->size, &p->config, e);
 
 	if (r == 0)
 		r = config_parse(str_or_empty(p->config.s), p->config.len, &p->info, e);
 	if (r == 0 && p->info.diff_ids.n != p->manifest.n_layers)
-		r = err_invalid(e, "the manifest has %zu layers, the configuration names %zu",
-				p->manifest.n_layers, p->info.diff_ids.n);
+		r = err_invalid(e,
+				"the manifest has %zu layers, the configuration (%.100s) names "
+				"%zu: it is no container image",
+				p->manifest.n_layers, c->media_type, p->info.diff_ids.n);
 	return r;
 }
 
-/* --- unpacking, in children --- */
+/* --- layers --- */
 
-/* Layers below the i-th, lowest first. */
-static void chain_below(const struct pulling *p, size_t layer, struct strv *ret)
+static void plan(struct pulling *p)
 {
-	for (size_t i = 0; i < layer; i++)
-		strv_add(ret, p->layers[i].name);
+	struct layer_set *s = &p->layers;
+
+	layer_set_init(s, &p->store, &p->info.diff_ids);
+	p->fetches = xcalloc(s->n + 1, sizeof(*p->fetches));
+	for (size_t i = 0; i < s->n; i++) {
+		const struct descriptor *d = &p->manifest.layers[i];
+
+		s->v[i].digest = d->digest;
+		s->v[i].size = d->size;
+		if (s->v[i].state == LAYER_HERE)
+			worker_progress(d->digest, "exists", d->size, d->size);
+		else
+			p->fetches[p->n_fetches++] = (struct fetch){.pull = p, .layer = i};
+	}
 }
 
-/*
- * Unpacks the k-th fetched layer.  In a child, so that one layer's bytes cannot reach beyond
- * it; its answer is the number of bytes, or an error.
- */
-static int unpack(struct pulling *p, size_t k, struct err *e)
+static struct layer *layer_of(const struct fetch *f)
 {
-	size_t layer = p->fetch_layer[k];
-	struct {
-		int r;
-		uint64_t bytes;
-		struct err e;
-	} answer = {0};
-	int pipe_fds[2], status;
-	ssize_t n;
-	pid_t pid;
+	return &f->pull->layers.v[f->layer];
+}
 
-	worker_progress(p->fetches[k].digest, "unpacking", p->fetches[k].size, p->fetches[k].size);
-	if (pipe2(pipe_fds, O_CLOEXEC) < 0)
-		return err_errno(e, -errno, "make a pipe");
-	pid = fork();
-	if (pid == 0) {
-		struct strv chain = STRV_NULL;
+static size_t on_bytes(void *arg, const char *b, size_t n, struct err *e)
+{
+	struct fetch *f = arg;
+	struct layer *l = layer_of(f);
+	ssize_t taken = layer_feed(l, b, n);
+	uint64_t now;
 
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		chain_below(p, layer, &chain);
-		lseek(p->fetches[k].fd, 0, SEEK_SET);
-		answer.r = store_unpack(&p->store, p->fetches[k].fd, UINT64_MAX,
-					p->info.diff_ids.v[layer], &chain, p->layers[layer].name,
-					&answer.bytes, &answer.e);
-		(void)!write(pipe_fds[1], &answer, sizeof(answer));
-		_exit(0);
+	(void)e;
+	if (taken == 0)
+		return HTTP_PAUSE;
+	/* Who does not read any more has said why, or is dead: layer_set_serve() finds out. */
+	now = clock_mono_us();
+	if (now - f->progress_at >= PROGRESS_EVERY) {
+		f->progress_at = now;
+		worker_progress(l->digest, "fetching", f->transfer.done + n, l->size);
 	}
-	close(pipe_fds[1]);
-	if (pid < 0) {
-		close(pipe_fds[0]);
-		return err_errno(e, -errno, "fork");
-	}
-	do
-		n = read(pipe_fds[0], &answer, sizeof(answer));
-	while (n < 0 && errno == EINTR);
-	close(pipe_fds[0]);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (n != sizeof(answer))
-		return err_set(e, -EIO, GRPC_INTERNAL, "unpacking layer %s died",
-			       p->fetches[k].digest);
-	if (answer.r < 0) {
-		*e = answer.e;
-		return err_wrap(e, "layer %s", p->fetches[k].digest);
-	}
-	p->layers[layer].bytes = answer.bytes;
-	p->layers[layer].unpacked = true;
-	worker_progress(p->fetches[k].digest, "done", p->fetches[k].size, p->fetches[k].size);
+	return n;
+}
+
+static int on_anew(void *arg, struct err *e)
+{
+	struct fetch *f = arg;
+
+	layer_stop(&f->pull->layers, f->layer);
+	return layer_start(&f->pull->layers, f->layer, -1, e);
+}
+
+static int start_fetch(struct pulling *p, struct fetch *f, struct err *e)
+{
+	struct layer *l = layer_of(f);
+	int r = layer_start(&p->layers, f->layer, -1, e);
+
+	if (r < 0)
+		return r;
+	f->transfer = (struct transfer){.kind = "blobs", .what = l->digest, .size = l->size,
+					.take = on_bytes, .anew = on_anew, .arg = f};
+	transfer_start(p->registry, &f->transfer);
 	return 0;
 }
 
-static int on_fetched(void *arg, struct fetch *f, struct err *e)
+/* What the processes say; the wrong blob of one host may be right at another. */
+static int serve_layers(struct pulling *p, struct err *e)
 {
-	struct pulling *p = arg;
+	size_t i;
+	int r = layer_set_serve(&p->layers, &i, e);
+
+	if (r == 0)
+		return 0;
+	for (size_t k = 0; k < p->started; k++) {
+		struct fetch *f = &p->fetches[k];
+
+		if (f->layer != i)
+			continue;
+		if (!layer_of(f)->wrong_blob || f->transfer.state != TRANSFER_ARRIVED)
+			return err_wrap(e, "layer %s", layer_of(f)->digest);
+		transfer_reject(&f->transfer, e);
+		*e = ERR_NULL;
+	}
+	return 0;
+}
+
+static int advance(struct pulling *p, unsigned *ret_under_way, bool *ret_all, struct err *e)
+{
+	*ret_under_way = 0;
+	*ret_all = p->started == p->n_fetches;
+	for (size_t k = 0; k < p->started; k++) {
+		struct fetch *f = &p->fetches[k];
+		struct layer *l = layer_of(f);
+
+		if (l->state == LAYER_DONE)
+			continue;
+		if (!l->held)
+			http_resume(&f->transfer.request);
+		transfer_advance(&f->transfer);
+		if (f->transfer.state == TRANSFER_FAILED) {
+			*e = f->transfer.e;
+			return err_wrap(e, "layer %s", l->digest);
+		}
+		if (f->transfer.state == TRANSFER_ARRIVED && !l->at_end) {
+			worker_progress(l->digest, "unpacking", l->size, l->size);
+			layer_feed_end(l);
+		}
+		*ret_under_way += f->transfer.state != TRANSFER_ARRIVED;
+		*ret_all = false;
+	}
+	return 0;
+}
+
+/* Processes whose bytes have all come, but who wait or work on, do not hold up the others, up
+ * to a point. */
+static bool may_start(const struct pulling *p, unsigned under_way)
+{
+	unsigned alive = 0;
+
+	for (size_t k = 0; k < p->started; k++)
+		alive += p->layers.v[p->fetches[k].layer].state == LAYER_RUNNING;
+	return p->started < p->n_fetches && under_way < p->parallel && alive < 2 * p->parallel;
+}
+
+static void tell_done(struct pulling *p, uint64_t *told)
+{
+	for (size_t k = 0; k < p->started; k++) {
+		const struct layer *l = layer_of(&p->fetches[k]);
+
+		if (l->state == LAYER_DONE && !(told[k / 64] & UINT64_C(1) << k % 64)) {
+			told[k / 64] |= UINT64_C(1) << k % 64;
+			worker_progress(l->digest, "done", l->size, l->size);
+		}
+	}
+}
+
+static int wait_for_something(struct pulling *p, struct err *e)
+{
+	struct pollfd fds[2 * IMAGE_LAYERS_MAX + 1];
+	unsigned n = layer_set_poll(&p->layers, fds);
+	int timeout = 1000;
+
+	fds[n++] = (struct pollfd){.fd = WORKER_DAEMON_FD, .events = POLLIN};
+	for (size_t k = 0; k < p->started; k++)
+		timeout = transfer_timeout(&p->fetches[k].transfer, timeout);
+	return http_step(registry_http(p->registry), fds, n, timeout, e);
+}
+
+static int fetch_layers(struct pulling *p, struct err *e)
+{
+	uint64_t told[IMAGE_LAYERS_MAX / 64 + 1] = {0};
+	unsigned under_way = 0;
+	bool all = p->n_fetches == 0;
 	int r = 0;
 
-	(void)f;
-	while (r == 0 && p->unpacked < p->n_fetches && p->fetches[p->unpacked].finished) {
-		r = unpack(p, p->unpacked, e);
-		if (r == 0) { /* its space is free again */
-			close(p->fetches[p->unpacked].fd);
-			p->fetches[p->unpacked].fd = -EBADF;
-			p->unpacked++;
+	while (r == 0 && !all) {
+		while (r == 0 && may_start(p, under_way)) {
+			r = start_fetch(p, &p->fetches[p->started++], e);
+			under_way++;
 		}
+		if (r == 0)
+			r = wait_for_something(p, e);
+		if (r == 0)
+			r = worker_check(e);
+		if (r == 0)
+			r = serve_layers(p, e);
+		if (r == 0)
+			r = advance(p, &under_way, &all, e);
+		tell_done(p, told);
 	}
 	return r;
 }
 
 /* --- the whole --- */
 
-static int plan(struct pulling *p, struct err *e)
+static int commit(struct pulling *p, bool with_image, struct ipc_out *reply, struct err *e)
 {
-	size_t n = p->manifest.n_layers;
-	char id[72] = "";
+	struct new_layer layers[IMAGE_LAYERS_MAX + 1];
+	_cleanup_strv_ struct strv tags = STRV_NULL, digests = STRV_NULL;
+	struct new_image im = {.layers = layers, .config = &p->config, .tags = &tags,
+			       .digests = &digests};
 
-	p->layers = xcalloc(n + 1, sizeof(*p->layers));
-	p->fetches = xcalloc(n + 1, sizeof(*p->fetches));
-	p->fetch_layer = xcalloc(n + 1, sizeof(*p->fetch_layer));
-	for (size_t i = 0; i < n; i++) {
-		const struct descriptor *d = &p->manifest.layers[i];
-		struct fetch *f = &p->fetches[p->n_fetches];
-		char parent[72];
-		bool twice = false;
-
-		memcpy(parent, id, sizeof(parent));
-		chain_next(parent, p->info.diff_ids.v[i], id);
-		chain_name(id, p->layers[i].name);
-		for (size_t k = 0; k < i; k++)
-			twice = twice || streq(p->layers[k].name, p->layers[i].name);
-		if (twice || store_has_layer(&p->store, p->layers[i].name)) {
-			worker_progress(d->digest, "exists", d->size, d->size);
-			continue;
-		}
-		*f = (struct fetch){.digest = d->digest, .size = d->size};
-		f->fd = store_temporary(&p->store, e);
-		if (f->fd < 0)
-			return f->fd;
-		p->fetch_layer[p->n_fetches++] = i;
-	}
-	return 0;
-}
-
-/* What was unpacked before something failed is kept: the next try does not need it again. */
-static void keep(struct pulling *p)
-{
-	struct new_layer *done = xcalloc(p->manifest.n_layers + 1, sizeof(*done));
-	size_t n = 0;
-
-	for (size_t i = 0; i < p->manifest.n_layers; i++)
-		if (p->layers && p->layers[i].unpacked)
-			done[n++] = p->layers[i];
-	if (n)
-		store_commit(&p->store, done, n, NULL, NULL, 0, NULL, NULL, NULL, NULL);
-	free(done);
-}
-
-static int commit(struct pulling *p, struct ipc_out *reply, struct err *e)
-{
-	struct strv tags = STRV_NULL, digests = STRV_NULL;
-	int r;
-
+	for (size_t i = 0; i < p->layers.n; i++)
+		if (with_image || p->layers.v[i].state == LAYER_DONE)
+			layers[im.n_layers++] = p->layers.v[i].out;
+	if (!with_image && im.n_layers == 0)
+		return 0;
 	if (p->ref.tag && !p->ref.digest)
 		strv_addf(&tags, "%s:%s", p->ref.name, p->ref.tag);
 	strv_addf(&digests, "%s@%s", p->ref.name, p->digest);
-	r = store_commit(&p->store, p->layers, p->manifest.n_layers, &p->info, p->config.s,
-			 p->config.len, &tags, &digests, reply, e);
-	strv_fini(&tags);
-	strv_fini(&digests);
-	return r;
+	im.info = with_image ? &p->info : NULL;
+	return store_commit(&p->store, &im, 1, reply, e);
 }
 
 static void pulling_fini(struct pulling *p)
 {
-	for (size_t i = 0; i < p->n_fetches; i++)
-		fd_close(p->fetches[i].fd);
-	free(p->layers);
+	for (size_t k = 0; k < p->started; k++)
+		transfer_fini(&p->fetches[k].transfer);
 	free(p->fetches);
-	free(p->fetch_layer);
+	layer_set_fini(&p->layers);
 	manifest_fini(&p->manifest);
 	image_info_fini(&p->info);
 	strbuf_fini(&p->config);
@@ -216,9 +282,25 @@ static void pulling_fini(struct pulling *p)
 	store_close(&p->store);
 }
 
+static int pull_all(struct pulling *p, struct ipc_out *reply, struct err *e)
+{
+	int r = find_manifest(p, e);
+
+	if (r == 0)
+		r = find_config(p, e);
+	if (r == 0) {
+		plan(p);
+		r = fetch_layers(p, e);
+	}
+	/* Whole layers are kept where the network failed: the next try does not need them again. */
+	if (r < 0 && r != -ECANCELED)
+		commit(p, false, NULL, NULL);
+	return r < 0 ? r : commit(p, true, reply, e);
+}
+
 static int pull_once(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
-	struct registry_auth auth = {
+	struct auth_config auth = {
 		.username = ipc_get_str(in, WORKER_TAG_USERNAME),
 		.password = ipc_get_str(in, WORKER_TAG_PASSWORD),
 		.auth = ipc_get_str(in, WORKER_TAG_AUTH),
@@ -226,32 +308,22 @@ static int pull_once(const struct ipc_in *in, struct ipc_out *reply, struct err 
 		.identity_token = ipc_get_str(in, WORKER_TAG_IDENTITY_TOKEN),
 		.registry_token = ipc_get_str(in, WORKER_TAG_REGISTRY_TOKEN),
 	};
-	struct pulling p = {.store = {.tmp_fd = -EBADF, .root_fd = -EBADF, .layers_fd = -EBADF,
-				      .images_fd = -EBADF}};
+	struct pulling p = {.parallel = (unsigned)ipc_get_u64(in, WORKER_TAG_PARALLEL, 3)};
 	int r = reference_parse(str_or_empty(ipc_get_str(in, WORKER_TAG_REFERENCE)), &p.ref, e);
 
 	if (r == 0)
 		r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &p.store, e);
-	if (r < 0)
+	if (r < 0) {
+		reference_fini(&p.ref);
 		return r;
-	r = registry_open(str_or_empty(ipc_get_str(in, WORKER_TAG_HOSTS_DIR)), p.ref.host,
-			  p.ref.path, &auth, &p.registry, e);
-	if (r == 0)
-		r = find_manifest(&p, e);
-	if (r == 0)
-		r = find_config(&p, e);
-	if (r == 0)
-		r = plan(&p, e);
-	if (r == 0)
-		r = registry_fetch(p.registry, p.fetches, p.n_fetches,
-				   (unsigned)ipc_get_u64(in, WORKER_TAG_PARALLEL, 3), on_fetched, &p,
-				   e);
-	if (r == 0)
-		r = commit(&p, reply, e);
-	if (r < 0 && r != -ESTALE) {
-		keep(&p);
-		err_wrap(e, "pull %s", p.ref.text);
 	}
+	r = registry_open(str_or_empty(ipc_get_str(in, WORKER_TAG_HOSTS_DIR)), p.ref.host,
+			  p.ref.path, &auth,
+			  (unsigned)ipc_get_u64(in, WORKER_TAG_STALL, 60), &p.registry, e);
+	if (r == 0)
+		r = pull_all(&p, reply, e);
+	if (r < 0 && r != -ESTALE)
+		err_wrap(e, "pull %s", p.ref.text);
 	pulling_fini(&p);
 	return r;
 }
@@ -260,7 +332,9 @@ int do_pull(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
 	int r = -ESTALE;
 
-	for (unsigned i = 0; r == -ESTALE && i < ATTEMPTS; i++)
+	for (unsigned i = 0; r == -ESTALE && i < ATTEMPTS; i++) {
+		*e = ERR_NULL;
 		r = pull_once(in, reply, e);
+	}
 	return r;
 }

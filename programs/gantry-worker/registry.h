@@ -1,49 +1,80 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A registry that speaks the OCI distribution protocol (distribution-spec 1.1, pull), with
- * anonymous, Basic and Bearer access (distribution, token authentication).
+ * A registry that speaks the OCI distribution protocol (distribution-spec 1.1, pull): each
+ * thing that is wanted is a transfer, which asks the hosts in order, tries again where that
+ * may help, goes on where it broke off, and gets access where it is asked for.
  */
 #pragma once
 
 #include <stdint.h>
 
+#include "auth.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "hosts.h"
+#include "http.h"
+
+#define REGISTRY_TRIES 5	     /* of one request at one host without a byte of progress */
+#define REGISTRY_RETRY_MS 250	     /* before the first, doubled for each */
+#define REGISTRY_RETRY_AFTER_MAX 60  /* seconds of Retry-After that are waited */
 
 struct registry;
 
-/* Strings may be NULL. borrowed for the registry's life */
-struct registry_auth {
-	const char *username, *password, *auth, *server, *identity_token, *registry_token;
-};
-
 /* For the repository `path` of the registry `host` (both as in the reference). */
 int registry_open(const char *hosts_dir, const char *host, const char *path,
-		  const struct registry_auth *auth, struct registry **ret, struct err *e);
+		  const struct auth_config *auth, unsigned stall_s, struct registry **ret,
+		  struct err *e);
 struct registry *registry_close(struct registry *r);
+struct http *registry_http(struct registry *r);
 
 /* A manifest or index by tag or digest, of at most MANIFEST_MAX bytes; its digest in
- * ret_digest (room for 72). With a digest asked for it is checked. */
-int registry_manifest(struct registry *r, const char *what, struct strbuf *ret, char *ret_digest,
-		      struct err *e);
-/* A small blob, checked. */
-int registry_blob(struct registry *r, const char *digest, size_t max, struct strbuf *ret,
+ * ret_digest (room for 72). What was asked for by digest is checked; `size`: bytes that it
+ * must have, or UINT64_MAX. */
+int registry_manifest(struct registry *r, const char *what, uint64_t size, struct strbuf *ret,
+		      char *ret_digest, struct err *e);
+/* A small blob of `size` bytes, checked. */
+int registry_blob(struct registry *r, const char *digest, uint64_t size, struct strbuf *ret,
 		  struct err *e);
 
-/* Blobs into files, several at once. */
-struct fetch {
-	const char *digest;
-	uint64_t size;
-	int fd;	   /* to be written from offset 0 */
-	void *arg; /* the caller's */
+/* --- transfers --- */
+
+struct transfer {
+	/* the caller's */
+	const char *kind, *what; /* "blobs", digest; "manifests", tag or digest. borrowed */
+	uint64_t size;		 /* bytes that it has; more is an error */
+	bool size_is_limit;	 /* it may have less */
+	/* HTTP_PAUSE, n, or 0 to fail with `e` set */
+	size_t (*take)(void *arg, const char *p, size_t n, struct err *e);
+	/* What came so far is void: it begins anew. */
+	int (*anew)(void *arg, struct err *e);
+	void *arg;
+
+	/* the state */
+	enum transfer_state {
+		TRANSFER_IDLE,
+		TRANSFER_RUNNING,
+		TRANSFER_WAITING, /* to try again */
+		TRANSFER_ARRIVED,
+		TRANSFER_FAILED, /* e */
+	} state;
+	uint64_t done;	/* bytes taken */
+	struct err e;
+
 	/* private */
-	uint64_t done;
-	void *state;
-	bool finished;
+	struct registry *registry;
+	struct http_request request;
+	size_t host;
+	unsigned tries, generation;
+	bool asked;
+	uint64_t skip, done_before, not_before;
+	struct strbuf said; /* by hosts that could not give it */
 };
-/* Calls done(arg of the call, fetch) for each that has arrived and been checked, in any order;
- * it may take long, and < 0 ends all. */
-typedef int fetch_fn(void *arg, struct fetch *f, struct err *e);
-int registry_fetch(struct registry *r, struct fetch *v, size_t n, unsigned parallel, fetch_fn *fn,
-		   void *arg, struct err *e);
+
+void transfer_start(struct registry *r, struct transfer *t);
+/* After http_step(): sees what became of it. */
+void transfer_advance(struct transfer *t);
+/* Milliseconds until it has to be advanced again whatever happens; at most `most`. */
+int transfer_timeout(const struct transfer *t, int most);
+/* It arrived, but is not what was asked for: another host may have the right one. */
+void transfer_reject(struct transfer *t, const struct err *why);
+void transfer_fini(struct transfer *t);

@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The image store's directory (docs/decisions/0004).
- *
- *	<root>/lock		held while records change; holds the number of the last change
- *	<root>/layers/NAME	a layer's files; NAME.json its record: without one it is half-made
- *	<root>/images/HEX.json	an image; HEX.config its configuration as it came
- *	<root>/tmp/RANDOM	what one worker is making, locked by it while it lives
+ * The image store's directory: see store.h.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,7 +13,8 @@
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/mem.h"
-#include "unpack.h"
+#include "layers.h"
+#include "store.h"
 #include "wire/json.h"
 #include "worker.h"
 
@@ -104,67 +100,34 @@ bool store_has_layer(const struct store *s, const char *name)
 	char record[64];
 
 	snprintf(record, sizeof(record), "%s.json", name);
-	return fs_exists(s->layers_fd, record);
+	return fs_exists(s->layers_fd, record) && fs_exists(s->layers_fd, name);
 }
 
-/* A layer of the chain is in the store, or made by this worker just now. */
-static int open_layer(const struct store *s, const char *name)
+bool store_has_made(const struct store *s, const char *name)
 {
-	int fd = openat(s->tmp_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	return fd >= 0 ? fd : openat(s->layers_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	return fs_exists(s->tmp_fd, name);
 }
 
-static int unpack_into(struct store *s, int dirfd, int fd, uint64_t max, const char *diff_id,
-		       const int *lower, size_t n, uint64_t *ret_bytes, struct err *e)
+int store_open_layer(const struct store *s, const char *name)
 {
-	struct unpack u = {
-		.dirfd = dirfd, .lower = lower, .n_lower = n, .cancelled = worker_cancelled};
-	struct stream *st;
-	char got[72];
-	int r = stream_open(fd, max, &st, e);
+	int fd = openat(s->tmp_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	(void)s;
-	if (r < 0)
-		return r;
-	r = unpack_layer(&u, st, e);
-	if (r == 0)
-		r = stream_finish(st, got, e);
-	if (r == 0 && !streq(got, diff_id))
-		r = err_set(e, -EBADMSG, GRPC_DATA_LOSS,
-			    "the layer unpacks to %s, but the image's configuration says %s", got,
-			    diff_id);
-	stream_close(st);
-	*ret_bytes = u.bytes;
-	return r;
+	if (fd < 0)
+		fd = openat(s->layers_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
-int store_unpack(struct store *s, int fd, uint64_t max, const char *diff_id,
-		 const struct strv *chain, const char *name, uint64_t *ret_bytes, struct err *e)
+int store_make_layer(struct store *s, const char *name, int *ret_fd, struct err *e)
 {
-	int lower[IMAGE_LAYERS_MAX + 1];
-	_cleanup_close_ int dirfd = -EBADF;
-	size_t n = 0;
-	int r = 0;
-
 	if (mkdirat(s->tmp_fd, name, 0755) < 0)
 		return err_errno(e, -errno, "make the layer %s", name);
-	dirfd = openat(s->tmp_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	for (size_t i = chain->n; r == 0 && i-- > 0;) {
-		lower[n] = open_layer(s, chain->v[i]);
-		if (lower[n] < 0)
-			r = err_errno(e, -errno, "open the layer %s", chain->v[i]);
-		else
-			n++;
-	}
-	if (r == 0)
-		r = unpack_into(s, dirfd, fd, max, diff_id, lower, n, ret_bytes, e);
-	FAULT_POINT("worker.unpacked");
-	while (n > 0)
-		close(lower[--n]);
-	if (r < 0)
-		fs_remove_tree(s->tmp_fd, name);
-	return r;
+	*ret_fd = openat(s->tmp_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return *ret_fd < 0 ? err_errno(e, -errno, "open the layer %s", name) : 0;
+}
+
+void store_drop_layer(struct store *s, const char *name)
+{
+	fs_remove_tree(s->tmp_fd, name);
 }
 
 /* --- changes --- */
@@ -213,6 +176,10 @@ static int write_record(struct store *s, const struct image_record *rec, struct 
 	int r;
 
 	image_record_print(rec, &b);
+	if (b.len > IMAGE_RECORD_MAX)
+		return err_set(e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
+			       "the configuration of image %s is too large to be recorded: %zu "
+			       "bytes, at most %u", rec->id, b.len, IMAGE_RECORD_MAX);
 	snprintf(file, sizeof(file), "%s.json", rec->id);
 	r = fs_write_atomic(s->images_fd, file, b.s, b.len, 0600, true);
 	if (r < 0)
@@ -231,59 +198,85 @@ static int each_record(struct store *s, record_fn *fn, void *arg, struct err *e)
 
 	if (!d)
 		return err_errno(e, -errno, "open %s/images", s->root);
-	while (r == 0 && (de = readdir(d))) {
+	while (r == 0 && (errno = 0, de = readdir(d))) {
 		struct image_record rec;
 
-		if (!str_has_suffix(de->d_name, ".json") || read_record(s, de->d_name, &rec) < 0)
+		if (!str_has_suffix(de->d_name, ".json"))
 			continue;
+		r = read_record(s, de->d_name, &rec);
+		if (r == -EINVAL || r == -ENOENT || r == -EFBIG) { /* damaged: nobody's */
+			r = 0;
+			continue;
+		}
+		if (r < 0) { /* it may be whole: whatever depends on it must wait */
+			r = err_errno(e, r, "read the record %s/images/%s", s->root, de->d_name);
+			break;
+		}
 		r = fn(s, arg, &rec, e);
 		image_record_fini(&rec);
 	}
+	if (r == 0 && errno)
+		r = err_errno(e, -errno, "read %s/images", s->root);
 	closedir(d);
 	return r;
 }
 
 /* --- commit --- */
 
-static int commit_layers(struct store *s, const struct new_layer *layers, size_t n, struct err *e)
+/* The layers' records beside them, still in the temporary directory: one sync is for all. */
+static int write_layer_records(struct store *s, const struct new_image *im, bool *any,
+			       struct err *e)
 {
-	bool any = false;
-
-	for (size_t i = 0; i < n; i++) {
-		const char *name = layers[i].name;
-
-		if (!layers[i].unpacked) {
-			if (!store_has_layer(s, name))
-				return err_set(e, -ESTALE, GRPC_ABORTED,
-					       "layer %s was removed while the image was made",
-					       name);
-			continue;
-		}
-		if (store_has_layer(s, name))
-			continue; /* another worker was first */
-		fs_remove_tree(s->layers_fd, name); /* half-made by one that died */
-		if (renameat(s->tmp_fd, name, s->layers_fd, name) < 0)
-			return err_errno(e, -errno, "put the layer %s into the store", name);
-		any = true;
-		FAULT_POINT("worker.commit.layer");
-	}
-	/* A record promises that the files are on the disk. */
-	if (any && syncfs(s->layers_fd) < 0)
-		return err_errno(e, -errno, "sync the layers");
-	FAULT_POINT("worker.commit.synced");
-	for (size_t i = 0; i < n; i++) {
+	for (size_t i = 0; i < im->n_layers; i++) {
+		const struct new_layer *l = &im->layers[i];
 		char file[64], text[128];
 		int len, r;
 
-		if (store_has_layer(s, layers[i].name))
+		if (!l->unpacked || !fs_exists(s->tmp_fd, l->name))
 			continue;
-		snprintf(file, sizeof(file), "%s.json", layers[i].name);
-		len = snprintf(text, sizeof(text), "{\"size\":%llu}",
-			       (unsigned long long)layers[i].bytes);
-		r = fs_write_atomic(s->layers_fd, file, text, (size_t)len, 0600, true);
+		*any = true;
+		snprintf(file, sizeof(file), "%s.json", l->name);
+		len = snprintf(text, sizeof(text), "{\"size\":%llu,\"bytes\":%llu,\"inodes\":%llu}",
+			       (unsigned long long)l->bytes, (unsigned long long)l->used.bytes,
+			       (unsigned long long)l->used.inodes);
+		r = fs_write_atomic(s->tmp_fd, file, text, (size_t)len, 0600, false);
 		if (r < 0)
-			return err_errno(e, r, "write the record of layer %s", layers[i].name);
-		FAULT_POINT("worker.commit.layer-recorded");
+			return err_errno(e, r, "write the record of layer %s", l->name);
+	}
+	return 0;
+}
+
+/* Puts one layer into the store, its record last.  Under the lock. */
+static int commit_layer(struct store *s, const char *name, struct err *e)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s.json", name);
+	unlinkat(s->layers_fd, file, 0);
+	fs_remove_tree(s->layers_fd, name); /* half-made by one that died */
+	if (renameat(s->tmp_fd, name, s->layers_fd, name) < 0)
+		return err_errno(e, -errno, "put the layer %s into the store", name);
+	FAULT_POINT("worker.commit.layer");
+	if (renameat(s->tmp_fd, file, s->layers_fd, file) < 0)
+		return err_errno(e, -errno, "put the record of layer %s into the store", name);
+	FAULT_POINT("worker.commit.layer-recorded");
+	return 0;
+}
+
+static int commit_layers(struct store *s, const struct new_image *im, struct err *e)
+{
+	for (size_t i = 0; i < im->n_layers; i++) {
+		const char *name = im->layers[i].name;
+		int r = 0;
+
+		if (store_has_layer(s, name))
+			continue; /* or another worker was first */
+		if (!im->layers[i].unpacked)
+			return err_set(e, -ESTALE, GRPC_ABORTED,
+				       "layer %s was removed while the image was made", name);
+		r = commit_layer(s, name, e);
+		if (r < 0)
+			return r;
 	}
 	return 0;
 }
@@ -301,30 +294,39 @@ static uint64_t layer_size(const struct store *s, const char *name)
 	return (uint64_t)jv_int(doc, "size", 0);
 }
 
-/* A small file of the image as a container would see it; "" where there is none. */
-static char *read_account_file(const struct store *s, const struct strv *layers, const char *path)
+/* A small text of the image as a container would see it; "" where there is none. */
+static char *read_account_file(const struct layers *l, const char *path)
 {
-	for (size_t i = 0; i < layers->n; i++) {
-		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-		_cleanup_close_ int layer = openat(s->layers_fd, layers->v[i],
-						   O_PATH | O_DIRECTORY | O_CLOEXEC);
-		_cleanup_close_ int fd = -EBADF, rd = -EBADF;
-		struct stat st;
-		char proc[64];
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_close_ int fd = -EBADF, rd = -EBADF;
+	struct stat st;
+	char proc[64];
 
-		fd = layer < 0 ? -1 : fs_open_in_root(layer, path, O_PATH | O_CLOEXEC, 0);
-		if (fd < 0 || fstat(fd, &st) < 0)
-			continue;
-		if (!S_ISREG(st.st_mode))
-			break; /* removed, or no text */
+	if (layers_resolve(l, path, &st, &fd) == 0 && S_ISREG(st.st_mode)) {
 		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
 		rd = open(proc, O_RDONLY | O_CLOEXEC);
-		if (rd >= 0 && fs_read_fd(rd, IMAGE_ACCOUNTS_MAX, &b) == 0 && b.s &&
-		    str_is_utf8(b.s, b.len))
-			return strbuf_take(&b);
-		break;
 	}
+	if (rd >= 0 && fs_read_fd(rd, IMAGE_ACCOUNTS_MAX, &b) == 0 && b.s &&
+	    str_is_utf8(b.s, b.len))
+		return strbuf_take(&b);
 	return xstrdup("");
+}
+
+static void read_accounts(const struct store *s, struct image_record *rec)
+{
+	int fds[IMAGE_LAYERS_MAX + 1];
+	struct layers l = {fds, 0};
+
+	for (size_t i = 0; i < rec->layers.n && i < ARRAY_SIZE(fds); i++) {
+		fds[i] = store_open_layer(s, rec->layers.v[i]);
+		if (fds[i] < 0)
+			break;
+		l.n++;
+	}
+	rec->config.passwd = read_account_file(&l, "etc/passwd");
+	rec->config.group = read_account_file(&l, "etc/group");
+	while (l.n > 0)
+		close(fds[--l.n]);
 }
 
 static bool take_out(struct strv *v, const struct strv *names)
@@ -373,17 +375,35 @@ static void copy(struct strv *to, const struct strv *v)
 		strv_add(to, v->v[i]);
 }
 
-static int commit_image(struct store *s, const struct new_layer *layers, size_t n,
-			const struct image_info *info, const char *config, size_t config_len,
-			const struct strv *tags, const struct strv *digests, struct ipc_out *reply,
+static void fill_record(struct store *s, const struct new_image *im, struct image_record *rec)
+{
+	const struct image_config *c = &im->info->config;
+
+	for (size_t i = im->n_layers; i-- > 0;) {
+		strv_add(&rec->layers, im->layers[i].name);
+		rec->size += layer_size(s, im->layers[i].name);
+	}
+	copy(&rec->config.entrypoint, &c->entrypoint);
+	copy(&rec->config.cmd, &c->cmd);
+	copy(&rec->config.env, &c->env);
+	copy(&rec->config.volumes, &c->volumes);
+	rec->config.user = xstrdup(c->user);
+	rec->config.working_dir = xstrdup(c->working_dir);
+	rec->config.stop_signal = xstrdup(c->stop_signal);
+	read_accounts(s, rec);
+}
+
+/* The new record is written before the tags are taken from others: whatever happens in
+ * between, each tag has an image. */
+static int commit_image(struct store *s, const struct new_image *im, struct ipc_out *reply,
 			struct err *e)
 {
 	struct image_record rec = {.pulled_at = clock_wall_ns()}, old;
+	struct tagging t = {.tags = im->tags, .reply = reply};
 	char digest[72], file[ID_SIZE + 8];
-	struct tagging t = {.tags = tags, .reply = reply};
 	int r;
 
-	digest_of(config, config_len, digest);
+	digest_of(im->config->s, im->config->len, digest);
 	rec.id = xstrdup(digest + strlen("sha256:"));
 	snprintf(file, sizeof(file), "%s.json", rec.id);
 	if (read_record(s, file, &old) == 0) {
@@ -391,53 +411,54 @@ static int commit_image(struct store *s, const struct new_layer *layers, size_t 
 		add_new(&rec.digests, &old.digests);
 		image_record_fini(&old);
 	}
-	add_new(&rec.tags, tags);
-	add_new(&rec.digests, digests);
-	for (size_t i = n; i-- > 0;) {
-		strv_add(&rec.layers, layers[i].name);
-		rec.size += layer_size(s, layers[i].name);
-	}
-	copy(&rec.config.entrypoint, &info->config.entrypoint);
-	copy(&rec.config.cmd, &info->config.cmd);
-	copy(&rec.config.env, &info->config.env);
-	copy(&rec.config.volumes, &info->config.volumes);
-	rec.config.user = xstrdup(info->config.user);
-	rec.config.working_dir = xstrdup(info->config.working_dir);
-	rec.config.stop_signal = xstrdup(info->config.stop_signal);
-	rec.config.passwd = read_account_file(s, &rec.layers, "etc/passwd");
-	rec.config.group = read_account_file(s, &rec.layers, "etc/group");
+	add_new(&rec.tags, im->tags);
+	add_new(&rec.digests, im->digests);
+	fill_record(s, im, &rec);
 	snprintf(file, sizeof(file), "%s.config", rec.id);
-	r = fs_write_atomic(s->images_fd, file, config, config_len, 0600, true);
+	r = fs_write_atomic(s->images_fd, file, im->config->s, im->config->len, 0600, true);
 	if (r < 0)
 		err_errno(e, r, "write the configuration of image %s", rec.id);
 	FAULT_POINT("worker.commit.config");
 	t.id = rec.id;
 	if (r == 0)
-		r = each_record(s, untag, &t, e);
-	if (r == 0)
 		r = write_record(s, &rec, reply, e);
 	FAULT_POINT("worker.commit.recorded");
+	if (r == 0)
+		r = each_record(s, untag, &t, e);
 	if (r == 0)
 		ipc_put_str(reply, WORKER_TAG_IMAGE_ID, rec.id);
 	image_record_fini(&rec);
 	return r;
 }
 
-int store_commit(struct store *s, const struct new_layer *layers, size_t n,
-		 const struct image_info *info, const char *config, size_t config_len,
-		 const struct strv *tags, const struct strv *digests, struct ipc_out *reply,
+int store_commit(struct store *s, const struct new_image *v, size_t n, struct ipc_out *reply,
 		 struct err *e)
 {
 	struct change c;
-	int r = change_begin(s, &c, e);
+	bool any = false;
+	int r = 0;
 
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = write_layer_records(s, &v[i], &any, e);
+	/* A record promises that the files are on the disk. It may take long: not locked. */
+	if (r == 0 && any && syncfs(s->tmp_fd) < 0)
+		r = err_errno(e, -errno, "sync the layers");
+	FAULT_POINT("worker.commit.synced");
+	if (r == 0)
+		r = worker_check(e);
+	if (r == 0)
+		r = change_begin(s, &c, e);
 	if (r < 0)
 		return r;
-	r = commit_layers(s, layers, n, e);
-	if (r == 0 && info) {
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = commit_layers(s, &v[i], e);
+	if (any && fsync(s->layers_fd) < 0 && r == 0)
+		r = err_errno(e, -errno, "sync %s/layers", s->root);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (v[i].info)
+			r = commit_image(s, &v[i], reply, e);
+	if (r == 0 && reply)
 		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
-		r = commit_image(s, layers, n, info, config, config_len, tags, digests, reply, e);
-	}
 	change_end(&c);
 	return r;
 }
@@ -454,14 +475,16 @@ static int note_layers(struct store *s, void *arg, struct image_record *rec, str
 	return 0;
 }
 
-/* First the record, then the files: what has no record is swept. */
+/* First the record: what has none is swept.  The files are put aside, to be removed with this
+ * worker's temporary directory when the lock is free again. */
 static void remove_layer(struct store *s, const char *name)
 {
 	char file[64];
 
 	snprintf(file, sizeof(file), "%s.json", name);
 	unlinkat(s->layers_fd, file, 0);
-	fs_remove_tree(s->layers_fd, name);
+	if (renameat(s->layers_fd, name, s->tmp_fd, name) < 0)
+		fs_remove_tree(s->layers_fd, name);
 }
 
 /* Layers of no image, whole or half-made. Under the lock. */
@@ -520,6 +543,18 @@ int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	return r;
 }
 
+/* Locked, as its worker is gone.  The processes of one that was killed follow it at once, but
+ * not in the same instant. */
+static bool lock_dead(int fd)
+{
+	for (unsigned i = 0; i < 5; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
 static void sweep_temporaries(struct store *s)
 {
 	int fd = openat(s->root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -534,7 +569,7 @@ static void sweep_temporaries(struct store *s)
 		if (*de->d_name == '.' || streq(de->d_name, s->tmp_name))
 			continue;
 		one = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (one >= 0 && flock(one, LOCK_EX | LOCK_NB) == 0)
+		if (one >= 0 && lock_dead(one))
 			fs_remove_tree(fd, de->d_name);
 	}
 	if (d)
@@ -573,50 +608,51 @@ int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 
 /* --- measure --- */
 
-#define DEPTH_MAX 1000 /* of a tree that containers made */
-
-static void measure_tree(int dirfd, const char *name, uint64_t *bytes, uint64_t *inodes,
-			 unsigned depth)
+/* A layer does not change: its record says what was measured when it was made. */
+static void measure_layers(struct store *s, struct measure *to)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	int fd = openat(s->layers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
 
-	if (!d) {
-		fd_close(fd);
-		return;
-	}
-	while ((de = readdir(d)) && !worker_cancelled()) {
-		struct stat st;
+	while (d && (de = readdir(d)) && !worker_cancelled()) {
+		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+		_cleanup_jv_ jv *doc = NULL;
+		char file[64];
 
-		if (streq(de->d_name, ".") || streq(de->d_name, "..") ||
-		    fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		if (strlen(de->d_name) != 32) /* a record */
 			continue;
-		*bytes += (uint64_t)st.st_blocks * 512;
-		*inodes += 1;
-		if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX)
-			measure_tree(fd, de->d_name, bytes, inodes, depth + 1);
+		snprintf(file, sizeof(file), "%.32s.json", de->d_name);
+		if (fs_read(s->layers_fd, file, 4096, &b) == 0 &&
+		    jv_parse(str_or_empty(b.s), b.len, 4096, file, &doc, NULL) == 0 &&
+		    jv_int(doc, "inodes", 0) > 0) {
+			to->bytes += (uint64_t)jv_int(doc, "bytes", 0);
+			to->inodes += (uint64_t)jv_int(doc, "inodes", 0);
+		} else {
+			measure_tree(s->layers_fd, de->d_name, to);
+		}
 	}
-	closedir(d);
+	if (d)
+		closedir(d);
 }
 
 static void measure_container(const struct store *s, const char *id, struct ipc_out *reply)
 {
 	_cleanup_free_ char *path = xasprintf("containers/%s/upper", id);
-	uint64_t bytes = 0, inodes = 0;
+	struct measure m = {0};
 	struct ipc_out o;
 
-	measure_tree(s->root_fd, path, &bytes, &inodes, 0);
+	measure_tree(s->root_fd, path, &m);
 	ipc_out_init(&o, 0, 0);
 	ipc_put_str(&o, WORKER_TAG_NAME, id);
-	ipc_put_u64(&o, WORKER_TAG_BYTES, bytes);
-	ipc_put_u64(&o, WORKER_TAG_INODES, inodes);
+	ipc_put_u64(&o, WORKER_TAG_BYTES, m.bytes);
+	ipc_put_u64(&o, WORKER_TAG_INODES, m.inodes);
 	ipc_put_nested(reply, WORKER_TAG_USAGE, &o);
 }
 
 int do_measure(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
-	uint64_t bytes = 0, inodes = 0;
+	struct measure m = {0};
 	struct store s;
 	struct dirent *de;
 	DIR *d;
@@ -624,10 +660,11 @@ int do_measure(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 
 	if (r < 0)
 		return r;
-	measure_tree(s.root_fd, "layers", &bytes, &inodes, 0);
-	measure_tree(s.root_fd, "images", &bytes, &inodes, 0);
-	ipc_put_u64(reply, WORKER_TAG_BYTES, bytes);
-	ipc_put_u64(reply, WORKER_TAG_INODES, inodes);
+	measure_layers(&s, &m);
+	measure_tree(s.root_fd, "images", &m);
+	measure_tree(s.root_fd, "tmp", &m); /* what other workers are making */
+	ipc_put_u64(reply, WORKER_TAG_BYTES, m.bytes);
+	ipc_put_u64(reply, WORKER_TAG_INODES, m.inodes);
 	fd = openat(s.root_fd, "containers", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	d = fd < 0 ? NULL : fdopendir(fd);
 	while (d && (de = readdir(d)))

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Decompression: see stream.h. */
+/*
+ * Decompression: see stream.h.  Bytes are decompressed into a buffer that stays in the
+ * processor's cache while they are hashed and written; plain ones are not copied at all.
+ */
 #include "stream.h"
 
 #include <isa-l/igzip_lib.h>
@@ -18,15 +21,15 @@ struct stream {
 	enum kind kind;
 	int fd;
 	uint64_t left; /* of the input */
-	uint8_t in[BUFFER];
-	size_t in_pos, in_len;
-	bool eof, ended;
+	uint8_t in[BUFFER], out[BUFFER];
+	size_t in_pos, in_len, out_pos, out_len;
+	bool eof;
 	struct inflate_state gzip;
 	bool gzip_open; /* inside a member */
 	ZSTD_DStream *zstd;
 	bool zstd_open; /* inside a frame */
-	EVP_MD_CTX *md;
-	uint64_t out; /* bytes given out */
+	EVP_MD_CTX *md_in, *md; /* md_in: NULL where it is not wanted or `md` says it */
+	uint64_t size_in, made, given;
 };
 
 static int damaged(struct err *e, const char *what)
@@ -49,32 +52,91 @@ static int fill(struct stream *s, struct err *e)
 	s->in_pos = 0;
 	s->in_len = (size_t)n;
 	s->left -= (uint64_t)n;
+	s->size_in += (uint64_t)n;
 	s->eof = n == 0;
+	if (s->md_in)
+		EVP_DigestUpdate(s->md_in, s->in, s->in_len);
 	return 0;
 }
 
-int stream_open(int fd, uint64_t max_in, struct stream **ret, struct err *e)
+static EVP_MD_CTX *new_digest(void)
 {
-	static const uint8_t gzip_magic[] = {0x1f, 0x8b}, zstd_magic[] = {0x28, 0xb5, 0x2f, 0xfd};
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+
+	if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
+		abort();
+	return md;
+}
+
+static bool is_zstd(const uint8_t *p, size_t n)
+{
+	static const uint8_t frame[] = {0x28, 0xb5, 0x2f, 0xfd}, skippable[] = {0x2a, 0x4d, 0x18};
+
+	return n >= 4 && (memcmp(p, frame, 4) == 0 ||
+			  ((p[0] & 0xf0) == 0x50 && memcmp(p + 1, skippable, 3) == 0));
+}
+
+/* What people try, and what no layer is. */
+static const char *foreign(const uint8_t *p, size_t n)
+{
+	static const uint8_t xz[] = {0xfd, '7', 'z', 'X', 'Z', 0};
+
+	if (n >= 4 && memcmp(p, "BZh", 3) == 0 && p[3] >= '1' && p[3] <= '9')
+		return "it is compressed by bzip2; gzip, zstd and none are possible";
+	if (n >= sizeof(xz) && memcmp(p, xz, sizeof(xz)) == 0)
+		return "it is compressed by xz; gzip, zstd and none are possible";
+	return NULL;
+}
+
+/* The first bytes say what it is; a pipe may give them one by one. */
+static int fill_start(struct stream *s, struct err *e)
+{
+	while (s->in_len < 6 && !s->eof) {
+		ssize_t n = read(s->fd, s->in + s->in_len,
+				 MIN((uint64_t)(sizeof(s->in) - s->in_len), s->left));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return err_errno(e, -errno, "read the layer");
+		s->in_len += (size_t)n;
+		s->left -= (uint64_t)n;
+		s->size_in += (uint64_t)n;
+		s->eof = n == 0;
+	}
+	return 0;
+}
+
+int stream_open(int fd, uint64_t max_in, bool hash_input, struct stream **ret, struct err *e)
+{
+	static const uint8_t gzip_magic[] = {0x1f, 0x8b};
 	struct stream *s = xcalloc(1, sizeof(*s));
+	const char *other;
 	int r;
 
 	s->fd = fd;
 	s->left = max_in;
-	r = fill(s, e);
+	r = fill_start(s, e);
+	other = r == 0 ? foreign(s->in, s->in_len) : NULL;
+	if (other)
+		r = damaged(e, other);
 	if (r < 0) {
 		free(s);
 		return r;
 	}
-	s->md = EVP_MD_CTX_new();
-	EVP_DigestInit_ex(s->md, EVP_sha256(), NULL);
 	if (s->in_len >= 2 && memcmp(s->in, gzip_magic, 2) == 0) {
 		s->kind = GZIP;
-	} else if (s->in_len >= 4 && memcmp(s->in, zstd_magic, 4) == 0) {
+	} else if (is_zstd(s->in, s->in_len)) {
 		s->kind = ZSTD;
 		s->zstd = ZSTD_createDStream();
 		ZSTD_DCtx_setParameter(s->zstd, ZSTD_d_windowLogMax, ZSTD_WINDOW_LOG_MAX);
 	}
+	s->md = new_digest();
+	if (hash_input && s->kind != PLAIN) {
+		s->md_in = new_digest();
+		EVP_DigestUpdate(s->md_in, s->in, s->in_len);
+	}
+	s->eof = false; /* what has been read comes first; the end is found again */
 	*ret = s;
 	return 0;
 }
@@ -84,22 +146,15 @@ struct stream *stream_close(struct stream *s)
 	if (!s)
 		return NULL;
 	EVP_MD_CTX_free(s->md);
+	EVP_MD_CTX_free(s->md_in);
 	if (s->zstd)
 		ZSTD_freeDStream(s->zstd);
 	free(s);
 	return NULL;
 }
 
-static ssize_t read_plain(struct stream *s, uint8_t *p, size_t n)
-{
-	size_t k = MIN(n, s->in_len - s->in_pos);
-
-	memcpy(p, s->in + s->in_pos, k);
-	s->in_pos += k;
-	return (ssize_t)k;
-}
-
-static ssize_t read_gzip(struct stream *s, uint8_t *p, size_t n, struct err *e)
+/* Both: 1 where there may be more to come, 0 at the end. */
+static int inflate_some(struct stream *s, struct err *e)
 {
 	struct inflate_state *z = &s->gzip;
 	int r;
@@ -115,66 +170,90 @@ static ssize_t read_gzip(struct stream *s, uint8_t *p, size_t n, struct err *e)
 	}
 	z->next_in = s->in + s->in_pos;
 	z->avail_in = (uint32_t)(s->in_len - s->in_pos);
-	z->next_out = p;
-	z->avail_out = (uint32_t)MIN(n, (size_t)INT32_MAX);
-	n = z->avail_out;
+	z->next_out = s->out + s->out_len;
+	z->avail_out = (uint32_t)(sizeof(s->out) - s->out_len);
 	r = isal_inflate(z);
 	if (r != ISAL_DECOMP_OK && r != ISAL_END_INPUT)
 		return damaged(e, "its gzip stream is not well-formed");
 	s->in_pos = s->in_len - z->avail_in;
+	s->out_len = sizeof(s->out) - z->avail_out;
 	if (z->block_state == ISAL_BLOCK_FINISH)
 		s->gzip_open = false;
-	return (ssize_t)(n - z->avail_out);
+	return 1;
 }
 
-static ssize_t read_zstd(struct stream *s, uint8_t *p, size_t n, struct err *e)
+static int unzstd_some(struct stream *s, struct err *e)
 {
 	ZSTD_inBuffer in = {s->in, s->in_len, s->in_pos};
-	ZSTD_outBuffer out = {p, n, 0};
+	ZSTD_outBuffer out = {s->out, sizeof(s->out), s->out_len};
 	size_t r;
 
-	if (s->eof) {
-		if (s->zstd_open)
-			return damaged(e, "its zstd stream ends too early");
+	if (s->eof && !s->zstd_open)
 		return 0;
-	}
 	r = ZSTD_decompressStream(s->zstd, &out, &in);
 	if (ZSTD_isError(r))
 		return damaged(e, ZSTD_getErrorName(r));
+	if (s->eof && r != 0 && out.pos == s->out_len)
+		return damaged(e, "its zstd stream ends too early");
 	s->zstd_open = r != 0;
 	s->in_pos = in.pos;
-	return (ssize_t)out.pos;
+	s->out_len = out.pos;
+	return 1;
 }
 
-ssize_t stream_read(struct stream *s, void *p, size_t n, struct err *e)
+/* Fills the buffer of what comes out. */
+static int decompress(struct stream *s, struct err *e)
 {
-	ssize_t got = 0;
+	int r = 1;
 
-	while (n > 0 && got == 0 && !s->ended) {
-		int r = fill(s, e);
+	s->out_pos = s->out_len = 0;
+	while (r > 0 && s->out_len < sizeof(s->out)) {
+		r = fill(s, e);
+		if (r == 0)
+			r = s->kind == GZIP ? inflate_some(s, e) : unzstd_some(s, e);
+	}
+	if (r < 0)
+		return r;
+	EVP_DigestUpdate(s->md, s->out, s->out_len);
+	s->made += s->out_len;
+	if (s->made > STREAM_OUT_MAX)
+		return err_set(e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
+			       "the layer decompresses to more than %llu GiB",
+			       (unsigned long long)(STREAM_OUT_MAX >> 30));
+	return 0;
+}
 
+ssize_t stream_next(struct stream *s, size_t n, const void **ret, struct err *e)
+{
+	int r = 0;
+
+	if (s->kind == PLAIN) {
+		bool fresh = s->in_pos == s->in_len || s->given == 0;
+
+		r = fill(s, e);
 		if (r < 0)
 			return r;
-		if (s->kind == GZIP)
-			got = read_gzip(s, p, n, e);
-		else if (s->kind == ZSTD)
-			got = read_zstd(s, p, n, e);
-		else
-			got = read_plain(s, p, n);
-		if (got < 0)
-			return got;
-		s->ended = got == 0 && s->eof && !s->gzip_open && !s->zstd_open;
+		if (fresh)
+			EVP_DigestUpdate(s->md, s->in + s->in_pos, s->in_len - s->in_pos);
+		n = MIN(n, s->in_len - s->in_pos);
+		*ret = s->in + s->in_pos;
+		s->in_pos += n;
+	} else {
+		if (s->out_pos == s->out_len)
+			r = decompress(s, e);
+		if (r < 0)
+			return r;
+		n = MIN(n, s->out_len - s->out_pos);
+		*ret = s->out + s->out_pos;
+		s->out_pos += n;
 	}
-	if (got > 0) {
-		EVP_DigestUpdate(s->md, p, (size_t)got);
-		s->out += (uint64_t)got;
-	}
-	return got;
+	s->given += n;
+	return (ssize_t)n;
 }
 
 uint64_t stream_offset(const struct stream *s)
 {
-	return s->out;
+	return s->given;
 }
 
 bool stream_is_plain(const struct stream *s)
@@ -187,12 +266,14 @@ int stream_read_all(struct stream *s, void *p, size_t n, struct err *e)
 	uint8_t *to = p;
 
 	while (n > 0) {
-		ssize_t k = stream_read(s, to, n, e);
+		const void *from;
+		ssize_t k = stream_next(s, n, &from, e);
 
 		if (k < 0)
 			return (int)k;
 		if (k == 0)
 			return damaged(e, "it ends in the middle of an entry");
+		memcpy(to, from, (size_t)k);
 		to += k;
 		n -= (size_t)k;
 	}
@@ -201,30 +282,63 @@ int stream_read_all(struct stream *s, void *p, size_t n, struct err *e)
 
 int stream_skip(struct stream *s, uint64_t n, struct err *e)
 {
-	uint8_t buf[16384];
-
 	while (n > 0) {
-		size_t k = (size_t)MIN(n, (uint64_t)sizeof(buf));
-		int r = stream_read_all(s, buf, k, e);
+		const void *p;
+		ssize_t k = stream_next(s, (size_t)MIN(n, (uint64_t)BUFFER), &p, e);
 
-		if (r < 0)
-			return r;
-		n -= k;
+		if (k < 0)
+			return (int)k;
+		if (k == 0)
+			return damaged(e, "it ends in the middle of an entry");
+		n -= (uint64_t)k;
 	}
 	return 0;
 }
 
+static void print_digest(EVP_MD_CTX *md, char ret[72])
+{
+	EVP_MD_CTX *copy = EVP_MD_CTX_new();
+	uint8_t hash[EVP_MAX_MD_SIZE];
+
+	if (!copy || EVP_MD_CTX_copy_ex(copy, md) != 1)
+		abort();
+	EVP_DigestFinal_ex(copy, hash, NULL);
+	EVP_MD_CTX_free(copy);
+	memcpy(ret, "sha256:", 7);
+	hex_encode(hash, 32, ret + 7);
+}
+
 int stream_finish(struct stream *s, char ret[72], struct err *e)
 {
-	uint8_t buf[65536], hash[EVP_MAX_MD_SIZE];
+	const void *p;
 	ssize_t n;
 
-	while ((n = stream_read(s, buf, sizeof(buf), e)) > 0)
+	while ((n = stream_next(s, BUFFER, &p, e)) > 0)
 		;
 	if (n < 0)
 		return (int)n;
-	EVP_DigestFinal_ex(s->md, hash, NULL);
-	memcpy(ret, "sha256:", 7);
-	hex_encode(hash, 32, ret + 7);
+	print_digest(s->md, ret);
+	return 0;
+}
+
+int stream_finish_input(struct stream *s, char ret[72], uint64_t *ret_size, struct err *e)
+{
+	if (s->kind == PLAIN) {
+		*ret_size = 0;
+		if (stream_finish(s, ret, e) < 0)
+			return e ? e->errnum : -EIO;
+		*ret_size = s->size_in;
+		return 0;
+	}
+	while (!s->eof) {
+		int r;
+
+		s->in_pos = s->in_len;
+		r = fill(s, e);
+		if (r < 0)
+			return r;
+	}
+	print_digest(s->md_in, ret);
+	*ret_size = s->size_in;
 	return 0;
 }

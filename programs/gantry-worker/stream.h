@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A blob as the bytes inside it: plain, gzip (RFC 1952, several members) or zstd (RFC 8878),
- * told apart by how it begins; and the digest of what comes out, which is a layer's diff id.
+ * A blob as the bytes inside it: plain, gzip (RFC 1952, several members) or zstd (RFC 8878,
+ * several frames), told apart by how it begins; and the digests of what goes in, which is the
+ * blob's, and of what comes out, which is a layer's diff id.
  */
 #pragma once
 
@@ -12,18 +13,24 @@
 
 #include "base/err.h"
 
+#define STREAM_OUT_MAX (UINT64_C(512) << 30) /* bytes that one blob may become */
+
 struct stream;
 
-/* Reads `fd` from its offset, at most `max_in` bytes (UINT64_MAX: to its end). borrowed */
-int stream_open(int fd, uint64_t max_in, struct stream **ret, struct err *e);
+/* Reads `fd` from its offset, at most `max_in` bytes (UINT64_MAX: to its end). borrowed.
+ * `hash_input`: the digest of what goes in is wanted too. */
+int stream_open(int fd, uint64_t max_in, bool hash_input, struct stream **ret, struct err *e);
 struct stream *stream_close(struct stream *s);
-/* Up to n bytes; 0 at the end; DATA_LOSS for what cannot be decompressed. */
-ssize_t stream_read(struct stream *s, void *p, size_t n, struct err *e);
+/* The next bytes, 1 to n, in *ret until the next call; 0 at the end; DATA_LOSS for what cannot
+ * be decompressed. */
+ssize_t stream_next(struct stream *s, size_t n, const void **ret, struct err *e);
 /* Exactly n bytes, or DATA_LOSS. */
 int stream_read_all(struct stream *s, void *p, size_t n, struct err *e);
 int stream_skip(struct stream *s, uint64_t n, struct err *e);
 /* Bytes that have been read of what is inside. */
 uint64_t stream_offset(const struct stream *s);
 bool stream_is_plain(const struct stream *s); /* not compressed */
-/* Reads to the end and gives the digest of everything: "sha256:...". */
+/* Reads to the end and gives the digest of everything that came out: "sha256:...". */
 int stream_finish(struct stream *s, char ret[72], struct err *e);
+/* Reads the input to its end, decompressed or not, and gives its digest and length. */
+int stream_finish_input(struct stream *s, char ret[72], uint64_t *ret_size, struct err *e);

@@ -48,14 +48,15 @@ static bool number(const char *p, size_t n, int64_t *ret)
 static bool checksum_good(const struct header *h)
 {
 	const unsigned char *p = (const unsigned char *)h;
-	int64_t want, sum = 0;
+	int64_t want, sum = 8 * ' ', odd = 8 * ' '; /* odd: as old tars added it up, signed */
 
-	for (size_t i = 0; i < BLOCK; i++)
-		sum += i >= offsetof(struct header, checksum) &&
-				       i < offsetof(struct header, checksum) + 8
-			       ? ' '
-			       : p[i];
-	return number(h->checksum, sizeof(h->checksum), &want) && sum == want;
+	for (size_t i = 0; i < BLOCK; i++) {
+		if (i - offsetof(struct header, checksum) < sizeof(h->checksum))
+			continue;
+		sum += p[i];
+		odd += (signed char)p[i];
+	}
+	return number(h->checksum, sizeof(h->checksum), &want) && (sum == want || odd == want);
 }
 
 static bool all_zero(const struct header *h)
@@ -105,9 +106,16 @@ struct extra {
 	bool has_size, has_uid, has_gid, has_mtime;
 	int64_t size, uid, gid;
 	struct timespec mtime;
-	struct tar_xattr xattrs[TAR_XATTRS_MAX];
+	struct tar_xattr *xattrs;
 	size_t n_xattrs;
+	/* sparse files */
+	bool sparse, map_in_data;
+	int64_t real_size; /* -1: not said */
+	struct tar_segment *segments;
+	size_t n_segments;
+	bool half; /* the last segment's size is still to come */
 };
+#define EXTRA_INIT ((struct extra){.real_size = -1})
 
 static void xattrs_fini(struct tar_xattr *v, size_t n)
 {
@@ -115,6 +123,7 @@ static void xattrs_fini(struct tar_xattr *v, size_t n)
 		free(v[i].name);
 		free(v[i].value);
 	}
+	free(v);
 }
 
 static void extra_fini(struct extra *x)
@@ -122,7 +131,8 @@ static void extra_fini(struct extra *x)
 	free(x->path);
 	free(x->link);
 	xattrs_fini(x->xattrs, x->n_xattrs);
-	*x = (struct extra){0};
+	free(x->segments);
+	*x = EXTRA_INIT;
 }
 
 static bool parse_time(const char *s, struct timespec *ret)
@@ -136,6 +146,10 @@ static bool parse_time(const char *s, struct timespec *ret)
 		return false;
 	for (const char *p = dot ? dot + 1 : ""; *p >= '0' && *p <= '9' && unit; p++, unit /= 10)
 		ns += (*p - '0') * unit;
+	if (*s == '-' && ns > 0) { /* -1.25 is 0.75 after -2 */
+		sec--;
+		ns = 1000000000 - ns;
+	}
 	*ret = (struct timespec){sec, ns};
 	return true;
 }
@@ -144,16 +158,206 @@ static int take_xattr(struct extra *x, const char *name, const char *v, size_t n
 {
 	if (x->n_xattrs == TAR_XATTRS_MAX)
 		return bad(e, "an entry has too many extended attributes");
+	x->xattrs = xrealloc(x->xattrs, (x->n_xattrs + 1) * sizeof(*x->xattrs));
 	x->xattrs[x->n_xattrs++] = (struct tar_xattr){xstrdup(name), xmemdup(v, n), n};
+	return 0;
+}
+
+/* --- sparse files --- */
+
+static int add_segment(struct extra *x, int64_t offset, int64_t size, struct err *e)
+{
+	const struct tar_segment *last = x->n_segments ? &x->segments[x->n_segments - 1] : NULL;
+
+	if (offset < 0 || size < 0 || (uint64_t)offset > SIZE_MAX_ENTRY ||
+	    (uint64_t)size > SIZE_MAX_ENTRY ||
+	    (last && (uint64_t)offset < last->offset + last->size))
+		return bad(e, "a sparse file's map makes no sense");
+	if (x->n_segments >= TAR_SEGMENTS_MAX)
+		return bad(e, "a sparse file has too many pieces");
+	if (x->n_segments % 64 == 0)
+		x->segments = xrealloc(x->segments, (x->n_segments + 64) * sizeof(*x->segments));
+	x->segments[x->n_segments++] = (struct tar_segment){(uint64_t)offset, (uint64_t)size};
+	return 0;
+}
+
+/* GNU.sparse.offset and .numbytes come in turn (format 0.0). */
+static int take_half_segment(struct extra *x, bool size, int64_t v, struct err *e)
+{
+	if (size != x->half)
+		return bad(e, "a sparse file's map makes no sense");
+	x->half = !size;
+	if (!size)
+		return add_segment(x, v, 0, e);
+	if (v < 0 || (uint64_t)v > SIZE_MAX_ENTRY)
+		return bad(e, "a sparse file's map makes no sense");
+	x->segments[x->n_segments - 1].size = (uint64_t)v;
+	return 0;
+}
+
+/* "OFFSET,SIZE,OFFSET,SIZE" (format 0.1) */
+static int take_map(struct extra *x, char *s, struct err *e)
+{
+	char *save = NULL;
+	bool size = false;
+	int r = 0;
+
+	for (char *p = strtok_r(s, ",", &save); r == 0 && p; p = strtok_r(NULL, ",", &save)) {
+		int64_t v;
+
+		r = str_to_i64(p, &v) ? take_half_segment(x, size, v, e)
+				      : bad(e, "a sparse file's map makes no sense");
+		size = !size;
+	}
+	return r;
+}
+
+static int take_sparse(struct extra *x, const char *key, char *s, struct err *e)
+{
+	int64_t v = 0;
+	bool number = str_to_i64(s, &v);
+
+	x->sparse = true;
+	if (streq(key, "map"))
+		return take_map(x, s, e);
+	if (streq(key, "name")) {
+		free(x->path);
+		x->path = xstrdup(s);
+		return 0;
+	}
+	if (!number)
+		return bad(e, "an extended header has a bad number");
+	if (streq(key, "size") || streq(key, "realsize"))
+		x->real_size = v;
+	else if (streq(key, "major"))
+		x->map_in_data = v == 1;
+	else if (streq(key, "offset") || streq(key, "numbytes"))
+		return take_half_segment(x, *key == 'n', v, e);
+	return 0; /* minor, numblocks: follow from the others */
+}
+
+/* One decimal line of the map that stands before the content (format 1.0). */
+static int map_number(struct stream *s, char *block, size_t *pos, uint64_t *used, int64_t *ret,
+		      struct err *e)
+{
+	char text[24];
+	size_t n = 0;
+
+	for (;; n++) {
+		if (*pos == BLOCK) {
+			int r = stream_read_all(s, block, BLOCK, e);
+
+			if (r < 0)
+				return r;
+			*pos = 0;
+			*used += BLOCK;
+		}
+		text[n] = block[(*pos)++];
+		if (text[n] == '\n')
+			break;
+		if (n + 2 > sizeof(text))
+			return bad(e, "a sparse file's map makes no sense");
+	}
+	text[n] = '\0';
+	return str_to_i64(text, ret) ? 0 : bad(e, "a sparse file's map makes no sense");
+}
+
+static int read_map(struct stream *s, struct extra *x, struct tar_entry *t, struct err *e)
+{
+	char block[BLOCK];
+	size_t pos = BLOCK;
+	uint64_t used = 0;
+	int64_t n, offset, size;
+	int r = map_number(s, block, &pos, &used, &n, e);
+
+	if (r == 0 && (n < 0 || n > TAR_SEGMENTS_MAX))
+		return bad(e, "a sparse file has too many pieces");
+	for (int64_t i = 0; r == 0 && i < n; i++) {
+		r = map_number(s, block, &pos, &used, &offset, e);
+		if (r == 0)
+			r = map_number(s, block, &pos, &used, &size, e);
+		if (r == 0)
+			r = add_segment(x, offset, size, e);
+	}
+	if (r == 0 && used > t->size)
+		return bad(e, "a sparse file's map is longer than the file");
+	t->size -= r == 0 ? used : 0;
+	return r;
+}
+
+/* GNU's old form: the map is in the header and in blocks after it. */
+struct gnu_sparse {
+	char offset[12], size[12];
+};
+
+static int take_gnu_map(const char *p, size_t n, struct extra *x, struct err *e)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct gnu_sparse *g = (const void *)(p + i * sizeof(*g));
+		int64_t offset, size;
+		int r;
+
+		if (!*g->offset || !*g->size)
+			break;
+		if (!number(g->offset, 12, &offset) || !number(g->size, 12, &size))
+			return bad(e, "a sparse file's map makes no sense");
+		r = add_segment(x, offset, size, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int read_gnu_sparse(struct stream *s, const struct header *h, struct extra *x,
+			   struct err *e)
+{
+	const char *p = (const char *)h;
+	char block[BLOCK];
+	bool more = p[482];
+	int r = take_gnu_map(p + 386, 4, x, e);
+
+	x->sparse = true;
+	if (!number(p + 483, 12, &x->real_size))
+		return bad(e, "a header has a bad number");
+	while (r == 0 && more) {
+		r = stream_read_all(s, block, sizeof(block), e);
+		if (r == 0)
+			r = take_gnu_map(block, 21, x, e);
+		more = block[504];
+	}
+	return r;
+}
+
+/* The map has to account for every byte that follows. */
+static int finish_sparse(struct extra *x, struct tar_entry *t, struct err *e)
+{
+	uint64_t sum = 0;
+
+	if (x->real_size < 0 || (uint64_t)x->real_size > SIZE_MAX_ENTRY || x->half)
+		return bad(e, "a sparse file's size is missing or out of range");
+	t->real_size = (uint64_t)x->real_size;
+	for (size_t i = 0; i < x->n_segments; i++) {
+		if (x->segments[i].offset + x->segments[i].size > t->real_size)
+			return bad(e, "a sparse file's map is larger than the file");
+		sum += x->segments[i].size;
+	}
+	if (sum != t->size)
+		return bad(e, "a sparse file's map does not fit its content");
+	t->sparse = true;
+	t->segments = TAKE_PTR(x->segments);
+	t->n_segments = x->n_segments;
 	return 0;
 }
 
 static int take_record(struct extra *x, const char *key, const char *v, size_t n, struct err *e)
 {
 	static const char xattr[] = "SCHILY.xattr.";
+	static const char sparse[] = "GNU.sparse.";
 	_cleanup_free_ char *s = xstrndup(v, n);
 	bool good = true;
 
+	if (n == 0 && !str_has_prefix(key, xattr))
+		return 0; /* as if it were not there */
 	if (streq(key, "path") || streq(key, "linkpath")) {
 		char **to = streq(key, "path") ? &x->path : &x->link;
 
@@ -171,8 +375,10 @@ static int take_record(struct extra *x, const char *key, const char *v, size_t n
 		good = x->has_mtime = parse_time(s, &x->mtime);
 	} else if (str_has_prefix(key, xattr)) {
 		return take_xattr(x, key + strlen(xattr), v, n, e);
-	} else if (str_has_prefix(key, "GNU.sparse.")) {
-		return bad(e, "it holds a sparse file");
+	} else if (str_has_prefix(key, sparse)) {
+		if (n >= TAR_PATH_MAX && streq(key, "GNU.sparse.name"))
+			return bad(e, "a name is too long or holds a NUL");
+		return take_sparse(x, key + strlen(sparse), s, e);
 	}
 	return good ? 0 : bad(e, "an extended header has a bad number");
 }
@@ -244,7 +450,7 @@ static int make_entry(const struct header *h, struct extra *x, struct tar_entry 
 	    !number(h->gid, sizeof(h->gid), &gid) || !number(h->size, sizeof(h->size), &size) ||
 	    !number(h->mtime, sizeof(h->mtime), &mtime))
 		return bad(e, "a header has a bad number");
-	t->type = h->type == '\0' || h->type == '7' ? '0' : h->type;
+	t->type = h->type == '\0' || h->type == '7' || h->type == 'S' ? '0' : h->type;
 	if ((t->type == '3' || t->type == '4') &&
 	    (!number(h->major, sizeof(h->major), &major) ||
 	     !number(h->minor, sizeof(h->minor), &minor) || major < 0 || minor < 0 ||
@@ -266,14 +472,33 @@ static int make_entry(const struct header *h, struct extra *x, struct tar_entry 
 	t->mode = (mode_t)mode & 07777;
 	t->uid = (uint32_t)uid;
 	t->gid = (uint32_t)gid;
-	t->size = t->type == '0' ? (uint64_t)size : 0;
+	t->size = t->real_size = t->type == '0' ? (uint64_t)size : 0;
+	t->pad = padded(t->size) - t->size;
 	t->dev_major = (uint32_t)major;
 	t->dev_minor = (uint32_t)minor;
 	t->mtime = x->has_mtime ? x->mtime : (struct timespec){mtime, 0};
-	memcpy(t->xattrs, x->xattrs, x->n_xattrs * sizeof(*t->xattrs));
+	t->xattrs = TAKE_PTR(x->xattrs);
 	t->n_xattrs = x->n_xattrs;
 	x->n_xattrs = 0;
 	return 0;
+}
+
+static int take_entry(struct stream *s, const struct header *h, struct extra *x,
+		      struct tar_entry *t, struct err *e)
+{
+	int r = 0;
+
+	if (h->type && !strchr("01234567S", h->type))
+		return bad(e, "an entry is of a type that layers do not have");
+	if (h->type == 'S')
+		r = read_gnu_sparse(s, h, x, e);
+	if (r == 0)
+		r = make_entry(h, x, t, e);
+	if (r < 0 || !x->sparse || t->type != '0')
+		return r;
+	if (x->map_in_data)
+		r = read_map(s, x, t, e);
+	return r < 0 ? r : finish_sparse(x, t, e);
 }
 
 static int take_header(struct stream *s, const struct header *h, struct extra *x,
@@ -286,9 +511,7 @@ static int take_header(struct stream *s, const struct header *h, struct extra *x
 	if (!checksum_good(h))
 		return bad(e, "a header's checksum is wrong");
 	if (!strchr("xgLK", h->type) || !h->type) {
-		if (h->type && !strchr("01234567", h->type))
-			return bad(e, "an entry is of a type that layers do not have");
-		r = make_entry(h, x, t, e);
+		r = take_entry(s, h, x, t, e);
 		return r < 0 ? r : 1;
 	}
 	if (!number(h->size, sizeof(h->size), &size))
@@ -312,20 +535,22 @@ static int take_header(struct stream *s, const struct header *h, struct extra *x
 
 int tar_next(struct stream *s, struct tar_entry *t, struct err *e)
 {
-	struct extra x = {0};
+	struct extra x = EXTRA_INIT;
 	struct header h;
 	int r = 0;
 
 	_Static_assert(sizeof(h) == BLOCK, "a header is one block");
 	*t = (struct tar_entry){0};
 	while (r == 0) {
-		ssize_t n = stream_read(s, &h, 1, e);
+		const void *p;
+		ssize_t n = stream_next(s, sizeof(h), &p, e);
 
 		if (n <= 0) { /* without the blocks of zeros: tolerated, others do */
 			r = (int)n;
 			break;
 		}
-		r = stream_read_all(s, (char *)&h + 1, sizeof(h) - 1, e);
+		memcpy(&h, p, (size_t)n);
+		r = stream_read_all(s, (char *)&h + n, sizeof(h) - (size_t)n, e);
 		if (r < 0 || all_zero(&h))
 			break;
 		r = take_header(s, &h, &x, t, e);
@@ -340,11 +565,12 @@ void tar_entry_fini(struct tar_entry *t)
 {
 	free(t->path);
 	free(t->link);
+	free(t->segments);
 	xattrs_fini(t->xattrs, t->n_xattrs);
 	*t = (struct tar_entry){0};
 }
 
 int tar_data_done(struct stream *s, const struct tar_entry *t, uint64_t left, struct err *e)
 {
-	return stream_skip(s, left + padded(t->size) - t->size, e);
+	return stream_skip(s, left + t->pad, e);
 }

@@ -3,10 +3,8 @@
 #include "unpack.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
@@ -15,7 +13,6 @@
 #include "base/mem.h"
 #include "tar.h"
 
-#define LINKS_MAX 40 /* symbolic links followed in one name, as the kernel has it */
 #define WHITEOUT ".wh."
 #define OPAQUE ".wh..wh..opq"
 #define COPY_BUFFER (256u << 10)
@@ -26,76 +23,67 @@ struct unpacking {
 	struct err *e;
 	char *parent; /* canonical name of the directory below; "" the root */
 	int parent_fd;
-	struct map made; /* names that this layer has: whiteouts do not touch them */
+	struct layers lower; /* once have_lower */
+	bool have_lower;
+	struct map removed; /* names that whiteouts are about */
 	struct strv dirs; /* "name" of directories whose times are set at the end */
 	struct timespec *times;
 	size_t n_times, cap_times;
 	unsigned entries;
 };
 
+/* What the layer itself is to blame for is told as that. */
 static int fail(struct unpacking *k, int r, const char *what, const char *path)
 {
-	return err_errno(k->e, r, "%s \"%s\" of the layer", what, path);
+	if (k->e->errnum) /* said already */
+		return k->e->errnum;
+	err_errno(k->e, r, "%s \"%s\" of the layer", what, path);
+	if (k->e->code == GRPC_NOT_FOUND || k->e->code == GRPC_ALREADY_EXISTS ||
+	    k->e->code == GRPC_INVALID_ARGUMENT || k->e->code == GRPC_PERMISSION_DENIED ||
+	    k->e->code == GRPC_FAILED_PRECONDITION || r == -ENOTDIR || r == -ELOOP ||
+	    r == -ENAMETOOLONG)
+		k->e->code = GRPC_DATA_LOSS;
+	return r;
 }
 
-/* --- looking into layers --- */
-
-/* A canonical name (no links in it) in a layer. */
-static int open_canonical(int dirfd, const char *path, int flags)
+static char *join(const char *dir, const char *name)
 {
-	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC | O_NOFOLLOW),
-			       .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
-					  RESOLVE_NO_MAGICLINKS};
-	long fd = syscall(SYS_openat2, dirfd, *path ? path : ".", &how, sizeof(how));
-
-	return fd < 0 ? -errno : (int)fd;
+	return *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
 }
 
-static bool is_whiteout(const struct stat *st)
+/* --- the layers below --- */
+
+/* As layers_find(); 0 where none of them has it is -ENOENT too, `e` is set for all else. */
+static int find_lower(struct unpacking *k, const char *path, struct stat *st, int *ret_fd)
 {
-	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
-}
+	if (!k->have_lower) {
+		int r = k->u->lower(k->u->arg, &k->lower, k->e);
 
-static bool is_opaque(int fd)
-{
-	char proc[64], v[2];
-
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	return getxattr(proc, "trusted.overlay.opaque", v, sizeof(v)) == 1 && *v == 'y';
-}
-
-/* The topmost lower layer that has it, -1 none; an O_PATH descriptor in *ret_fd. */
-static int find_lower(const struct unpacking *k, const char *path, struct stat *st, int *ret_fd)
-{
-	for (size_t i = 0; i < k->u->n_lower; i++) {
-		_cleanup_free_ char *dir = xstrdup(path);
-		char *slash;
-		int fd = open_canonical(k->u->lower[i], path, O_PATH);
-
-		if (fd >= 0) {
-			if (fstat(fd, st) == 0 && !is_whiteout(st)) {
-				*ret_fd = fd;
-				return (int)i;
-			}
-			close(fd);
-			return -1;
-		}
-		/* A parent that is opaque, or no directory here, hides what is further down. */
-		while ((slash = strrchr(dir, '/'))) {
-			struct stat ds;
-			bool hides;
-
-			*slash = '\0';
-			fd = open_canonical(k->u->lower[i], dir, O_PATH);
-			if (fd < 0)
-				continue;
-			hides = fstat(fd, &ds) < 0 || !S_ISDIR(ds.st_mode) || is_opaque(fd);
-			close(fd);
-			if (hides)
-				return -1;
-		}
+		if (r < 0)
+			return r;
+		k->have_lower = true;
 	}
-	return -1;
+	return layers_find(&k->lower, path, st, ret_fd);
+}
+
+/* Whether an opaque directory of this layer, or a name that it removes, hides what lower
+ * layers have there. */
+static bool hidden(struct unpacking *k, const char *path)
+{
+	_cleanup_free_ char *dir = xstrdup(path);
+	char *slash;
+
+	for (;;) {
+		_cleanup_close_ int fd = -EBADF;
+
+		slash = strrchr(dir, '/');
+		*(slash ? slash : dir) = '\0';
+		fd = layer_open(k->u->dirfd, dir, O_PATH | O_DIRECTORY);
+		if ((fd >= 0 && layer_is_opaque(fd)) || map_get(&k->removed, dir))
+			return true;
+		if (!*dir)
+			return false;
+	}
 }
 
 static void copy_xattrs(const char *from, const char *to)
@@ -154,29 +142,128 @@ static int set_opaque(int dirfd, const char *name)
 	return r;
 }
 
-/* Where the lower one was removed, what is below it must not show through the new one. */
 static int make_dir(int dirfd, const char *name, mode_t mode)
 {
 	struct stat st;
-	bool removed = false;
 
-	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		if (S_ISDIR(st.st_mode))
-			return 0;
-		removed = is_whiteout(&st);
-		if (unlinkat(dirfd, name, 0) < 0)
-			return -errno;
-	}
-	if (mkdirat(dirfd, name, mode) < 0)
-		return -errno;
-	return removed ? set_opaque(dirfd, name) : 0;
+	if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
+		return 0;
+	return mkdirat(dirfd, name, mode) < 0 ? -errno : 0;
 }
 
 /* --- walking --- */
 
-static char *join(const char *dir, const char *name)
+static void remember_dir(struct unpacking *k, const char *canonical, const struct timespec *t)
 {
-	return *dir ? xasprintf("%s/%s", dir, name) : xstrdup(name);
+	if (k->n_times == k->cap_times) {
+		k->cap_times = k->cap_times ? k->cap_times * 2 : 256;
+		k->times = xrealloc(k->times, k->cap_times * sizeof(*k->times));
+	}
+	strv_add(&k->dirs, canonical);
+	k->times[k->n_times++] = *t;
+}
+
+/* Where a walk is. */
+struct walk {
+	struct unpacking *k;
+	char *rest, *p; /* what is still to be walked, from p on */
+	char *at;	/* canonical name of the directory */
+	int fd;		/* the directory */
+	unsigned links;
+};
+
+static int walk_to_root(struct walk *w)
+{
+	free(w->at);
+	w->at = xstrdup("");
+	fd_close(w->fd);
+	w->fd = fcntl(w->k->u->dirfd, F_DUPFD_CLOEXEC, 3);
+	return w->fd < 0 ? -errno : 0;
+}
+
+/* From the top again: a descriptor has no way up that nobody could move. */
+static int walk_up(struct walk *w)
+{
+	char *slash = strrchr(w->at, '/');
+
+	*(slash ? slash : w->at) = '\0';
+	fd_close(w->fd);
+	w->fd = layer_open(w->k->u->dirfd, w->at, O_RDONLY | O_DIRECTORY);
+	return w->fd < 0 ? w->fd : 0;
+}
+
+static int walk_link(struct walk *w, int dirfd, const char *name)
+{
+	_cleanup_free_ char *target = NULL;
+	char *longer;
+	int r;
+
+	if (++w->links > LAYERS_LINKS_MAX)
+		return -ELOOP;
+	r = fs_readlink(dirfd, name, &target);
+	if (r < 0)
+		return r;
+	if (strlen(target) + strlen(w->p) > LAYERS_PATH_MAX)
+		return -ENAMETOOLONG;
+	longer = xasprintf("%s/%s", target, w->p);
+	free(w->rest);
+	w->p = w->rest = longer;
+	return *target == '/' ? walk_to_root(w) : 0;
+}
+
+static int walk_into(struct walk *w, const char *name, char *next)
+{
+	int sub = openat(w->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (sub < 0) {
+		int r = -errno;
+
+		free(next);
+		return r;
+	}
+	fd_close(w->fd);
+	w->fd = sub;
+	free(w->at);
+	w->at = next;
+	return 0;
+}
+
+/* A name that this layer does not have (yet): what the layers below say of it. */
+static int walk_missing(struct walk *w, const char *name)
+{
+	_cleanup_free_ char *next = join(w->at, name);
+	_cleanup_close_ int low = -EBADF;
+	struct stat st = {0};
+	int r = 0;
+
+	if (!hidden(w->k, next) && !map_get(&w->k->removed, next))
+		r = find_lower(w->k, next, &st, &low);
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (S_ISLNK(st.st_mode))
+		return walk_link(w, low, "");
+	r = make_implicit(w->fd, name, S_ISDIR(st.st_mode) ? low : -EBADF, &st);
+	if (r < 0)
+		return r;
+	close(r);
+	if (S_ISDIR(st.st_mode))
+		remember_dir(w->k, next, &st.st_mtim);
+	return walk_into(w, name, TAKE_PTR(next));
+}
+
+static int walk_one(struct walk *w, const char *name)
+{
+	struct stat st;
+
+	if (!*name || streq(name, "."))
+		return 0;
+	if (streq(name, ".."))
+		return walk_up(w);
+	if (fstatat(w->fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? walk_missing(w, name) : -errno;
+	if (S_ISLNK(st.st_mode))
+		return walk_link(w, w->fd, name);
+	return walk_into(w, name, join(w->at, name));
 }
 
 /*
@@ -185,96 +272,25 @@ static char *join(const char *dir, const char *name)
  */
 static int walk(struct unpacking *k, const char *path, char **ret_name)
 {
-	_cleanup_free_ char *rest = xstrdup(path), *at = xstrdup("");
-	_cleanup_close_ int fd = fcntl(k->u->dirfd, F_DUPFD_CLOEXEC, 3);
-	unsigned links = 0;
-	char *p = rest;
+	struct walk w = {.k = k, .rest = xstrdup(path), .fd = -EBADF};
+	int r = walk_to_root(&w);
 
-	while (*p) {
-		size_t n = strcspn(p, "/");
-		_cleanup_free_ char *name = xstrndup(p, n), *next = NULL, *target = NULL;
-		_cleanup_close_ int low = -EBADF;
-		struct stat st;
-		bool here, is_link;
+	w.p = w.rest;
+	while (r == 0 && *w.p) {
+		size_t n = strcspn(w.p, "/");
+		_cleanup_free_ char *name = xstrndup(w.p, n);
 
-		p += n + (p[n] == '/');
-		if (!*name || streq(name, "."))
-			continue;
-		if (streq(name, "..")) { /* from the top again: fd has no way up */
-			char *slash = strrchr(at, '/');
-			_cleanup_free_ char *up = slash ? xstrndup(at, (size_t)(slash - at))
-							: xstrdup("");
-
-			free(at);
-			at = TAKE_PTR(up);
-			fd_close(fd);
-			fd = open_canonical(k->u->dirfd, at, O_RDONLY | O_DIRECTORY);
-			if (fd < 0)
-				return fd;
-			continue;
-		}
-		next = join(at, name);
-		here = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
-		if (here && is_whiteout(&st)) { /* a name both removed and used: used */
-			int r = make_dir(fd, name, 0755);
-
-			if (r < 0 || fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-				return r < 0 ? r : -errno;
-		} else if (!here && !is_opaque(fd)) {
-			if (find_lower(k, next, &st, &low) < 0)
-				st.st_mode = 0;
-		} else if (!here) {
-			st.st_mode = 0;
-		}
-		is_link = S_ISLNK(st.st_mode);
-		if (is_link) {
-			int r = here ? fs_readlink(fd, name, &target)
-				     : fs_readlink(low, "", &target);
-			char *longer;
-
-			if (r < 0)
-				return r;
-			if (++links > LINKS_MAX)
-				return -ELOOP;
-			longer = xasprintf("%s/%s", target, p);
-			if (strlen(longer) > 2 * TAR_PATH_MAX) {
-				free(longer);
-				return -ENAMETOOLONG;
-			}
-			free(rest);
-			rest = longer;
-			p = rest;
-			if (*target == '/') {
-				free(at);
-				at = xstrdup("");
-				fd_close(fd);
-				fd = fcntl(k->u->dirfd, F_DUPFD_CLOEXEC, 3);
-			}
-			continue;
-		}
-		if (here && S_ISDIR(st.st_mode)) {
-			int sub = openat(fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-
-			if (sub < 0)
-				return -errno;
-			fd_close(fd);
-			fd = sub;
-		} else if (here) {
-			return -ENOTDIR;
-		} else {
-			int sub = make_implicit(fd, name, S_ISDIR(st.st_mode) ? low : -EBADF,
-						&st);
-
-			if (sub < 0)
-				return sub;
-			fd_close(fd);
-			fd = sub;
-		}
-		free(at);
-		at = TAKE_PTR(next);
+		w.p += n + (w.p[n] == '/');
+		r = walk_one(&w, name);
 	}
-	*ret_name = TAKE_PTR(at);
-	return TAKE_FD(fd);
+	free(w.rest);
+	if (r < 0) {
+		free(w.at);
+		fd_close(w.fd);
+		return r;
+	}
+	*ret_name = w.at;
+	return w.fd;
 }
 
 /* The directory that holds `path`, and the last name. Entries come directory by directory, so
@@ -347,13 +363,11 @@ static int set_metadata(int dirfd, const char *name, const struct tar_entry *t)
 	return r;
 }
 
-static int write_content(struct unpacking *k, int fd, const struct tar_entry *t)
+static int write_bytes(struct unpacking *k, int fd, uint64_t left, const struct tar_entry *t)
 {
-	static uint8_t buf[COPY_BUFFER];
-	uint64_t left = t->size;
-
 	while (left > 0) {
-		ssize_t n = stream_read(k->s, buf, (size_t)MIN(left, (uint64_t)sizeof(buf)), k->e);
+		const void *p;
+		ssize_t n = stream_next(k->s, (size_t)MIN(left, (uint64_t)SIZE_MAX), &p, k->e);
 		int r;
 
 		if (n < 0)
@@ -361,7 +375,7 @@ static int write_content(struct unpacking *k, int fd, const struct tar_entry *t)
 		if (n == 0)
 			return err_set(k->e, -EBADMSG, GRPC_DATA_LOSS,
 				       "the layer ends in the middle of \"%s\"", t->path);
-		r = fs_write_all(fd, buf, (size_t)n);
+		r = fs_write_all(fd, p, (size_t)n);
 		if (r < 0)
 			return fail(k, r, "write", t->path);
 		left -= (uint64_t)n;
@@ -369,6 +383,22 @@ static int write_content(struct unpacking *k, int fd, const struct tar_entry *t)
 			return err_set(k->e, -ECANCELED, GRPC_CANCELLED, "cancelled");
 	}
 	return 0;
+}
+
+static int write_content(struct unpacking *k, int fd, const struct tar_entry *t)
+{
+	int r = 0;
+
+	if (!t->sparse)
+		return write_bytes(k, fd, t->size, t);
+	for (size_t i = 0; r == 0 && i < t->n_segments; i++) {
+		if (lseek(fd, (off_t)t->segments[i].offset, SEEK_SET) < 0)
+			return fail(k, -errno, "write", t->path);
+		r = write_bytes(k, fd, t->segments[i].size, t);
+	}
+	if (r == 0 && ftruncate(fd, (off_t)t->real_size) < 0)
+		return fail(k, -errno, "write", t->path);
+	return r;
 }
 
 static int make_file(struct unpacking *k, const char *name, const struct tar_entry *t)
@@ -386,16 +416,6 @@ static int make_file(struct unpacking *k, const char *name, const struct tar_ent
 	return write_content(k, fd, t);
 }
 
-static void remember_dir(struct unpacking *k, const char *canonical, const struct timespec *t)
-{
-	if (k->n_times == k->cap_times) {
-		k->cap_times = k->cap_times ? k->cap_times * 2 : 256;
-		k->times = xrealloc(k->times, k->cap_times * sizeof(*k->times));
-	}
-	strv_add(&k->dirs, canonical);
-	k->times[k->n_times++] = *t;
-}
-
 /* A link to a file of a lower layer: this layer gets a copy, which stands for both names. */
 static int copy_up(struct unpacking *k, const char *canonical, int dirfd, const char *name)
 {
@@ -406,8 +426,11 @@ static int copy_up(struct unpacking *k, const char *canonical, int dirfd, const 
 	ssize_t n;
 	int r = 0;
 
-	if (find_lower(k, canonical, &st, &low) < 0)
+	if (hidden(k, canonical) || map_get(&k->removed, canonical))
 		return -ENOENT;
+	r = find_lower(k, canonical, &st, &low);
+	if (r < 0)
+		return r;
 	if (!S_ISREG(st.st_mode))
 		return -EINVAL;
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", low);
@@ -463,19 +486,20 @@ static int make_node(struct unpacking *k, const char *name, const struct tar_ent
 	return mknodat(k->parent_fd, name, type | 0600, dev) < 0 ? -errno : 0;
 }
 
-static void mark_made(struct unpacking *k, char *canonical)
+/* Takes the name over. */
+static void mark(struct map *m, char *canonical)
 {
-	if (map_get(&k->made, canonical))
+	if (map_get(m, canonical))
 		free(canonical);
 	else
-		map_put(&k->made, canonical, canonical);
+		map_put(m, canonical, canonical);
 }
 
-static int whiteout(struct unpacking *k, const char *name, const struct tar_entry *t)
+/* Whiteouts are about lower layers whatever comes before or after them: what they do to this
+ * one is done at the end. */
+static int whiteout(struct unpacking *k, const char *name)
 {
-	_cleanup_free_ char *gone = NULL;
 	char proc[64];
-	struct stat st;
 
 	if (streq(name, OPAQUE)) {
 		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", k->parent_fd);
@@ -486,17 +510,52 @@ static int whiteout(struct unpacking *k, const char *name, const struct tar_entr
 	name += strlen(WHITEOUT);
 	if (!*name || streq(name, ".") || streq(name, ".."))
 		return -EINVAL;
-	gone = join(k->parent, name);
-	if (map_get(&k->made, gone))
-		return 0; /* it is about lower layers, this one has its own */
-	if (fstatat(k->parent_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-		if (is_whiteout(&st))
-			return 0;
-		if (S_ISDIR(st.st_mode)) /* made on the way to something below it */
-			return set_opaque(k->parent_fd, name);
+	mark(&k->removed, join(k->parent, name));
+	return 0;
+}
+
+/* A name that was removed: nothing of it shows through a new directory; where lower layers
+ * have none there is nothing to hide, and a whiteout would be seen in listings. */
+static int remove_one(struct unpacking *k, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	_cleanup_free_ char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup("");
+	const char *name = slash ? slash + 1 : path;
+	_cleanup_close_ int fd = layer_open(k->u->dirfd, dir, O_RDONLY | O_DIRECTORY),
+			    low = -EBADF;
+	struct stat st, low_st;
+	bool there;
+	int r;
+
+	if (fd < 0)
+		return 0; /* replaced by a later entry */
+	there = fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+	if (there && !S_ISDIR(st.st_mode))
+		return 0;
+	if (hidden(k, path))
+		return 0;
+	r = find_lower(k, path, &low_st, &low);
+	if (r == -ENOENT)
+		return 0;
+	if (r < 0)
+		return r;
+	if (there)
+		return set_opaque(fd, name);
+	return mknodat(fd, name, S_IFCHR | 0600, makedev(0, 0)) < 0 ? -errno : 0;
+}
+
+static int remove_all(struct unpacking *k)
+{
+	const char *path;
+	size_t pos = 0;
+	int r = 0;
+
+	while (r == 0 && (path = map_next(&k->removed, &pos))) {
+		r = remove_one(k, path);
+		if (r < 0 && !k->e->errnum)
+			r = fail(k, r, "remove", path);
 	}
-	(void)t;
-	return mknodat(k->parent_fd, name, S_IFCHR | 0600, makedev(0, 0)) < 0 ? -errno : 0;
+	return r;
 }
 
 /* What was there under the name makes room, but a directory for a directory. */
@@ -514,8 +573,6 @@ static int make_room(struct unpacking *k, const char *name, const struct tar_ent
 		forget_parent(k);
 		return r < 0 ? r : 1; /* come again */
 	}
-	if (t->type == '5' && is_whiteout(&st))
-		return 0; /* make_dir() sees to it */
 	return unlinkat(k->parent_fd, name, 0) < 0 ? -errno : 0;
 }
 
@@ -530,7 +587,6 @@ static int root_entry(struct unpacking *k, const struct tar_entry *t)
 static int put_entry(struct unpacking *k, const struct tar_entry *t)
 {
 	const char *name;
-	char *canonical;
 	int r;
 
 	if (!*t->path) {
@@ -539,7 +595,7 @@ static int put_entry(struct unpacking *k, const struct tar_entry *t)
 	}
 	r = enter_parent(k, t->path, &name);
 	if (r == 0 && str_has_prefix(name, WHITEOUT)) {
-		r = whiteout(k, name, t);
+		r = whiteout(k, name);
 		return r < 0 ? fail(k, r, "remove by", t->path) : 0;
 	}
 	if (r == 0)
@@ -572,10 +628,11 @@ static int put_entry(struct unpacking *k, const struct tar_entry *t)
 		r = set_metadata(k->parent_fd, name, t);
 	if (r < 0)
 		return fail(k, r, "make", t->path);
-	canonical = join(k->parent, name);
-	if (t->type == '5')
+	if (t->type == '5') {
+		_cleanup_free_ char *canonical = join(k->parent, name);
+
 		remember_dir(k, canonical, &t->mtime);
-	mark_made(k, canonical);
+	}
 	return 0;
 }
 
@@ -583,7 +640,7 @@ static int put_entry(struct unpacking *k, const struct tar_entry *t)
 static void set_dir_times(struct unpacking *k)
 {
 	for (size_t i = k->n_times; i-- > 0;) {
-		int fd = open_canonical(k->u->dirfd, k->dirs.v[i], O_RDONLY | O_DIRECTORY);
+		int fd = layer_open(k->u->dirfd, k->dirs.v[i], O_RDONLY | O_DIRECTORY);
 
 		if (fd < 0)
 			continue; /* replaced by a later entry */
@@ -592,12 +649,20 @@ static void set_dir_times(struct unpacking *k)
 	}
 }
 
+static void free_names(struct map *m)
+{
+	size_t pos = 0;
+	char *name;
+
+	while ((name = map_next(m, &pos)))
+		free(name);
+	map_fini(m);
+}
+
 int unpack_layer(struct unpack *u, struct stream *s, struct err *e)
 {
 	struct unpacking k = {.u = u, .s = s, .e = e, .parent_fd = -EBADF};
 	struct tar_entry t;
-	size_t pos = 0;
-	char *name;
 	int r;
 
 	u->bytes = 0;
@@ -615,12 +680,12 @@ int unpack_layer(struct unpack *u, struct stream *s, struct err *e)
 		if (r < 0)
 			break;
 	}
+	forget_parent(&k);
+	if (r == 0)
+		r = remove_all(&k);
 	if (r == 0)
 		set_dir_times(&k);
-	forget_parent(&k);
-	while ((name = map_next(&k.made, &pos)))
-		free(name);
-	map_fini(&k.made);
+	free_names(&k.removed);
 	strv_fini(&k.dirs);
 	free(k.times);
 	return r;

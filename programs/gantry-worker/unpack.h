@@ -11,17 +11,20 @@
 #pragma once
 
 #include "base/err.h"
+#include "layers.h"
 #include "stream.h"
 
 #define UNPACK_ENTRIES_MAX (4u << 20)		/* of one layer */
 #define UNPACK_BYTES_MAX (UINT64_C(256) << 30)	/* of one layer, unpacked */
 
 struct unpack {
-	int dirfd;	   /* an empty directory, the layer to be */
-	const int *lower;  /* layers below, topmost first */
-	size_t n_lower;
+	int dirfd;		 /* an empty directory, the layer to be */
 	bool (*cancelled)(void); /* asked now and then */
-	uint64_t bytes;		 /* result: bytes of its files */
+	/* The layers below, asked for once and only where something depends on them, so that
+	 * layers can be unpacked side by side. It may wait. */
+	int (*lower)(void *arg, struct layers *ret, struct err *e);
+	void *arg;
+	uint64_t bytes; /* result: bytes of its files */
 };
 
 int unpack_layer(struct unpack *u, struct stream *s, struct err *e);

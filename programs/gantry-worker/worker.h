@@ -11,13 +11,19 @@
 
 #define MANIFEST_MAX (4u << 20) /* bytes of a manifest or index, as registries have it */
 #define CONFIG_MAX (8u << 20)	/* bytes of an image's configuration */
+#define INDEX_DEPTH_MAX 4	/* indexes in indexes */
+#define CONFIG_STRINGS_MAX 65536 /* of one list of a configuration */
+
+#define WORKER_DAEMON_FD 3 /* the connection to the daemon */
 
 /* --- main.c --- */
 
 /* True when the daemon has gone or wants the work given up. */
 bool worker_cancelled(void);
 int worker_check(struct err *e); /* CANCELLED where it is so */
-/* Tells the daemon how far a layer is; at most ten times a second for each. */
+/* In a process that the worker made: it has no daemon any more. */
+void worker_detach(void);
+/* Tells the daemon what happens to a layer and how far it is. */
 void worker_progress(const char *layer, const char *state, uint64_t done, uint64_t total);
 
 int do_pull(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
@@ -49,9 +55,10 @@ struct manifest {
 /* An image manifest of OCI or Docker schema 2, or INVALID_ARGUMENT. */
 int manifest_parse(const char *text, size_t n, struct manifest *ret, struct err *e);
 void manifest_fini(struct manifest *m);
-/* If the document is an index: the digest of the manifest for this machine in *ret (owned),
- * NOT_FOUND where there is none. NULL in *ret: it is no index. */
-int index_choose(const char *text, size_t n, char **ret, struct err *e);
+void descriptor_fini(struct descriptor *d);
+/* If the document is an index: the manifest (or further index) for this machine in *ret,
+ * NOT_FOUND where there is none. No digest in *ret: it is no index. */
+int index_choose(const char *text, size_t n, struct descriptor *ret, struct err *e);
 
 struct image_info {
 	struct image_config config;
@@ -59,44 +66,6 @@ struct image_info {
 };
 int config_parse(const char *text, size_t n, struct image_info *ret, struct err *e);
 void image_info_fini(struct image_info *i);
-
-/* --- store.c: the directory --- */
-
-struct store {
-	char *root;
-	int root_fd, layers_fd, images_fd, tmp_fd;
-	char tmp_name[40]; /* of this worker's directory below <root>/tmp, which it holds locked */
-};
-
-int store_open(const char *root, struct store *ret, struct err *e);
-/* Removes this worker's temporary directory and all in it. */
-void store_close(struct store *s);
-/* A file without a name, on the store's file system. */
-int store_temporary(struct store *s, struct err *e);
-
-bool store_has_layer(const struct store *s, const char *name);
-
-/* Unpacks a blob on top of layers (`chain`: names, lowest first) into the temporary directory
- * under `name`.  The diff id is checked. */
-int store_unpack(struct store *s, int fd, uint64_t max, const char *diff_id, const struct strv *chain,
-		 const char *name, uint64_t *ret_bytes, struct err *e);
-
-struct new_layer {
-	char name[33];
-	uint64_t bytes;
-	bool unpacked; /* it is in the temporary directory */
-};
-
-/*
- * Makes the layers and the image of them last: everything is on the disk when it returns.
- * `names` become tags and digests of the image, taken from others.  The records that changed
- * and the number of the change are put into `reply`.  With no `info`, only the layers.
- * -ESTALE: a layer that was there has been removed meanwhile; start again.
- */
-int store_commit(struct store *s, const struct new_layer *layers, size_t n,
-		 const struct image_info *info, const char *config, size_t config_len,
-		 const struct strv *tags, const struct strv *digests, struct ipc_out *reply,
-		 struct err *e);
 
 int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_measure(const struct ipc_in *in, struct ipc_out *reply, struct err *e);

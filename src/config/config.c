@@ -85,6 +85,8 @@ static const struct key keys[] = {
 	 .about = "layers of one pull that are fetched at once"},
 	{"image.parallel_pulls", NUMBER32, AT(image.parallel_pulls), 1, 64,
 	 .about = "pulls at once; further ones wait"},
+	{"image.stall_timeout", SECONDS, AT(image.stall_timeout_us), 1, 3600,
+	 .about = "seconds without a byte after which a transfer is tried again"},
 	{"image.pinned", STRINGS, AT(image.pinned), .may_be_empty = true,
 	 .about = "references of images that the kubelet must not collect"},
 	{"container.seccomp_default", PATH, AT(container.seccomp_default), .may_be_empty = true,
@@ -151,6 +153,7 @@ static void set_defaults(struct config *c)
 	c->bridge.masquerade = true;
 	c->image.snapshotter = "overlay";
 	c->image.hosts_dir = "/etc/gantry/certs.d";
+	c->image.stall_timeout_us = 60 * USEC_PER_SEC;
 	c->image.parallel_layers = 3;
 	c->image.parallel_pulls = 4;
 	c->image.pinned = vector(&c->arena, NULL, 0);

@@ -74,6 +74,7 @@ struct config {
 		const char *hosts_dir;	 /* /etc/gantry/certs.d, containerd's hosts.toml layout */
 		uint32_t parallel_layers; /* 3 */
 		uint32_t parallel_pulls;  /* 4 workers at once, the others wait */
+		uint64_t stall_timeout_us; /* a transfer without a byte has failed: 60 s */
 		const char *const *pinned; /* image references never collected */
 	} image;
 

@@ -31,6 +31,7 @@ struct image_store {
 	unsigned running;
 	struct list slot_waiters;
 	struct image_usage usage;
+	bool sweeping; /* after a worker that died */
 };
 
 /* --- the index --- */
@@ -68,6 +69,28 @@ static bool pinned(const struct image_store *s, const struct image *im)
 	return false;
 }
 
+/* A tag is of one image, the newest: a crash may have left it in the record of another. */
+static void take_tag(struct image_store *s, const char *tag, const struct image *from)
+{
+	struct image *im = map_get(&s->by_name, tag);
+	struct strv *v;
+	size_t n = 0;
+
+	if (!im || im == from)
+		return;
+	map_remove(&s->by_name, tag); /* its key is about to go */
+	v = &im->record.tags;
+	for (size_t i = 0; i < v->n; i++) {
+		if (streq(v->v[i], tag))
+			free(v->v[i]);
+		else
+			v->v[n++] = v->v[i];
+	}
+	v->n = n;
+	v->v[n] = NULL;
+	strbuf_fini(&im->list_item);
+}
+
 /* Takes the record over.  Answers may come in another order than the changes were made. */
 static void put(struct image_store *s, struct image_record *r, uint64_t seq)
 {
@@ -91,8 +114,10 @@ static void put(struct image_store *s, struct image_record *r, uint64_t seq)
 	im->removing = false;
 	im->pinned = pinned(s, im);
 	map_put(&s->by_id, im->record.id, im);
-	for (size_t i = 0; i < im->record.tags.n; i++)
+	for (size_t i = 0; i < im->record.tags.n; i++) {
+		take_tag(s, im->record.tags.v[i], im);
 		map_put(&s->by_name, im->record.tags.v[i], im);
+	}
 	for (size_t i = 0; i < im->record.digests.n; i++)
 		map_put(&s->by_name, im->record.digests.v[i], im);
 }
@@ -151,7 +176,8 @@ int image_find(struct image_store *s, const char *ref, struct image **ret, struc
 
 /* --- start --- */
 
-static void load_record(struct image_store *s, int dirfd, const char *name)
+static void load_record(struct image_store *s, int dirfd, const char *name,
+			struct image_record **v, size_t *n)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct image_record rec;
@@ -174,21 +200,38 @@ static void load_record(struct image_store *s, int dirfd, const char *name)
 		renameat(dirfd, name, dirfd, aside);
 		return;
 	}
-	put(s, &rec, 0);
+	if (*n % 64 == 0)
+		*v = xrealloc(*v, (*n + 64) * sizeof(**v));
+	(*v)[(*n)++] = rec;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const struct image_record *x = a, *y = b;
+
+	if (x->pulled_at != y->pulled_at)
+		return x->pulled_at < y->pulled_at ? -1 : 1;
+	return strcmp(x->id, y->id);
 }
 
 static int load_records(struct image_store *s, struct err *e)
 {
 	_cleanup_free_ char *path = xasprintf("%s/images", s->config->root);
+	_cleanup_free_ struct image_record *v = NULL;
 	DIR *d = opendir(path);
 	struct dirent *de;
+	size_t n = 0;
 
 	if (!d)
 		return err_errno(e, -errno, "open %s", path);
 	while ((de = readdir(d)))
 		if (str_has_suffix(de->d_name, ".json") && strlen(de->d_name) == ID_LEN + 5)
-			load_record(s, dirfd(d), de->d_name);
+			load_record(s, dirfd(d), de->d_name, &v, &n);
 	closedir(d);
+	if (n)
+		qsort(v, n, sizeof(*v), by_time);
+	for (size_t i = 0; i < n; i++)
+		put(s, &v[i], 0);
 	return 0;
 }
 
@@ -294,6 +337,7 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 		      struct ipc_in *ret, struct err *e)
 {
 	struct worker w = {.on_progress = on_progress, .arg = arg};
+	bool died;
 	int r = worker_start(s, &w, e);
 
 	if (r < 0) {
@@ -303,13 +347,19 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 	FAULT_POINT("daemon.worker.started");
 	r = ipc_call(&w.conn, o, ret, e);
 	FAULT_POINT("daemon.worker.answered");
+	died = r == -ECONNRESET;
 	ipc_conn_close(&w.conn);
-	if (r < 0 && e && e->code == GRPC_UNAVAILABLE)
+	if (died)
 		err_set(e, r, GRPC_INTERNAL, "gantry-worker ended without an answer");
 	co_shield(true); /* it reads the end of the connection and goes */
 	co_event_wait(&w.ended, USEC_FOREVER);
-	co_shield(false);
 	loop_child_del(&w.child);
+	if (died && !s->sweeping) { /* what it left half-made has nobody now */
+		s->sweeping = true;
+		image_sweep(s, &STRV_NULL, NULL);
+		s->sweeping = false;
+	}
+	co_shield(false);
 	return r;
 }
 
@@ -492,6 +542,8 @@ static struct pull *pull_start(struct image_store *s, const char *key, const cha
 	new_request(s, &p->request, WORKER_PULL);
 	ipc_put_str(&p->request, WORKER_TAG_HOSTS_DIR, s->config->image.hosts_dir);
 	ipc_put_u64(&p->request, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
+	ipc_put_u64(&p->request, WORKER_TAG_STALL,
+		    s->config->image.stall_timeout_us / USEC_PER_SEC);
 	ipc_put_str(&p->request, WORKER_TAG_REFERENCE, ref);
 	if (a) {
 		ipc_put_str(&p->request, WORKER_TAG_USERNAME, a->username);
@@ -612,6 +664,7 @@ int image_load(struct image_store *s, const char *path, image_progress_fn *fn, v
 		return err_invalid(e, "path: \"%s\" is not absolute", path);
 	new_request(s, &o, WORKER_LOAD);
 	ipc_put_str(&o, WORKER_TAG_PATH, path);
+	ipc_put_u64(&o, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
 	r = worker_run(s, &o, NULL, NULL, &in, e);
 	if (r == 0)
 		r = take_records(s, &in, e);

@@ -7,9 +7,9 @@
 #pragma once
 
 enum {
-	/* ROOT HOSTS_DIR PARALLEL REFERENCE [auth] -> RECORD... IMAGE_ID */
+	/* ROOT HOSTS_DIR PARALLEL STALL REFERENCE [auth] -> RECORD... IMAGE_ID */
 	WORKER_PULL = 16,
-	/* ROOT PATH -> RECORD... IMAGE_ID... */
+	/* ROOT PATH PARALLEL -> RECORD... IMAGE_ID... */
 	WORKER_LOAD = 17,
 	/* ROOT IMAGE_ID -> REMOVED */
 	WORKER_REMOVE = 18,
@@ -51,4 +51,5 @@ enum {
 	WORKER_TAG_DONE = 41,
 	WORKER_TAG_TOTAL = 42,
 	WORKER_TAG_SEQ = 43, /* u64: number of the change in the store's order */
+	WORKER_TAG_STALL = 44, /* u64: seconds without a byte after which a transfer has failed */
 };

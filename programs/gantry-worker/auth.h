@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Access to registries: Basic (RFC 7617) and Bearer tokens (distribution, token and OAuth2
+ * authentication) out of CRI's AuthConfig.
+ *
+ * Credentials go to the registry that the reference names, or to the server that AuthConfig
+ * says they belong to; never to a mirror, and never from https to a token server on http.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "base/err.h"
+#include "hosts.h"
+#include "http.h"
+
+#define AUTH_TOKEN_MAX (64u << 10) /* bytes of a token server's answer */
+
+/* AuthConfig; strings may be NULL. borrowed */
+struct auth_config {
+	const char *username, *password, *auth, *server, *identity_token, *registry_token;
+};
+
+struct auth {
+	const struct auth_config *config;
+	const char *registry, *repository; /* as in the reference; borrowed */
+	struct http *http;
+};
+
+/* The field to send from the beginning, "Authorization: ..."; NULL none. owned */
+char *auth_first(const struct auth *a, const struct host *h);
+/* After a 401 with this challenge: the field to try with. owned; UNAUTHENTICATED */
+int auth_answer(const struct auth *a, const struct host *h, const char *challenge, char **ret,
+		struct err *e);
+/* The parts for fuzzing and tests: a Bearer challenge's parameter (owned, NULL: none), and the
+ * token in a token server's answer (owned). */
+char *auth_parameter(const char *challenge, const char *name);
+int auth_token(const char *text, size_t n, const char *realm, char **ret, struct err *e);

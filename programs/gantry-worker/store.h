@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The image store's directory (docs/decisions/0004).
+ *
+ *	<root>/lock		held while records change; holds the number of the last change
+ *	<root>/layers/NAME	a layer's files; NAME.json its record: without one it is half-made
+ *	<root>/images/HEX.json	an image; HEX.config its configuration as it came
+ *	<root>/tmp/RANDOM	what one worker is making, locked by it while it lives
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+#include "ipc/ipc.h"
+#include "measure.h"
+
+struct image_info;
+
+struct store {
+	char *root;
+	int root_fd, layers_fd, images_fd, tmp_fd;
+	char tmp_name[40]; /* of this worker's directory below <root>/tmp, which it holds locked */
+};
+
+int store_open(const char *root, struct store *ret, struct err *e);
+/* Removes this worker's temporary directory and all in it. */
+void store_close(struct store *s);
+/* A file without a name, on the store's file system. */
+int store_temporary(struct store *s, struct err *e);
+
+bool store_has_layer(const struct store *s, const char *name);
+/* This worker has made it, for another image; it will be committed with that. */
+bool store_has_made(const struct store *s, const char *name);
+/* A layer that the store has, or that this worker has made: an O_PATH descriptor, owned. */
+int store_open_layer(const struct store *s, const char *name);
+/* An empty layer of this worker's; owned in *ret_fd. */
+int store_make_layer(struct store *s, const char *name, int *ret_fd, struct err *e);
+/* Removes it again. Idempotent. */
+void store_drop_layer(struct store *s, const char *name);
+
+struct new_layer {
+	char name[33];
+	uint64_t bytes; /* of its files */
+	struct measure used;
+	bool unpacked; /* this worker has made it */
+};
+
+struct new_image {
+	const struct new_layer *layers; /* lowest first */
+	size_t n_layers;
+	const struct image_info *info; /* NULL: the layers only */
+	const struct strbuf *config;   /* as it came */
+	const struct strv *tags, *digests; /* become its names, taken from others */
+};
+
+/*
+ * Makes layers and images last: everything is on the disk when it returns.  The records that
+ * changed and the number of the change are put into `reply`.
+ * -ESTALE: a layer that was there has been removed meanwhile; start again.
+ */
+int store_commit(struct store *s, const struct new_image *v, size_t n, struct ipc_out *reply,
+		 struct err *e);
