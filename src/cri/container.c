@@ -36,7 +36,7 @@ static int create_container(struct cri_call *c, const void *request, void *respo
 	if (ret == 0 && p->state != POD_READY)
 		ret = err_precondition(e, "pod_sandbox_id: pod sandbox %s is not ready", p->id);
 	if (ret == 0)
-		ret = validate_container(c->node, p, q->config, e);
+		ret = validate_container(c->node, p, q->config, q->sandbox_config, e);
 	if (ret == 0)
 		ret = life_create_container(p, q->config, id, e);
 	if (ret < 0)
@@ -147,6 +147,10 @@ static int list_containers(struct cri_call *c, const void *request, void *respon
 	const Runtime__V1__ListContainersRequest *q = request;
 	struct container *ctr;
 
+	if (q->filter && q->filter->state &&
+	    !protobuf_c_enum_descriptor_get_value(&runtime__v1__container_state__descriptor,
+						  (int)q->filter->state->state))
+		return err_invalid(e, "filter.state.state: %d is none", (int)q->filter->state->state);
 	c->raw_used = true;
 	list_for_each(ctr, &c->node->containers_in_order, in_order) {
 		const struct strbuf *item;
@@ -256,12 +260,12 @@ static int exec_sync(struct cri_call *c, const void *request, void *response, st
 	struct container *ctr;
 	int ret = find(c, q->container_id, &ctr, e);
 
+	if (ret == 0)
+		ret = validate_command("cmd", q->cmd, q->n_cmd, e);
+	if (ret == 0 && q->timeout < 0)
+		ret = err_invalid(e, "timeout: %lld must not be negative", (long long)q->timeout);
 	if (ret < 0)
 		return ret;
-	if (q->n_cmd == 0)
-		return err_invalid(e, "cmd: must not be empty");
-	if (q->timeout < 0)
-		return err_invalid(e, "timeout: %lld must not be negative", (long long)q->timeout);
 	ret = life_exec_sync(ctr, q->cmd, q->n_cmd, (uint64_t)q->timeout, c->arena, &out, e);
 	if (ret < 0)
 		return ret;
@@ -290,6 +294,8 @@ static int update_container_resources(struct cri_call *c, const void *request, v
 	struct container *ctr;
 	int r = find(c, q->container_id, &ctr, e);
 
+	if (r == 0 && q->windows)
+		r = err_invalid(e, "windows: this node runs Linux");
 	if (r == 0 && !q->linux)
 		r = err_invalid(e, "linux: must be given");
 	if (r == 0)

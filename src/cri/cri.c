@@ -160,8 +160,9 @@ static void on_call(struct grpc_call *grpc, const void *method)
 	loop_note(c.node->loop, short_name(m));
 	bytes = grpc_call_request(grpc, &n);
 	request = protobuf_c_message_unpack(m->request, &alloc, n, bytes);
-	if (!request) {
-		r = err_invalid(&e, "the request is no %s", m->request->name);
+	r = request ? cri_check_text(m->request, bytes, n, &e)
+		    : err_invalid(&e, "the request is no %s", m->request->name);
+	if (r < 0) {
 		grpc_call_finish(grpc, e.code, e.msg);
 	} else if (m->stream_fn) {
 		reply_stream(&c, m, request, &e, &r);

@@ -81,6 +81,11 @@ int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e);
 void cri_drain(struct cri *s, void (*fn)(void *arg), void *arg);
 struct cri *cri_free(struct cri *s);
 
+/* INVALID_ARGUMENT "FIELD.PATH: ..." for a string of an encoded message of type `d` that holds
+ * a NUL or is no UTF-8. */
+int cri_check_text(const ProtobufCMessageDescriptor *d, const uint8_t *bytes, size_t n,
+		   struct err *e);
+
 /* --- helpers of the handlers --- */
 
 /* An arena copy of a label or annotation map: `Runtime__V1__X__LabelsEntry **`. The entry

@@ -121,6 +121,7 @@ static int status(struct cri_call *c, const void *request, void *response, struc
 	r->features = arena_alloc(c->arena, sizeof(*r->features));
 	runtime__v1__runtime_features__init(r->features);
 	r->features->supplemental_groups_policy = true;
+	r->features->mount_options = true;
 	if (q->verbose)
 		info(c, r);
 	return 0;

@@ -108,6 +108,10 @@ static int list_pod_sandbox(struct cri_call *c, const void *request, void *respo
 	const Runtime__V1__ListPodSandboxRequest *q = request;
 	struct pod *p;
 
+	if (q->filter && q->filter->state &&
+	    !protobuf_c_enum_descriptor_get_value(&runtime__v1__pod_sandbox_state__descriptor,
+						  (int)q->filter->state->state))
+		return err_invalid(e, "filter.state.state: %d is none", (int)q->filter->state->state);
 	c->raw_used = true;
 	list_for_each(p, &c->node->pods_in_order, in_order) {
 		const struct strbuf *item;

@@ -19,6 +19,35 @@ int check_text(const char *field, const char *s, bool may_be_empty, size_t max, 
 	return 0;
 }
 
+int check_name(const char *field, const char *s, struct err *e)
+{
+	int r = check_text(field, s, false, VALIDATE_NAME_MAX, e);
+
+	if (r == 0 && strpbrk(s, "/;"))
+		r = err_invalid(e, "%s: \"%s\" must not contain '%c'", field, s,
+				*strpbrk(s, "/;"));
+	return r;
+}
+
+int check_policy(const char *field, int policy, struct err *e)
+{
+	if (policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Merge &&
+	    policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Strict)
+		return err_invalid(e, "%s: %d, expected Merge or Strict", field, policy);
+	return 0;
+}
+
+/* The older forms of the profiles: "", "runtime/default", "unconfined", "localhost/NAME". */
+int check_old_profile(const char *field, const char *s, struct err *e)
+{
+	if (!*s || streq(s, "runtime/default") || streq(s, "docker/default") ||
+	    streq(s, "unconfined") || (str_has_prefix(s, "localhost/") && s[strlen("localhost/")]))
+		return 0;
+	return err_invalid(e,
+			   "%s: \"%s\", expected runtime/default, unconfined or localhost/NAME",
+			   field, s);
+}
+
 bool has_dot_dot(const char *p)
 {
 	while (*p) {
@@ -38,7 +67,8 @@ int check_path(const char *field, const char *s, bool may_be_empty, struct err *
 	if (!*s)
 		return err_invalid(e, "%s: must not be empty", field);
 	if (strlen(s) > VALIDATE_PATH_MAX)
-		return err_invalid(e, "%s: longer than %d bytes", field, VALIDATE_PATH_MAX);
+		return err_invalid(e, "%s: %zu bytes, at most %d are possible", field, strlen(s),
+				   VALIDATE_PATH_MAX);
 	if (*s != '/')
 		return err_invalid(e, "%s: \"%s\" is not absolute", field, s);
 	if (has_dot_dot(s))
@@ -91,11 +121,22 @@ int check_ids(const char *field, const Runtime__V1__Int64Value *user,
 	if (r == 0 && group && !user && !has_user_name)
 		r = err_invalid(e, "%s.run_as_group: %" PRId64 " is given without a run_as_user",
 				field, group->value);
-	if (r == 0)
-		r = check_count("supplemental_groups", n_more, SPEC_GROUPS_MAX, e);
+	if (r == 0 && n_more > SPEC_GROUPS_MAX)
+		r = err_invalid(e, "%s.supplemental_groups: %zu entries, at most %d are possible",
+				field, n_more, SPEC_GROUPS_MAX);
 	for (size_t i = 0; r == 0 && i < n_more; i++)
 		r = check_id(field, "supplemental_groups", more[i], e);
 	return r;
+}
+
+static int check_localhost(const char *field, const char *ref, bool is_path, struct err *e)
+{
+	_cleanup_free_ char *full = xasprintf("%s.localhost_ref", field);
+
+	if (str_empty(ref))
+		return err_invalid(e, "%s: must not be empty (profile_type is Localhost)", full);
+	return is_path ? check_path(full, ref, false, e)
+		       : check_text(full, ref, false, VALIDATE_PATH_MAX, e);
 }
 
 int check_profile(const char *field, const Runtime__V1__SecurityProfile *p, bool is_path,
@@ -113,24 +154,31 @@ int check_profile(const char *field, const Runtime__V1__SecurityProfile *p, bool
 					   field, p->localhost_ref);
 		return 0;
 	case RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost:
-		if (str_empty(p->localhost_ref))
-			return err_invalid(e, "%s.localhost_ref: must not be empty (Localhost)",
-					   field);
-		return is_path ? check_path("seccomp.localhost_ref", p->localhost_ref, false, e)
-			       : check_text(field, p->localhost_ref, false, VALIDATE_PATH_MAX, e);
+		return check_localhost(field, p->localhost_ref, is_path, e);
 	default:
-		return err_invalid(e, "%s.profile_type: %d is none", field, (int)p->profile_type);
+		return err_invalid(e,
+				   "%s.profile_type: %d, expected RuntimeDefault, Unconfined or "
+				   "Localhost",
+				   field, (int)p->profile_type);
 	}
 }
 
 int check_selinux(const char *field, const Runtime__V1__SELinuxOption *o, struct err *e)
 {
-	const char *const v[] = {o ? o->user : "", o ? o->role : "", o ? o->type : ""};
+	const char *const v[][2] = {{"user", o ? o->user : ""},
+				    {"role", o ? o->role : ""},
+				    {"type", o ? o->type : ""},
+				    {"level", o ? o->level : ""}};
+	int r = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
-		if (strchr(v[i], ':'))
-			return err_invalid(e, "%s: \"%s\" must not contain ':'", field, v[i]);
-	return o ? check_text(field, o->level, true, VALIDATE_NAME_MAX, e) : 0;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(v); i++) {
+		_cleanup_free_ char *full = xasprintf("%s.%s", field, v[i][0]);
+
+		r = check_text(full, v[i][1], true, VALIDATE_NAME_MAX, e);
+		if (r == 0 && !streq(v[i][0], "level") && strchr(v[i][1], ':'))
+			r = err_invalid(e, "%s: \"%s\" must not contain ':'", full, v[i][1]);
+	}
+	return r;
 }
 
 int check_userns(const char *field, const Runtime__V1__UserNamespace *u, struct err *e)
@@ -201,11 +249,19 @@ static int check_memory(const char *field, const Runtime__V1__LinuxContainerReso
 static int check_hugepages(const char *field, const Runtime__V1__LinuxContainerResources *r,
 			   struct err *e)
 {
-	int k = check_count(field, r->n_hugepage_limits, VALIDATE_DNS_MAX, e);
+	_cleanup_free_ char *full = xasprintf("%s.hugepage_limits", field);
+	int k = check_count(full, r->n_hugepage_limits, VALIDATE_DNS_MAX, e);
 
 	for (size_t i = 0; k == 0 && i < r->n_hugepage_limits; i++) {
 		const char *s = r->hugepage_limits[i]->page_size;
 		size_t n = strspn(s, "0123456789");
+
+		for (size_t j = 0; j < i; j++)
+			if (streq(r->hugepage_limits[j]->page_size, s))
+				return err_invalid(e,
+						   "%s.hugepage_limits.page_size: \"%s\" is there "
+						   "twice",
+						   field, s);
 
 		if (n == 0 || n > 6 || (!streq(s + n, "KB") && !streq(s + n, "MB") &&
 					!streq(s + n, "GB")))
@@ -227,8 +283,12 @@ static int check_unified(const struct node *n, const char *field,
 	for (size_t i = 0; i < r->n_unified; i++) {
 		const char *key = r->unified[i]->key;
 
-		if (!strchr(key, '.') || strchr(key, '/') || strlen(key) > VALIDATE_NAME_MAX)
+		if (!strchr(key, '.') || *key == '.' || strchr(key, '/') ||
+		    strlen(key) > VALIDATE_NAME_MAX)
 			return err_invalid(e, "%s.unified: \"%s\" is no cgroup file", field, key);
+		if (str_has_prefix(key, "cgroup."))
+			return err_invalid(e, "%s.unified: \"%s\" is not for containers to set",
+					   field, key);
 	}
 	return 0;
 }
@@ -242,7 +302,7 @@ int validate_resources(const struct node *n, const char *field,
 		return 0;
 	if (r->cpu_period)
 		k = check_range(field, "cpu_period", r->cpu_period, 1000, 1000000, e);
-	if (k == 0 && r->cpu_quota > 0)
+	if (k == 0 && r->cpu_quota && r->cpu_quota != -1)
 		k = check_range(field, "cpu_quota", r->cpu_quota, 1000, INT64_MAX / 1000, e);
 	if (k == 0 && r->cpu_shares)
 		k = check_range(field, "cpu_shares", r->cpu_shares, 2, 262144, e);

@@ -16,10 +16,15 @@
 #define VALIDATE_DNS_MAX 32	      /* servers, searches, options each */
 #define VALIDATE_LIST_MAX 4096	      /* mounts, devices, ports, ... */
 #define VALIDATE_ARGS_MAX 65536	      /* arguments, variables of the environment */
+#define VALIDATE_ARG_MAX 131071	      /* bytes of one of them: MAX_ARG_STRLEN without its NUL */
 
 int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, struct err *e);
+/* `with` is the sandbox_config of the request, or NULL. */
 int validate_container(const struct node *n, const struct pod *p,
-		       const Runtime__V1__ContainerConfig *c, struct err *e);
+		       const Runtime__V1__ContainerConfig *c,
+		       const Runtime__V1__PodSandboxConfig *with, struct err *e);
+/* A command and its arguments. */
+int validate_command(const char *field, char *const *v, size_t n, struct err *e);
 /* `field` names the message in errors: "config.linux.resources". */
 int validate_resources(const struct node *n, const char *field,
 		       const Runtime__V1__LinuxContainerResources *r, struct err *e);

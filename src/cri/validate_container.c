@@ -4,33 +4,60 @@
 
 #include "cri/validate_internal.h"
 
+/* What the kernel takes as one argument or variable (execve(2), MAX_ARG_STRLEN). */
+static int check_words(const char *field, char *const *v, size_t n, struct err *e)
+{
+	int r = check_count(field, n, VALIDATE_ARGS_MAX, e);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (strlen(v[i]) > VALIDATE_ARG_MAX)
+			r = err_invalid(e, "%s: number %zu has %zu bytes, at most %d are possible",
+					field, i, strlen(v[i]), VALIDATE_ARG_MAX);
+	return r;
+}
+
+static int check_env(const Runtime__V1__KeyValue *kv, struct err *e)
+{
+	if (!*kv->key || strchr(kv->key, '='))
+		return err_invalid(e,
+				   "config.envs.key: \"%s\" must be neither empty nor contain '='",
+				   kv->key);
+	if (kv->value.len && memchr(kv->value.data, '\0', kv->value.len))
+		return err_invalid(e, "config.envs.value: of \"%s\" holds a NUL", kv->key);
+	if (strlen(kv->key) + 1 + kv->value.len > VALIDATE_ARG_MAX)
+		return err_invalid(e,
+				   "config.envs.value: \"%s\" and its value have %zu bytes, at "
+				   "most %d are possible",
+				   kv->key, strlen(kv->key) + 1 + kv->value.len, VALIDATE_ARG_MAX);
+	return 0;
+}
+
 static int check_process(const Runtime__V1__ContainerConfig *c, struct err *e)
 {
-	int r = check_count("config.command", c->n_command, VALIDATE_ARGS_MAX, e);
+	int r = check_words("config.command", c->command, c->n_command, e);
 
 	if (r == 0 && c->n_command && !*c->command[0])
 		r = err_invalid(e, "config.command: its first word is empty");
 	if (r == 0)
-		r = check_count("config.args", c->n_args, VALIDATE_ARGS_MAX, e);
+		r = check_words("config.args", c->args, c->n_args, e);
+	if (r == 0 && *c->working_dir && *c->working_dir != '/')
+		r = err_invalid(e, "config.working_dir: \"%s\" is not absolute", c->working_dir);
 	if (r == 0)
-		r = check_path("config.working_dir", c->working_dir, true, e);
+		r = check_text("config.working_dir", c->working_dir, true, VALIDATE_PATH_MAX, e);
 	if (r == 0)
 		r = check_count("config.envs", c->n_envs, VALIDATE_ARGS_MAX, e);
-	for (size_t i = 0; r == 0 && i < c->n_envs; i++) {
-		const Runtime__V1__KeyValue *kv = c->envs[i];
-
-		if (!*kv->key || strchr(kv->key, '='))
-			r = err_invalid(e,
-					"config.envs.key: \"%s\" must be neither empty nor contain "
-					"'='",
-					kv->key);
-		else if (kv->value.len && memchr(kv->value.data, '\0', kv->value.len))
-			r = err_invalid(e, "config.envs.value: of \"%s\" holds a NUL", kv->key);
-		else if (kv->value.len > VALIDATE_MAP_BYTES_MAX)
-			r = err_invalid(e, "config.envs.value: of \"%s\" is longer than %u bytes",
-					kv->key, VALIDATE_MAP_BYTES_MAX);
-	}
+	for (size_t i = 0; r == 0 && i < c->n_envs; i++)
+		r = check_env(c->envs[i], e);
 	return r;
+}
+
+int validate_command(const char *field, char *const *v, size_t n, struct err *e)
+{
+	if (n == 0)
+		return err_invalid(e, "%s: must not be empty", field);
+	if (!*v[0])
+		return err_invalid(e, "%s: its first word is empty", field);
+	return check_words(field, v, n, e);
 }
 
 /* --- mounts --- */
@@ -204,17 +231,6 @@ static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOpt
 	return check_userns(SC "namespace_options.userns_options", o->userns_options, e);
 }
 
-/* The older forms of the profiles: "", "runtime/default", "unconfined", "localhost/NAME". */
-static int check_old_profile(const char *field, const char *s, struct err *e)
-{
-	if (!*s || streq(s, "runtime/default") || streq(s, "docker/default") ||
-	    streq(s, "unconfined") || (str_has_prefix(s, "localhost/") && s[strlen("localhost/")]))
-		return 0;
-	return err_invalid(e,
-			   "%s: \"%s\", expected runtime/default, unconfined or localhost/NAME",
-			   field, s);
-}
-
 static int check_apparmor(const struct node *n,
 			  const Runtime__V1__LinuxContainerSecurityContext *s, struct err *e)
 {
@@ -256,11 +272,9 @@ static int check_security(const struct node *n, const struct pod *p,
 		r = check_ids("config.linux.security_context", s->run_as_user, s->run_as_group,
 			      *s->run_as_username != '\0', s->supplemental_groups,
 			      s->n_supplemental_groups, e);
-	if (r == 0 &&
-	    s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Merge &&
-	    s->supplemental_groups_policy != RUNTIME__V1__SUPPLEMENTAL_GROUPS_POLICY__Strict)
-		r = err_invalid(e, SC "supplemental_groups_policy: %d is none",
-				(int)s->supplemental_groups_policy);
+	if (r == 0)
+		r = check_policy(SC "supplemental_groups_policy",
+				 (int)s->supplemental_groups_policy, e);
 	if (r == 0)
 		r = check_paths(SC "masked_paths", s->masked_paths, s->n_masked_paths, e);
 	if (r == 0)
@@ -297,11 +311,32 @@ static int check_log_path(const struct pod *p, const char *s, struct err *e)
 	return 0;
 }
 
-int validate_container(const struct node *n, const struct pod *p,
-		       const Runtime__V1__ContainerConfig *c, struct err *e)
+static bool privileged_pod(const Runtime__V1__PodSandboxConfig *c)
 {
-	int r = c->metadata ? check_text("config.metadata.name", c->metadata->name, false,
-					 VALIDATE_NAME_MAX, e)
+	return c && c->linux && c->linux->security_context &&
+	       c->linux->security_context->privileged;
+}
+
+/* The pod sandbox has to say that it will hold one (api.proto); the kubelet says so in the
+ * configuration that comes with the request when the container was added to the pod later. */
+static int check_privileged(const struct pod *p, const Runtime__V1__ContainerConfig *c,
+			    const Runtime__V1__PodSandboxConfig *with, struct err *e)
+{
+	bool asked = c->linux && c->linux->security_context &&
+		     c->linux->security_context->privileged;
+
+	if (asked && !privileged_pod(p->config) && !privileged_pod(with))
+		return err_invalid(e, SC "privileged: true, but pod sandbox %s was not made for "
+					 "privileged containers",
+				   p->id);
+	return 0;
+}
+
+int validate_container(const struct node *n, const struct pod *p,
+		       const Runtime__V1__ContainerConfig *c,
+		       const Runtime__V1__PodSandboxConfig *with, struct err *e)
+{
+	int r = c->metadata ? check_name("config.metadata.name", c->metadata->name, e)
 			    : err_invalid(e, "config.metadata: must be given");
 
 	if (r == 0 && (!c->image || str_empty(c->image->image)))
@@ -322,6 +357,8 @@ int validate_container(const struct node *n, const struct pod *p,
 		r = validate_resources(n, "config.linux.resources", c->linux->resources, e);
 	if (r == 0 && c->linux && c->linux->security_context)
 		r = check_security(n, p, c->linux->security_context, e);
+	if (r == 0)
+		r = check_privileged(p, c, with, e);
 	if (r == 0 && c->windows)
 		r = err_invalid(e, "config.windows: this node runs Linux");
 	if (r == 0 && c->n_cdi_devices)

@@ -10,6 +10,8 @@
 
 /* Text of a bounded length without control characters. */
 int check_text(const char *field, const char *s, bool may_be_empty, size_t max, struct err *e);
+/* Such a text, not empty, that is part of the names of files and of plugins' arguments. */
+int check_name(const char *field, const char *s, struct err *e);
 /* Absolute, bounded, without "..". */
 int check_path(const char *field, const char *s, bool may_be_empty, struct err *e);
 bool has_dot_dot(const char *path);
@@ -21,4 +23,8 @@ int check_ids(const char *field, const Runtime__V1__Int64Value *user,
 int check_profile(const char *field, const Runtime__V1__SecurityProfile *p, bool is_path,
 		  struct err *e);
 int check_selinux(const char *field, const Runtime__V1__SELinuxOption *o, struct err *e);
+/* The fields that went before SecurityProfile. */
+int check_old_profile(const char *field, const char *s, struct err *e);
+/* supplemental_groups_policy */
+int check_policy(const char *field, int policy, struct err *e);
 int check_userns(const char *field, const Runtime__V1__UserNamespace *u, struct err *e);

@@ -11,12 +11,11 @@ static int check_metadata(const Runtime__V1__PodSandboxMetadata *m, struct err *
 
 	if (!m)
 		return err_invalid(e, "config.metadata: must be given");
-	r = check_text("config.metadata.name", m->name, false, VALIDATE_NAME_MAX, e);
+	r = check_name("config.metadata.name", m->name, e);
 	if (r == 0)
-		r = check_text("config.metadata.uid", m->uid, false, VALIDATE_NAME_MAX, e);
+		r = check_name("config.metadata.uid", m->uid, e);
 	if (r == 0)
-		r = check_text("config.metadata.namespace", m->namespace_, false, VALIDATE_NAME_MAX,
-			       e);
+		r = check_name("config.metadata.namespace", m->namespace_, e);
 	return r;
 }
 
@@ -34,6 +33,11 @@ static int check_hostname(const char *s, struct err *e)
 					   s);
 	if (*s == '-' || *s == '.')
 		return err_invalid(e, "config.hostname: \"%s\" must not begin with '%c'", s, *s);
+	if (*s && strchr("-.", s[strlen(s) - 1]))
+		return err_invalid(e, "config.hostname: \"%s\" must not end with '%c'", s,
+				   s[strlen(s) - 1]);
+	if (strstr(s, ".."))
+		return err_invalid(e, "config.hostname: \"%s\" holds an empty label", s);
 	return 0;
 }
 
@@ -158,6 +162,9 @@ static int check_namespaces(const Runtime__V1__NamespaceOption *o, struct err *e
 	    o->pid != RUNTIME__V1__NAMESPACE_MODE__NODE)
 		return err_invalid(e, "%s.pid: %d, expected POD, CONTAINER or NODE", field,
 				   (int)o->pid);
+	if (*o->target_id)
+		return err_invalid(e, "%s.target_id: \"%s\" is for containers only", field,
+				   o->target_id);
 	return check_userns("config.linux.security_context.namespace_options.userns_options",
 			    o->userns_options, e);
 }
@@ -223,6 +230,12 @@ static int check_security(const Runtime__V1__LinuxSandboxSecurityContext *s, str
 	if (r == 0)
 		r = check_ids(field, s->run_as_user, s->run_as_group, false, s->supplemental_groups,
 			      s->n_supplemental_groups, e);
+	if (r == 0)
+		r = check_policy("config.linux.security_context.supplemental_groups_policy",
+				 (int)s->supplemental_groups_policy, e);
+	if (r == 0)
+		r = check_old_profile("config.linux.security_context.seccomp_profile_path",
+				      s->seccomp_profile_path, e);
 	if (r == 0)
 		r = check_profile("config.linux.security_context.seccomp", s->seccomp, true, e);
 	if (r == 0)

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every field that can be wrong is refused, by its name and value, and leaves nothing behind."""
+import os
+import re
+
 import grpc
 import pytest
 
-from cri import api
+from cri import IMAGE, RUNTIME, TOP, api
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -19,8 +22,12 @@ PODS = [
     ("control", lambda c: setattr(c.metadata, "name", "a\nb"), "control character"),
     ("namespace", lambda c: setattr(c.metadata, "namespace", ""), "config.metadata.namespace"),
     ("uid", lambda c: setattr(c.metadata, "uid", ""), "config.metadata.uid"),
+    ("slash", lambda c: setattr(c.metadata, "name", "a/b"), 'config.metadata.name: "a/b"'),
+    ("semicolon", lambda c: setattr(c.metadata, "namespace", "a;K8S_POD_NAME=x"), "';'"),
     ("hostname", lambda c: setattr(c, "hostname", "a b"), 'config.hostname: "a b"'),
     ("long hostname", lambda c: setattr(c, "hostname", "h" * 65), "config.hostname"),
+    ("hostname end", lambda c: setattr(c, "hostname", "a-"), "must not end with '-'"),
+    ("hostname label", lambda c: setattr(c, "hostname", "a..b"), "empty label"),
     ("log dir", lambda c: setattr(c, "log_directory", "rel"), 'config.log_directory: "rel"'),
     ("log dir ..", lambda c: setattr(c, "log_directory", "/a/../b"), ".."),
     ("dns", lambda c: c.dns_config.servers.append("1.2.3"), 'servers: "1.2.3"'),
@@ -43,6 +50,11 @@ PODS = [
     ("pid", lambda c: setattr(pod_sc(c).namespace_options, "pid", api.TARGET),
      "namespace_options.pid: 3"),
     ("ipc", lambda c: setattr(pod_sc(c).namespace_options, "ipc", api.CONTAINER), "ipc: 1"),
+    ("target", lambda c: setattr(pod_sc(c).namespace_options, "target_id", "x"), 'target_id: "x"'),
+    ("policy", lambda c: setattr(pod_sc(c), "supplemental_groups_policy", 9), "policy: 9"),
+    ("old seccomp", lambda c: setattr(pod_sc(c), "seccomp_profile_path", "zz"), '"zz"'),
+    ("selinux", lambda c: setattr(pod_sc(c).selinux_options, "type", "a:b"), 'type: "a:b"'),
+    ("option", lambda c: c.dns_config.options.append(""), "dns_config.options"),
     ("userns", lambda c: setattr(pod_sc(c).namespace_options.userns_options, "mode", api.POD),
      "userns_options.mode"),
     ("user", lambda c: setattr(pod_sc(c).run_as_user, "value", -1), "run_as_user: -1"),
@@ -95,6 +107,11 @@ CONTAINERS = [
     ("cwd", lambda c: setattr(c, "working_dir", "rel"), 'config.working_dir: "rel"'),
     ("env", lambda c: c.envs.add(key="a=b"), 'config.envs.key: "a=b"'),
     ("env value", lambda c: c.envs.add(key="a", value=b"x\0y"), "NUL"),
+    ("long arg", lambda c: c.args.append("x" * 131072), "config.args: number 0 has 131072 bytes"),
+    ("long env", lambda c: c.envs.add(key="k", value=b"v" * 131071), "131073 bytes"),
+    ("many args", lambda c: c.args.extend("x" for _ in range(65537)), "65537 entries"),
+    ("slash", lambda c: setattr(c.metadata, "name", "a/b"), 'config.metadata.name: "a/b"'),
+    ("privileged", lambda c: setattr(sc(c), "privileged", True), "security_context.privileged"),
     ("mount path", lambda c: c.mounts.add(host_path="/tmp"), "mounts.container_path"),
     ("mount rel", lambda c: c.mounts.add(container_path="a", host_path="/tmp"), '"a" is not'),
     ("mount root", lambda c: c.mounts.add(container_path="/", host_path="/tmp"), "whole root"),
@@ -154,6 +171,11 @@ CONTAINERS = [
     ("cpus", lambda c: setattr(res(c), "cpuset_cpus", "1-"), 'cpuset_cpus: "1-"'),
     ("mems", lambda c: setattr(res(c), "cpuset_mems", "x"), 'cpuset_mems: "x"'),
     ("huge", lambda c: res(c).hugepage_limits.add(page_size="2XB"), '"2XB"'),
+    ("huge twice", lambda c: [res(c).hugepage_limits.add(page_size="2MB") for _ in "12"],
+     '"2MB" is there twice'),
+    ("negative quota", lambda c: setattr(res(c), "cpu_quota", -7), "cpu_quota: -7"),
+    ("swap alone", lambda c: setattr(res(c), "memory_swap_limit_in_bytes", 1 << 20),
+     "needs a memory_limit_in_bytes"),
     ("windows", lambda c: c.windows.SetInParent(), "config.windows"),
     ("cdi", lambda c: c.CDI_devices.add(name="a/b=c"), '"a/b=c"'),
     ("signal", lambda c: setattr(c, "stop_signal", 999), "config.stop_signal: 999"),
@@ -216,3 +238,111 @@ def test_bad_requests_of_running_ones(d):
         with pytest.raises(grpc.RpcError) as e:
             call()
         assert e.value.code() == INVALID
+
+
+def test_bad_filters_and_commands(d):
+    p = [x.id for x in d.cri.ListPodSandbox().items] or [d.run_pod(name="home")]
+    c = d.run(p[0], "sleep 100", name="f")
+    state, pod_state = api.ContainerStateValue(state=9), api.PodSandboxStateValue(state=9)
+    cidr = api.RuntimeConfig(network_config=api.NetworkConfig(pod_cidr="10.0.0.0/8,10.0.0.0/33"))
+    for call, message in (
+            (lambda: d.cri.ListContainers(filter=api.ContainerFilter(state=state)), "state: 9"),
+            (lambda: d.cri.ListPodSandbox(filter=api.PodSandboxFilter(state=pod_state)), "state: 9"),
+            (lambda: d.cri.ExecSync(container_id=c, cmd=[""]), "cmd: its first word is empty"),
+            (lambda: d.cri.ExecSync(container_id=c, cmd=["a", "x" * 131072]), "cmd: number 1"),
+            (lambda: d.cri.UpdateRuntimeConfig(runtime_config=cidr), '"10.0.0.0/33"'),
+            (lambda: d.cri.UpdateRuntimeConfig(), "runtime_config"),
+            (lambda: d.cri.UpdateContainerResources(
+                container_id=c, linux=api.LinuxContainerResources(),
+                windows=api.WindowsContainerResources()), "windows")):
+        with pytest.raises(grpc.RpcError) as e:
+            call()
+        assert e.value.code() == INVALID and message in e.value.details()
+    d.cri.UpdateRuntimeConfig(runtime_config=api.RuntimeConfig(
+        network_config=api.NetworkConfig(pod_cidr="10.0.0.0/16,fd00::/64")))
+    d.cri.RemoveContainer(container_id=c)
+
+
+def field(number, data):
+    """One length-delimited field of the wire format."""
+    n, size = len(data), b""
+    while n >= 0x80:
+        size, n = size + bytes([n & 0x7f | 0x80]), n >> 7
+    return bytes([number << 3 | 2]) + size + bytes([n]) + data
+
+
+@pytest.mark.parametrize("text,what", [(b"a\xff", "is not UTF-8"), (b"a\0b", "holds a NUL"),
+                                       (b"\xc0\x80", "is not UTF-8")])
+def test_strings_of_any_field(d, text, what):
+    """Clients' own libraries let no such string out: these requests are made by hand."""
+    good = field(1, b"n") + field(2, b"u") + field(3, b"ns")
+    configs = {
+        "config.metadata.name": field(1, field(1, text) + field(2, b"u") + field(3, b"ns")),
+        "config.labels.value": field(1, good) + field(6, field(1, b"k") + field(2, text)),
+        "config.annotations.key": field(1, good) + field(7, field(1, text)),
+        "config.dns_config.servers": field(1, good) + field(4, field(1, text)),
+        "config.linux.cgroup_parent": field(1, good) + field(8, field(1, text)),
+    }
+    call = d.cri.channel.unary_unary("/runtime.v1.RuntimeService/RunPodSandbox",
+                                     request_serializer=lambda x: x)
+    before = len(d.cri.ListPodSandbox().items)
+    for path, config in configs.items():
+        with pytest.raises(grpc.RpcError) as e:
+            call(field(1, config), timeout=10)
+        assert e.value.code() == INVALID and e.value.details() == "%s: %s" % (path, what)
+    with pytest.raises(grpc.RpcError) as e:
+        call(b"\x0a\xff\xff\xff\xff\x0f", timeout=10)
+    assert e.value.code() == INVALID
+    assert len(d.cri.ListPodSandbox().items) == before
+
+
+def test_a_container_in_a_pod_that_is_not_ready(d):
+    p = d.run_pod(name="stopped")
+    d.cri.StopPodSandbox(pod_sandbox_id=p)
+    with pytest.raises(grpc.RpcError) as e:
+        d.create(p, "true")
+    assert e.value.code() == grpc.StatusCode.FAILED_PRECONDITION and p in e.value.details()
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+    with pytest.raises(grpc.RpcError) as e:
+        d.create(p, "true")
+    assert e.value.code() == grpc.StatusCode.NOT_FOUND and p in e.value.details()
+
+
+def test_privileged_needs_a_pod_that_says_so(d):
+    lin = api.LinuxPodSandboxConfig()
+    lin.security_context.privileged = True
+    p = d.run_pod(name="privileged", linux=lin)
+    c = d.container_config("true", name="p")
+    c.linux.security_context.privileged = True
+    d.cri.CreateContainer(pod_sandbox_id=p, config=c)
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+def messages_of_requests():
+    found = {}
+
+    def walk(m):
+        if m.name in found or m.GetOptions().map_entry:
+            return
+        found[m.name] = [f.name for f in m.fields]
+        for f in m.fields:
+            if f.message_type:
+                walk(f.message_type)
+    for service in (RUNTIME, IMAGE):
+        for method in service.methods:
+            walk(method.input_type)
+    return found
+
+
+def test_every_field_is_documented():
+    with open(os.path.join(TOP, "docs", "validation.md")) as f:
+        rows = re.findall(r"^\| (\w+\.[\w*]+) \| ([^|]+) \| ([INF -]+) \|$", f.read(), re.M)
+    documented = [name for name, _, _ in rows]
+    assert len(documented) == len(set(documented))
+    wanted = set()
+    for message, fields in messages_of_requests().items():
+        if message + ".*" in documented:
+            wanted.add(message + ".*")
+        else:
+            wanted |= {message + "." + name for name in fields}
+    assert wanted == set(documented)

@@ -214,8 +214,10 @@ class Daemon:
 
     def create(self, pod, command=None, config=None, **kw):
         c = config or self.container_config(command, **kw)
+        sandbox = api.PodSandboxConfig()  # as the kubelet says it: with what the pod has by now
+        sandbox.linux.security_context.privileged = c.linux.security_context.privileged
         return self.cri.CreateContainer(pod_sandbox_id=pod, config=c,
-                                        sandbox_config=api.PodSandboxConfig()).container_id
+                                        sandbox_config=sandbox).container_id
 
     def run(self, pod, command=None, **kw):
         ctr = self.create(pod, command, **kw)
