@@ -24,6 +24,7 @@
 #include "snapshot/snapshot.h"
 
 #define PID_FILE_MAX 32
+#define CONSOLE "tty" /* in the bundle: the path from / would not fit into an address */
 #define CGROUP_ROUNDS 100
 #define CGROUP_PAUSE 10000 /* microseconds */
 #define RUNTIME_TIMEOUT_DEFAULT (120 * USEC_PER_SEC)
@@ -127,7 +128,7 @@ static int listen_console(struct making *k, const char *path)
 
 	unlink(path);
 	k->console = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/tty", d);
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/" CONSOLE, d);
 	if (d < 0 || k->console < 0 || bind(k->console, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
 	    listen(k->console, 1) < 0)
 		return -errno;
@@ -174,7 +175,7 @@ static int make_stdio(struct making *k, const char *console, struct err *e)
 	return r < 0 ? err_errno(e, r, "make the container's standard streams") : 0;
 }
 
-static int run_create(struct making *k, const char *console, struct err *e)
+static int run_create(struct making *k, struct err *e)
 {
 	const int fds[] = {k->in_pipe[1], k->out[1], k->err[1]};
 	const char *argv[12];
@@ -187,7 +188,7 @@ static int run_create(struct making *k, const char *console, struct err *e)
 	argv[n++] = k->pid_file;
 	if (k->tty) {
 		argv[n++] = "--console-socket";
-		argv[n++] = console;
+		argv[n++] = CONSOLE; /* the runtime runs in the bundle */
 	}
 	argv[n++] = k->j->id;
 	argv[n] = NULL;
@@ -228,7 +229,7 @@ static void undo(struct making *k)
 
 static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err *e)
 {
-	_cleanup_free_ char *console = xasprintf("%s/tty", k->dir);
+	_cleanup_free_ char *console = xasprintf("%s/" CONSOLE, k->dir);
 	int r = make_bundle(k, e);
 
 	FAULT_POINT("job.create.bundle");
@@ -244,7 +245,7 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 		r = mount_rootfs(k, e);
 	FAULT_POINT("job.create.mounted");
 	if (r == 0)
-		r = run_create(k, console, e);
+		r = run_create(k, e);
 	FAULT_POINT("job.create.created");
 	if (r == 0)
 		r = read_pid(k->pid_file, ret_pid, e);

@@ -40,6 +40,44 @@ static uint64_t or_zero(uint64_t v)
 	return v == CGROUP_ABSENT ? 0 : v;
 }
 
+static Runtime__V1__PsiData *psi_line(struct arena *a, const struct cgroup_psi_line *v)
+{
+	Runtime__V1__PsiData *m = arena_alloc(a, sizeof(*m));
+
+	runtime__v1__psi_data__init(m);
+	m->total = v->total_us * 1000; /* nanoseconds */
+	m->avg10 = v->avg10;
+	m->avg60 = v->avg60;
+	m->avg300 = v->avg300;
+	return m;
+}
+
+static Runtime__V1__PsiStats *psi(struct arena *a, const struct cgroup_psi *v)
+{
+	Runtime__V1__PsiStats *m;
+
+	if (!v->known)
+		return NULL;
+	m = arena_alloc(a, sizeof(*m));
+	runtime__v1__psi_stats__init(m);
+	m->full = psi_line(a, &v->full);
+	m->some = psi_line(a, &v->some);
+	return m;
+}
+
+static Runtime__V1__IoUsage *io(struct arena *a, const struct cgroup_stats *s, int64_t now)
+{
+	Runtime__V1__IoUsage *m;
+
+	if (!s->io_psi.known)
+		return NULL;
+	m = arena_alloc(a, sizeof(*m));
+	runtime__v1__io_usage__init(m);
+	m->timestamp = now;
+	m->psi = psi(a, &s->io_psi);
+	return m;
+}
+
 static Runtime__V1__CpuUsage *cpu(struct arena *a, const struct cgroup_stats *s, int64_t now,
 				  uint64_t nano_cores)
 {
@@ -49,6 +87,7 @@ static Runtime__V1__CpuUsage *cpu(struct arena *a, const struct cgroup_stats *s,
 	m->timestamp = now;
 	m->usage_core_nano_seconds = known(a, s->cpu_ns);
 	m->usage_nano_cores = value(a, nano_cores);
+	m->psi = psi(a, &s->cpu_psi);
 	return m;
 }
 
@@ -68,6 +107,7 @@ static Runtime__V1__MemoryUsage *memory(struct arena *a, const struct cgroup_sta
 	m->rss_bytes = known(a, s->memory_rss);
 	m->page_faults = known(a, s->page_faults);
 	m->major_page_faults = known(a, s->major_page_faults);
+	m->psi = psi(a, &s->memory_psi);
 	return m;
 }
 
@@ -145,6 +185,7 @@ static Runtime__V1__ContainerStats *container_stats_of(struct cri_call *call, st
 	m->cpu = cpu(a, &s, now, nano_cores(c, s.cpu_ns, now));
 	m->memory = memory(a, &s, now);
 	m->swap = swap(a, &s, now);
+	m->io = io(a, &s, now);
 	return m;
 }
 
@@ -287,11 +328,22 @@ static void add(uint64_t *to, uint64_t v)
 		*to = or_zero(*to) + v;
 }
 
+/* Pressure cannot be added up: it is that of the cgroup that holds the pod's containers. */
+static void pod_psi(const struct node *n, const struct pod *p, struct cgroup_stats *to)
+{
+	_cleanup_free_ char *slice = NULL;
+
+	if (n->cgroup_systemd && cgroup_expand_slice(p->cgroup_parent, &slice, NULL) < 0)
+		slice = xstrdup("");
+	cgroup_psi_read(&n->cgroup, slice ? slice : p->cgroup_parent, to);
+}
+
 static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats *to)
 {
 	struct container *c;
 
 	memset(to, 0xff, sizeof(*to)); /* all CGROUP_ABSENT */
+	pod_psi(call->node, p, to);
 	list_for_each(c, &p->containers, in_pod) {
 		struct cgroup_stats s;
 
@@ -332,6 +384,7 @@ static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, str
 	sum(call, p, &s);
 	m->cpu = cpu(a, &s, now, cores);
 	m->memory = memory(a, &s, now);
+	m->io = io(a, &s, now);
 	m->process = arena_alloc(a, sizeof(*m->process));
 	runtime__v1__process_usage__init(m->process);
 	m->process->timestamp = now;

@@ -246,7 +246,30 @@ static int check_memory(const char *field, const Runtime__V1__LinuxContainerReso
 	return k;
 }
 
-static int check_hugepages(const char *field, const Runtime__V1__LinuxContainerResources *r,
+/* "2MB" in KiB; 0: it is none. */
+static uint64_t page_size_kb(const char *s)
+{
+	static const struct {
+		const char *name;
+		uint64_t kb;
+	} units[] = {{"KB", 1}, {"MB", 1024}, {"GB", 1024 * 1024}};
+	size_t n = strspn(s, "0123456789");
+
+	for (size_t i = 0; n && n < 7 && i < ARRAY_SIZE(units); i++)
+		if (streq(s + n, units[i].name))
+			return strtoull(s, NULL, 10) * units[i].kb;
+	return 0;
+}
+
+static bool has_page_size(const struct node *n, uint64_t kb)
+{
+	for (size_t i = 0; i < n->host.n_hugepages; i++)
+		if (n->host.hugepages_kb[i] == kb)
+			return true;
+	return false;
+}
+
+static int check_hugepages(const struct node *n, const char *field, const Runtime__V1__LinuxContainerResources *r,
 			   struct err *e)
 {
 	_cleanup_free_ char *full = xasprintf("%s.hugepage_limits", field);
@@ -254,21 +277,24 @@ static int check_hugepages(const char *field, const Runtime__V1__LinuxContainerR
 
 	for (size_t i = 0; k == 0 && i < r->n_hugepage_limits; i++) {
 		const char *s = r->hugepage_limits[i]->page_size;
-		size_t n = strspn(s, "0123456789");
+		uint64_t kb = page_size_kb(s);
 
 		for (size_t j = 0; j < i; j++)
-			if (streq(r->hugepage_limits[j]->page_size, s))
+			if (page_size_kb(r->hugepage_limits[j]->page_size) == kb)
 				return err_invalid(e,
 						   "%s.hugepage_limits.page_size: \"%s\" is there "
 						   "twice",
 						   field, s);
-
-		if (n == 0 || n > 6 || (!streq(s + n, "KB") && !streq(s + n, "MB") &&
-					!streq(s + n, "GB")))
-			k = err_invalid(e,
-					"%s.hugepage_limits.page_size: \"%s\", expected a number "
-					"and KB, MB or GB",
-					field, s);
+		if (!kb)
+			return err_invalid(e,
+					   "%s.hugepage_limits.page_size: \"%s\", expected a number "
+					   "and KB, MB or GB",
+					   field, s);
+		if (!has_page_size(n, kb) && r->hugepage_limits[i]->limit)
+			return err_invalid(e,
+					   "%s.hugepage_limits.page_size: \"%s\": this kernel has no "
+					   "huge pages of that size",
+					   field, s);
 	}
 	return k;
 }
@@ -315,7 +341,7 @@ int validate_resources(const struct node *n, const char *field,
 	if (k == 0)
 		k = check_cpuset(field, "cpuset_mems", r->cpuset_mems, e);
 	if (k == 0)
-		k = check_hugepages(field, r, e);
+		k = check_hugepages(n, field, r, e);
 	if (k == 0)
 		k = check_unified(n, field, r, e);
 	return k;

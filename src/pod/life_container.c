@@ -296,6 +296,30 @@ static int print_spec(struct creation *k, struct err *e)
 	return spec_container_print(&s, &k->spec, e);
 }
 
+/* What a container asks for and starts without. */
+static void tell_missing(const struct creation *k)
+{
+	const Runtime__V1__LinuxContainerResources *r =
+		k->c->config->linux ? k->c->config->linux->resources : NULL;
+	struct node *n = k->pod->node;
+	bool limited = false;
+
+	for (size_t i = 0; r && i < r->n_hugepage_limits; i++)
+		limited |= r->hugepage_limits[i]->limit > 0;
+	if (r && r->oom_score_adj < n->host.oom_score_adj_min && !n->told_oom) {
+		log_warn("container %s asks for oom_score_adj %lld, gets %d: lowering it needs "
+			 "CAP_SYS_RESOURCE, which gantryd does not have (said once)",
+			 k->c->id, (long long)r->oom_score_adj, n->host.oom_score_adj_min);
+		n->told_oom = true;
+	}
+	if (limited && !n->host.hugetlb && !n->told_hugetlb) {
+		log_warn("container %s asks for limits of huge pages, gets none: no hugetlb cgroup "
+			 "controller is mounted below /sys/fs/cgroup (said once)",
+			 k->c->id);
+		n->told_hugetlb = true;
+	}
+}
+
 /* Everything that can be refused before anything is made. */
 static int prepare(struct creation *k, struct err *e)
 {
@@ -322,6 +346,8 @@ static int prepare(struct creation *k, struct err *e)
 	r = cgroup_path_of(k->cgroups_path, n->cgroup_systemd, &c->cgroup, e);
 	if (r == 0)
 		r = print_spec(k, e);
+	if (r == 0)
+		tell_missing(k);
 	c->stop_signal = stop_signal_of(c->config, &k->record.config);
 	c->uid = k->user.uid;
 	c->gid = k->user.gid;

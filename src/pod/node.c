@@ -3,7 +3,9 @@
  * probe.c finds out what works. */
 #include "pod/node.h"
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -103,6 +105,20 @@ static int lowest_oom_score_adj(uint64_t caps)
 	return atoi(b.s);
 }
 
+/* hugepages-2048kB */
+static void look_at_hugepages(struct spec_host *h)
+{
+	DIR *d = opendir("/sys/kernel/mm/hugepages");
+	struct dirent *de;
+	uint64_t kb;
+
+	while (d && (de = readdir(d)) && h->n_hugepages < SPEC_HUGEPAGES_MAX)
+		if (sscanf(de->d_name, "hugepages-%" SCNu64 "kB", &kb) == 1)
+			h->hugepages_kb[h->n_hugepages++] = kb;
+	if (d)
+		closedir(d);
+}
+
 static void look_at_host(struct node *n, const struct rlimit *nofile)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
@@ -118,6 +134,8 @@ static void look_at_host(struct node *n, const struct rlimit *nofile)
 	h->selinux = fs_exists(AT_FDCWD, "/sys/fs/selinux/enforce");
 	h->cgroup_v2 = n->cgroup.v2;
 	h->swap = n->cgroup.swap;
+	h->hugetlb = n->cgroup.hugetlb;
+	look_at_hugepages(h);
 	h->nofile_soft = nofile->rlim_cur;
 	h->nofile_hard = nofile->rlim_max;
 	h->oom_score_adj_min = lowest_oom_score_adj(h->caps);

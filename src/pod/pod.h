@@ -69,6 +69,7 @@ struct node {
 	struct list pods_in_order, containers_in_order; /* by creation */
 	struct spec_host host;
 	bool has_apparmor, has_rro; /* AppArmor; recursive read-only mounts */
+	bool told_oom, told_hugetlb; /* what cannot be had here is logged once */
 	struct network_probe {
 		const char *kind; /* "cni" or "bridge", as last probed; static */
 		char *config;	  /* struct network_config as JSON; owned */

@@ -42,7 +42,7 @@ void spec_resources_members(struct jw *w, const Runtime__V1__LinuxContainerResou
 {
 	print_memory(w, r, host);
 	print_cpu(w, r);
-	if (r->n_hugepage_limits) {
+	if (r->n_hugepage_limits && host->hugetlb) {
 		jw_key_array(w, "hugepageLimits");
 		for (size_t i = 0; i < r->n_hugepage_limits; i++) {
 			jw_object_begin(w);

@@ -17,10 +17,15 @@
 #include "base/str.h"
 #include "image/record.h"
 
+#define SPEC_HUGEPAGES_MAX 16
+
 /* Facts of the host. */
 struct spec_host {
 	bool cgroup_v2, swap;
 	bool seccomp, apparmor, selinux;
+	bool hugetlb; /* limits of huge pages can be set */
+	uint64_t hugepages_kb[SPEC_HUGEPAGES_MAX]; /* sizes that the kernel has */
+	size_t n_hugepages;
 	uint64_t caps;		/* capabilities that can be given away: bits by number */
 	uint64_t nofile_soft, nofile_hard; /* of the daemon when it was started */
 	int oom_score_adj_min;	/* lower cannot be set */

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -75,6 +76,19 @@ static char *controllers_of(const char *super)
 	return strbuf_take(&b);
 }
 
+/* Runtimes look below /sys/fs/cgroup only. */
+static bool has_hugetlb(const struct cgroup_host *h)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_free_ char *file = NULL;
+	const char *v1 = v1_mount(h, "hugetlb");
+
+	if (!h->v2)
+		return v1 && str_has_prefix(v1, "/sys/fs/cgroup/");
+	file = xasprintf("%s/cgroup.controllers", h->mount);
+	return fs_read(AT_FDCWD, file, STAT_FILE_MAX, &b) == 0 && b.s && strstr(b.s, "hugetlb");
+}
+
 int cgroup_host_init(struct cgroup_host *h, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
@@ -102,12 +116,13 @@ int cgroup_host_init(struct cgroup_host *h, struct err *e)
 	h->pids = v1_mount(h, "pids");
 	h->v2 = v2 && !h->memory && !h->cpu;
 	if (h->v2) {
-		h->mount = xstrdup(v2);
+		h->psi = h->mount = xstrdup(v2);
 	} else if (v2 && h->n < CGROUP_CONTROLLERS_MAX) {
 		/* Hybrid: runtimes make a cgroup there too, without controllers. */
-		h->v1[h->n].mount = xstrdup(v2);
+		h->psi = h->v1[h->n].mount = xstrdup(v2);
 		h->v1[h->n++].controllers = xstrdup("");
 	}
+	h->hugetlb = has_hugetlb(h);
 	if (!h->v2 && !h->n) {
 		cgroup_host_fini(h);
 		return err_set(e, -ENOENT, GRPC_FAILED_PRECONDITION,
@@ -411,6 +426,37 @@ static int stats_v2(const struct cgroup_host *h, const char *path, struct cgroup
 	return 0;
 }
 
+/* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same with "full". */
+static void read_psi(const struct cgroup_host *h, const char *path, const char *name,
+		     struct cgroup_psi *ret)
+{
+	static const char format[] = " avg10=%lf avg60=%lf avg300=%lf total=%" SCNu64;
+	struct cgroup_psi_line *const lines[] = {&ret->some, &ret->full};
+	static const char *const names[] = {"some", "full"};
+	char buf[STAT_FILE_MAX];
+
+	*ret = (struct cgroup_psi){0};
+	if (read_file(h->psi, path, name, buf, sizeof(buf)) < 0)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		const char *p = strstr(buf, names[i]);
+		struct cgroup_psi_line v = {0};
+
+		if (!p || sscanf(p + strlen(names[i]), format, &v.avg10, &v.avg60, &v.avg300,
+				 &v.total_us) != 4)
+			continue;
+		*lines[i] = v;
+		ret->known = true;
+	}
+}
+
+void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
+{
+	read_psi(h, path, "cpu.pressure", &ret->cpu_psi);
+	read_psi(h, path, "memory.pressure", &ret->memory_psi);
+	read_psi(h, path, "io.pressure", &ret->io_psi);
+}
+
 int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
 {
 	struct cgroup_stats s;
@@ -420,6 +466,7 @@ int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgro
 		return -ENOENT;
 	if ((h->v2 ? stats_v2(h, path, &s) : stats_v1(h, path, &s)) < 0)
 		return -ENOENT;
+	cgroup_psi_read(h, path, &s);
 	*ret = s;
 	return 0;
 }

@@ -26,7 +26,9 @@ struct cgroup_host {
 		char *controllers; /* "cpu,cpuacct"; "name=systemd" */
 	} v1[CGROUP_CONTROLLERS_MAX];
 	const char *memory, *cpuacct, *pids, *cpu; /* v1 mounts, NULL where absent; borrowed */
-	bool swap;				   /* swap is accounted */
+	const char *psi; /* where pressure is told (also a hybrid host's v2 tree); borrowed, NULL */
+	bool swap;	 /* swap is accounted */
+	bool hugetlb;	 /* limits of huge pages can be set, where runtimes look for them */
 };
 
 /* Reads /proc/self/mountinfo. Blocking, at start. */
@@ -56,12 +58,24 @@ int cgroup_of_process(const struct cgroup_host *h, pid_t pid, char **ret);
 
 #define CGROUP_ABSENT UINT64_MAX /* a value that this host or cgroup does not have */
 
+/* Pressure stall information of one resource (kernel: accounting/psi). */
+struct cgroup_psi {
+	bool known;
+	struct cgroup_psi_line {
+		double avg10, avg60, avg300; /* per cent */
+		uint64_t total_us;
+	} some, full;
+};
+
 struct cgroup_stats {
 	uint64_t cpu_ns;
 	uint64_t memory_usage, memory_limit, memory_rss, memory_inactive_file;
 	uint64_t page_faults, major_page_faults;
 	uint64_t swap_usage;
 	uint64_t pids;
+	struct cgroup_psi cpu_psi, memory_psi, io_psi;
 };
+/* The pressure in a cgroup alone; not known where the kernel does not tell. */
+void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret);
 /* -ENOENT when the cgroup is gone. No allocation; a handful of short reads. */
 int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret);

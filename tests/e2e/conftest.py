@@ -45,6 +45,6 @@ def fresh(archive):
 
 @pytest.fixture
 def pod(d, request):
-    p = d.run_pod(name=re.sub("[^a-z0-9]+", "-", request.node.name)[:60])
+    p = d.run_pod(name=re.sub("[^a-z0-9]+", "-", request.node.name)[:60].strip("-"))
     yield p
     d.cri.RemovePodSandbox(pod_sandbox_id=p)

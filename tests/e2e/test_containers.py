@@ -13,6 +13,14 @@ from cri import api
 from daemon import wait_for
 
 
+@pytest.fixture(params=["crun", "runc"])
+def pod(d, request):
+    """Everything here is run by both runtimes."""
+    p = d.run_pod(name=re.sub("[^a-z0-9]+", "-", request.node.name)[:60].strip("-"), handler=request.param)
+    yield p
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
 def code(e):
     return e.value.code()
 
