@@ -258,8 +258,6 @@ def test_bad_filters_and_commands(d):
         with pytest.raises(grpc.RpcError) as e:
             call()
         assert e.value.code() == INVALID and message in e.value.details()
-    d.cri.UpdateRuntimeConfig(runtime_config=api.RuntimeConfig(
-        network_config=api.NetworkConfig(pod_cidr="10.0.0.0/16,fd00::/64")))
     d.cri.RemoveContainer(container_id=c)
 
 
