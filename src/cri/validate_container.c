@@ -3,6 +3,8 @@
 #include <strings.h>
 
 #include "cri/validate_internal.h"
+#include "spec/spec.h"
+#include "sys/apparmor.h"
 
 /* What the kernel takes as one argument or variable (execve(2), MAX_ARG_STRLEN). */
 static int check_words(const char *field, char *const *v, size_t n, struct err *e)
@@ -234,14 +236,16 @@ static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOpt
 static int check_apparmor(const struct node *n,
 			  const Runtime__V1__LinuxContainerSecurityContext *s, struct err *e)
 {
-	bool asked = s->apparmor ? s->apparmor->profile_type ==
-					   RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost
-				 : str_has_prefix(s->apparmor_profile, "localhost/");
+	const char *name = spec_apparmor_of(s, NULL);
 
-	if (asked && !n->has_apparmor)
-		return err_invalid(e, SC "apparmor: a profile is asked for (\"%s\"), but AppArmor is "
-					 "not enabled on this node",
-				   s->apparmor ? s->apparmor->localhost_ref : s->apparmor_profile);
+	if (!name || streq(name, "unconfined") || s->privileged)
+		return 0;
+	if (!n->has_apparmor)
+		return err_invalid(e, SC "apparmor: the profile \"%s\" is asked for, but AppArmor is "
+					 "not enabled on this node", name);
+	if (apparmor_loaded(name) == 0)
+		return err_precondition(e, SC "apparmor: the profile \"%s\" is not loaded on this "
+					      "node", name);
 	return 0;
 }
 

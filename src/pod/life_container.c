@@ -274,7 +274,7 @@ static void fill_spec(const struct creation *k, struct spec_container *s, char *
 		.hostname_file = hostname_file,
 		.cgroups_path = k->cgroups_path,
 		.seccomp = k->has_seccomp ? k->seccomp.s : NULL,
-		.apparmor_default = n->config->container.apparmor_default,
+		.apparmor_default = n->apparmor_default,
 		.pids_limit = n->config->container.pids_limit,
 		.devices = k->devices,
 		.n_devices = k->n_devices,
@@ -502,6 +502,10 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	char id[ID_SIZE];
 	int r;
 
+	/* What the probes find (AppArmor's profile) is part of every container. */
+	r = co_event_wait(&p->node->probed, USEC_FOREVER);
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED, "cancelled while the node was being probed");
 	if (p->state != POD_READY)
 		return err_precondition(e, "pod sandbox %s is not ready", p->id);
 	runtime__v1__container_config__pack(config, bytes);

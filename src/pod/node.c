@@ -140,6 +140,7 @@ static void look_at_host(struct node *n, const struct rlimit *nofile)
 	h->nofile_hard = nofile->rlim_max;
 	h->oom_score_adj_min = lowest_oom_score_adj(h->caps);
 	n->has_apparmor = h->apparmor;
+	n->apparmor_default = xstrdup("");
 	n->has_rro = has_mount_setattr();
 }
 
@@ -278,6 +279,7 @@ struct node *node_close(struct node *n)
 	free(n->network.pod_cidr);
 	free(n->monitor_path);
 	free(n->worker_path);
+	free(n->apparmor_default);
 	free(n);
 	return NULL;
 }

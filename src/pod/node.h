@@ -33,8 +33,8 @@ int node_recover(struct node *n, struct err *e);
  */
 int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
 			struct err *e);
-/* Starts a probe of every runtime, in the background. */
-void node_probe_runtimes(struct node *n);
+/* Starts the probes of every runtime and of AppArmor, in the background. */
+void node_probe(struct node *n);
 
 /* Works out the network for pods made from now on, in node->network.config. */
 void node_network_configure(struct node *n);

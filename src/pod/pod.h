@@ -70,6 +70,7 @@ struct node {
 	struct spec_host host;
 	bool has_apparmor, has_rro; /* AppArmor; recursive read-only mounts */
 	bool told_oom, told_hugetlb; /* what cannot be had here is logged once */
+	char *apparmor_default;	    /* profile of containers that ask for none, "" none; owned */
 	struct network_probe {
 		const char *kind; /* "cni" or "bridge", as last probed; static */
 		char *config;	  /* struct network_config as JSON; owned */

@@ -11,8 +11,11 @@
 #include "network/network.h"
 #include "pod/helper.h"
 #include "pod/node.h"
+#include "sys/apparmor.h"
 
 #define PROBE_TIMEOUT (60 * USEC_PER_SEC)
+#define APPARMOR_PARSER "/sbin/apparmor_parser"
+#define APPARMOR_PROFILE "gantry-default" /* the one that we load */
 #define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)   /* older ones are made anew when asked for */
 #define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)  /* a Status waits no longer for one */
 #define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
@@ -52,6 +55,14 @@ static void take_probe(struct node_runtime *rt, int status, char *out, const str
 		log_warn("runtime %s is not available: %s", rt->config->name, rt->reason);
 }
 
+static void probe_done(struct node *n, unsigned *left)
+{
+	if (--*left > 0)
+		return;
+	free(left);
+	co_event_set(&n->probed);
+}
+
 static void probe_run(void *arg)
 {
 	struct probe *p = arg;
@@ -74,24 +85,66 @@ static void probe_run(void *arg)
 	r = helper_run(n->loop, argv, PROBE_TIMEOUT, &out, &e);
 	strbuf_addc(&out, '\0');
 	take_probe(rt, r, out.s, &e);
-	if (--*p->left == 0) {
-		free(p->left);
-		co_event_set(&n->probed);
-	}
+	probe_done(n, p->left);
 	free(p);
 }
 
-void node_probe_runtimes(struct node *n)
+/* --- AppArmor --- */
+
+/* Loaded anew at every start, so that an update of gantry brings its profile along. */
+static int load_default_profile(struct node *n, struct err *e)
+{
+	_cleanup_free_ char *file = xasprintf("%s/apparmor-default", n->config->state);
+	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL, out = STRBUF_NULL;
+	const char *argv[] = {APPARMOR_PARSER, "--replace", "--skip-cache", file, NULL};
+	int r;
+
+	apparmor_print_default(APPARMOR_PROFILE, &text);
+	r = fs_write_atomic(AT_FDCWD, file, text.s, text.len, 0600, false);
+	if (r < 0)
+		return err_errno(e, r, "write %s", file);
+	r = helper_run(n->loop, argv, PROBE_TIMEOUT, &out, e);
+	return r > 0 ? err_set(e, -EIO, GRPC_INTERNAL, "%s ended with %d", APPARMOR_PARSER, r) : r;
+}
+
+/*
+ * A profile that the configuration names is the administrator's to load; ours is loaded here.
+ * Where it cannot be (no apparmor_parser), containers run without: what other runtimes do too.
+ */
+static void probe_apparmor(void *arg)
+{
+	struct probe *p = arg;
+	struct node *n = p->node;
+	const char *want = n->config->container.apparmor_default;
+	struct err e = ERR_NULL;
+
+	if (streq(want, APPARMOR_PROFILE) && load_default_profile(n, &e) < 0)
+		log_warn("AppArmor: the default profile cannot be loaded: %s", e.msg);
+	if (*want && apparmor_loaded(want) == 0)
+		log_warn("AppArmor: the profile %s is not loaded, containers run without one", want);
+	else
+		put(&n->apparmor_default, want);
+	probe_done(n, p->left);
+	free(p);
+}
+
+static void start_probe(struct node *n, co_fn *fn, size_t index, unsigned *left)
+{
+	struct probe *p = xmalloc(sizeof(*p));
+
+	*p = (struct probe){n, index, left};
+	co_start(n->loop, fn, p);
+}
+
+void node_probe(struct node *n)
 {
 	unsigned *left = xmalloc(sizeof(*left));
 
-	*left = (unsigned)n->config->n_runtimes;
-	for (size_t i = 0; i < n->config->n_runtimes; i++) {
-		struct probe *p = xmalloc(sizeof(*p));
-
-		*p = (struct probe){n, i, left};
-		co_start(n->loop, probe_run, p);
-	}
+	*left = (unsigned)n->config->n_runtimes + n->has_apparmor;
+	for (size_t i = 0; i < n->config->n_runtimes; i++)
+		start_probe(n, probe_run, i, left);
+	if (n->has_apparmor)
+		start_probe(n, probe_apparmor, 0, left);
 }
 
 static struct node_runtime *find(struct node *n, const char *name)

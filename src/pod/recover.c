@@ -282,7 +282,7 @@ int node_recover(struct node *n, struct err *e)
 	if (r < 0)
 		return r;
 	FAULT_POINT("daemon.recover.loaded");
-	node_probe_runtimes(n);
+	node_probe(n);
 	recover_pods(n);
 	FAULT_POINT("daemon.recover.pods");
 	sweep(n);

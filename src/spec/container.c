@@ -150,26 +150,35 @@ static void print_caps(const struct spec_container *s, struct jw *w)
 	jw_object_end(w);
 }
 
+const char *spec_apparmor_of(const Runtime__V1__LinuxContainerSecurityContext *sc,
+			     const char *standard)
+{
+	const char *name = NULL;
+
+	if (sc && sc->apparmor) {
+		if (sc->apparmor->profile_type ==
+		    RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined)
+			return "unconfined";
+		if (sc->apparmor->profile_type ==
+		    RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost)
+			name = sc->apparmor->localhost_ref;
+	} else if (sc && (str_has_prefix(sc->apparmor_profile, "localhost/") ||
+			  streq(sc->apparmor_profile, "unconfined"))) {
+		name = sc->apparmor_profile;
+	}
+	if (!name)
+		return standard;
+	return str_has_prefix(name, "localhost/") ? name + strlen("localhost/") : name;
+}
+
 static void print_labels(const struct spec_container *s, struct jw *w)
 {
 	const Runtime__V1__LinuxContainerSecurityContext *sc = security(s);
 	const Runtime__V1__SELinuxOption *se = sc ? sc->selinux_options : NULL;
 
 	if (s->host->apparmor && !privileged(s)) {
-		const char *profile = s->apparmor_default;
+		const char *profile = spec_apparmor_of(sc, s->apparmor_default);
 
-		if (sc && sc->apparmor) {
-			if (sc->apparmor->profile_type ==
-			    RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined)
-				profile = "unconfined";
-			else if (sc->apparmor->profile_type ==
-				 RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Localhost)
-				profile = sc->apparmor->localhost_ref;
-		} else if (sc && str_has_prefix(sc->apparmor_profile, "localhost/")) {
-			profile = sc->apparmor_profile + strlen("localhost/");
-		} else if (sc && streq(sc->apparmor_profile, "unconfined")) {
-			profile = "unconfined";
-		}
 		if (!str_empty(profile))
 			jw_key_string(w, "apparmorProfile", profile);
 	}

@@ -94,6 +94,11 @@ void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,
 void spec_resources_merge(Runtime__V1__LinuxContainerResources *r,
 			  const Runtime__V1__LinuxContainerResources *with);
 
+/* The AppArmor profile that a container asks for: its name, "unconfined", or `standard` where it
+ * names none.  borrowed */
+const char *spec_apparmor_of(const Runtime__V1__LinuxContainerSecurityContext *sc,
+			     const char *standard);
+
 /* The built-in seccomp profile for a process with these capabilities (bits), as JSON. */
 void spec_seccomp_default_print(uint64_t caps, struct strbuf *to);
 
