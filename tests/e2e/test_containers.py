@@ -260,14 +260,16 @@ def test_no_new_privs_masked_readonly(d, pod):
     assert "NoNewPrivs:\t1" in out and "\n0\n" in out and "Read-only" in out
 
 
-def read_cgroup(pid, controller, name):
+def read_limit(pid, controller, v1, v2):
+    """A limit of a process, from whichever hierarchy has the controller."""
     with open("/proc/%d/cgroup" % pid) as f:
         for line in f:
             _, controllers, path = line.strip().split(":", 2)
             if controller in controllers.split(","):
-                with open("/sys/fs/cgroup/%s%s/%s" % (controller, path, name)) as g:
+                with open("/sys/fs/cgroup/%s%s/%s" % (controller, path, v1)) as g:
                     return g.read().strip()
-    with open("/sys/fs/cgroup" + path + "/" + name) as g:
+    path = path[:-len("/container")] if path.endswith("/container") else path  # crun's own, below
+    with open("/sys/fs/cgroup" + path + "/" + v2) as g:
         return g.read().strip()
 
 
@@ -277,15 +279,16 @@ def test_resources_and_update(d, pod):
         oom_score_adj=500, cpuset_cpus="0"))
     c = d.run(pod, "sleep 100", linux=lin)
     pid = json.loads(d.cri.ContainerStatus(container_id=c, verbose=True).info["info"])["pid"]
-    assert read_cgroup(pid, "memory", "memory.limit_in_bytes") == str(64 << 20)
-    assert read_cgroup(pid, "cpu", "cpu.shares") == "512"
-    assert read_cgroup(pid, "cpuset", "cpuset.cpus") == "0"
+    assert read_limit(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    # 1 + (512 - 2) * 9999 / 262142, as runtimes map shares to weights
+    assert read_limit(pid, "cpu", "cpu.shares", "cpu.weight") in ("512", "20")
+    assert read_limit(pid, "cpuset", "cpuset.cpus", "cpuset.cpus") == "0"
     with open("/proc/%d/oom_score_adj" % pid) as f:
         assert f.read() == "500\n"
     d.cri.UpdateContainerResources(container_id=c, linux=api.LinuxContainerResources(
         memory_limit_in_bytes=128 << 20, cpu_shares=256))
-    assert read_cgroup(pid, "memory", "memory.limit_in_bytes") == str(128 << 20)
-    assert read_cgroup(pid, "cpu", "cpu.shares") == "256"
+    assert read_limit(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(128 << 20)
+    assert read_limit(pid, "cpu", "cpu.shares", "cpu.weight") in ("256", "10")
     r = d.status(c).resources.linux
     assert (r.memory_limit_in_bytes, r.cpu_shares, r.cpu_quota) == (128 << 20, 256, 50000)
 

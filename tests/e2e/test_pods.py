@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pod sandboxes: life, lists, namespaces, files."""
+import glob
 import json
 import os
 import socket
@@ -198,11 +199,19 @@ def test_status_and_version(d):
 
 
 def test_cgroup_parent(d):
-    lin = api.LinuxPodSandboxConfig(cgroup_parent="/%s-kubepods/pod1" % d.instance())
+    systemd = d.cri.RuntimeConfig().linux.cgroup_driver == api.SYSTEMD
+    parent = "%s-kubepods-pod1.slice" if systemd else "/%s-kubepods/pod1"
+    lin = api.LinuxPodSandboxConfig(cgroup_parent=parent % d.instance().replace("-", "_"))
     p = d.run_pod(d.pod_config(name="cg", linux=lin))
     c = d.run(p, "sleep 100")
     info = d.cri.ContainerStatus(container_id=c, verbose=True).info["info"]
     pid = json.loads(info)["pid"]
     with open("/proc/%d/cgroup" % pid) as f:
-        assert "-kubepods/pod1/" + c in f.read()
+        text = f.read()
+    assert ("-kubepods-pod1.slice/gantry-" if systemd else "-kubepods/pod1/") + c in text
     d.cri.RemovePodSandbox(pod_sandbox_id=p)
+    if not systemd:  # the parent is the kubelet's, which is us here
+        for top in ["/sys/fs/cgroup"] + glob.glob("/sys/fs/cgroup/*"):
+            for path in (lin.cgroup_parent, os.path.dirname(lin.cgroup_parent)):
+                if os.path.isdir(top + path):
+                    os.rmdir(top + path)
