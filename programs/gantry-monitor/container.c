@@ -256,6 +256,7 @@ static void create_done(struct job *job, int r, struct ipc_in *reply, const stru
 	int out = -EBADF, err = -EBADF;
 
 	c->mon->n_creating--;
+	warm_stop();
 	FAULT_POINT("monitor.create.done");
 	if (job->died) {
 		create_died(c);
@@ -328,6 +329,7 @@ static void plain_done(struct job *job, int r, struct ipc_in *reply, const struc
 
 static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
+	warm_stop();
 	FAULT_POINT("monitor.exec.done");
 	answer(job, r, reply, e);
 }
@@ -488,6 +490,7 @@ static void create(struct monitor *m, struct request *q, const char *id)
 	if (m->n_creating++ == 0)
 		m->n_strays = 0; /* those of before have numbers that come again */
 	job_start(m, q, c, do_create, create_done);
+	warm_start(m, WARM_FOR_CONTAINER);
 }
 
 void container_request(struct monitor *m, struct request *q)
@@ -504,8 +507,10 @@ void container_request(struct monitor *m, struct request *q)
 		err_not_found(&e, "the monitor knows no container %s", str_or_empty(id));
 		request_fail(q, &e);
 	} else if (q->in.type == MON_EXEC) {
-		if (need_state(c, q, MON_RUNNING, "running"))
+		if (need_state(c, q, MON_RUNNING, "running")) {
 			job_start(m, q, c, do_exec, exec_done);
+			warm_start(m, WARM_FOR_CONTAINER);
+		}
 	} else if (c->busy) {
 		list_append(&c->queue, &q->link);
 	} else {

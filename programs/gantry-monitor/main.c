@@ -264,6 +264,7 @@ static void setup(struct monitor *m, struct request *q)
 		.type = MON_POD_SETUP, .body = xmemdup(q->in.body, q->in.len), .len = q->in.len};
 	m->stopping = true; /* neither stopped nor removed before it is done */
 	job_start(m, q, NULL, do_pod_setup, setup_done);
+	warm_start(m, WARM_FOR_POD); /* its first container is not far */
 }
 
 static bool all_ended(const struct monitor *m)
@@ -485,7 +486,8 @@ static void on_sigchld(struct loop *l, int signo, void *arg)
 	while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
 		int status = WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
 
-		if (container_exited(m, pid, status, now) || job_exited(m, pid))
+		if (warm_exited(pid) || container_exited(m, pid, status, now) ||
+		    job_exited(m, pid))
 			continue;
 		if (pid == m->init_pid)
 			init_ended(m);

@@ -5,6 +5,7 @@
  *   main.c       arguments, connections, which request goes where
  *   job.c        forked children and their answers
  *   container.c  containers: requests in order, exits
+ *   warm.c       a child that keeps joins of cgroups quick
  *   output.c     stdio to CRI logs
  *   record.c     what is kept in the pod's directory for a monitor that comes after us
  *   do_pod.c, do_container.c, do_exec.c   what jobs do: blocking, sequential
@@ -15,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/list.h"
 #include "base/str.h"
@@ -140,8 +142,8 @@ struct container {
 	struct list queue;    /* requests that wait their turn */
 	struct list stops;    /* MON_STOP, MON_REMOVE that wait for the end */
 	bool busy;	      /* a job of it runs */
-	pid_t pid; /* 0: there is none, or it has been reaped */
-	int pidfd; /* not our child (recovered): its end is watched here */
+	pid_t pid;	      /* 0: there is none, or it has been reaped */
+	int pidfd;	      /* not our child (recovered): its end is watched here */
 	struct loop_io pidfd_io;
 	bool exit_pending; /* it has ended while its job ran */
 	int exit_status;
@@ -171,6 +173,18 @@ void container_kill(struct container *c);
 void container_put_state(const struct container *c, struct ipc_out *o);
 /* Watches a container of a past monitor; `pidfd` is taken over. */
 void container_adopt(struct container *c, int pidfd);
+
+/* --- warm.c --- */
+
+/* How long a runtime may take to come: after a pod's setup has begun, after a request. */
+#define WARM_FOR_POD (250 * USEC_PER_MS)
+#define WARM_FOR_CONTAINER (100 * USEC_PER_MS)
+
+/* Keeps joins of cgroups quick for so long, or until warm_stop(); does nothing where one runs. */
+void warm_start(struct monitor *m, uint64_t for_us);
+void warm_stop(void);
+/* True when the pid was the child that does it. */
+bool warm_exited(pid_t pid);
 
 /* --- output.c --- */
 

@@ -4,6 +4,8 @@
 #include "runtime/runtime.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -11,7 +13,11 @@
 #include "base/spawn.h"
 #include "wire/json.h"
 
-#define LOG_MAX (64u << 10) /* bytes of a runtime's log that are looked at */
+#define LOG_MAX (64u << 10)  /* bytes of a runtime's log that are looked at */
+#define SEALED_MAX (8 << 20) /* bytes of a program that is copied into memory */
+#ifndef MFD_EXEC
+#define MFD_EXEC 0x10U
+#endif
 
 char *runtime_find(const char *name)
 {
@@ -92,6 +98,60 @@ static int call_failed(const struct runtime *rt, const char *command,
 		       out->status);
 }
 
+/*
+ * A sealed copy of the runtime's program in memory, or -errno.
+ *
+ * crun protects its file on the host from its containers by executing a read-only bind mount of
+ * itself anew, which costs two mounts, an unmount that waits for RCU and a second start: 2 ms of
+ * each call.  From a file in memory with all seals it sees that nothing can be written, and goes
+ * on (libcrun, cloned_binary.c; runc has the same rule, but ten times the size to be copied).
+ */
+static int sealed_copy(const char *path)
+{
+	const char *base = strrchr(path, '/');
+	_cleanup_close_ int from = -EBADF, to = -EBADF;
+	struct stat st;
+
+	if (!base || !streq(base + 1, "crun"))
+		return -EOPNOTSUPP;
+	from = open(path, O_RDONLY | O_CLOEXEC);
+	if (from < 0 || fstat(from, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || st.st_size > SEALED_MAX)
+		return -EFBIG;
+	to = memfd_create("crun", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	if (to < 0 && errno == EINVAL) /* before Linux 6.3 */
+		to = memfd_create("crun", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (to < 0)
+		return -errno;
+	for (off_t left = st.st_size; left > 0;) {
+		ssize_t n = sendfile(to, from, NULL, (size_t)left);
+
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+		left -= n;
+	}
+	if (fcntl(to, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return -errno;
+	return TAKE_FD(to);
+}
+
+/* From the sealed copy where there can be one and it may be executed, else from its file. */
+static int await(struct spawn *s, const char *path, uint64_t timeout_us, struct spawn_result *out,
+		 struct err *e)
+{
+	_cleanup_close_ int fd = sealed_copy(path);
+	int r = -ENOEXEC;
+
+	s->exec_fd = fd;
+	if (fd >= 0)
+		r = spawn_await(s, timeout_us, out, e);
+	if (r != -ENOEXEC && r != -EACCES && r != -EPERM)
+		return r;
+	s->file = path;
+	return spawn_await(s, timeout_us, out, e);
+}
+
 int runtime_call(const struct runtime *rt, const char *const *argv, const int fds[3],
 		 const char *log, const char *cwd, struct err *e)
 {
@@ -108,13 +168,12 @@ int runtime_call(const struct runtime *rt, const char *const *argv, const int fd
 		strv_add(&all, *a);
 	if (log)
 		unlink(log);
-	s.file = path;
 	s.argv = (const char *const *)all.v;
 	s.cwd = cwd;
 	s.death_signal = 9;
 	s.cancel_fd = rt->cancel_fd;
 	memcpy(s.fds, fds, 3 * sizeof(int));
-	r = spawn_await(&s, rt->timeout_us, &out, e);
+	r = await(&s, path, rt->timeout_us, &out, e);
 	if (r == 0 && (out.status != 0 || out.timed_out || out.cancelled))
 		r = call_failed(rt, argv[0], &out, log, e);
 	spawn_result_fini(&out);

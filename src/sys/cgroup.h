@@ -51,6 +51,11 @@ int cgroup_expand_slice(const char *slice, char **ret, struct err *e);
 int cgroup_kill(const struct cgroup_host *h, const char *path);
 /* Removes it and all below, in every hierarchy; kills nothing. -EBUSY while populated. */
 int cgroup_remove(const struct cgroup_host *h, const char *path);
+/*
+ * Until then keeps joins of cgroups on this host from waiting for a grace period each
+ * (cgroup_warm.c). Blocking, for a process that does nothing else. -EOPNOTSUPP on v2.
+ */
+int cgroup_keep_warm(const struct cgroup_host *h, uint64_t until_us);
 /* How many processes were killed for want of memory in it (and below). 0 where unknown. */
 uint64_t cgroup_oom_kills(const struct cgroup_host *h, const char *path);
 /* The path of a process's memory cgroup (v1) or cgroup (v2). owned */

@@ -52,14 +52,17 @@ class Contender:
     def __init__(self, top, name, short, subnet):
         self.name, self.short, self.subnet = name, short, subnet
         self.dir = os.path.join(top, name)
-        self.root, self.state, self.logs = (self.dir + x for x in ("/root", "/state", "/logs"))
-        self.socket = self.dir + "/cri.sock"
+        # As on a node: what a reboot may forget (/run) is in memory.
+        self.run = self.dir + "/run"
+        self.root, self.state, self.logs = (self.dir + x for x in ("/root", "/run/s", "/logs"))
+        self.socket = self.run + "/cri.sock"
         self.cni = self.dir + "/cni"
         self.cgroup = "bench-%s-%d" % (name, os.getpid())
         self.log = self.dir + "/server.log"
         self.pid = None
-        for d in (self.root, self.state, self.logs, self.cni):
+        for d in (self.root, self.run, self.logs, self.cni):
             os.makedirs(d)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "bench", self.run], check=True)
         self.accounting = os.path.join(accounting(), self.cgroup)
         os.makedirs(self.accounting + "/daemon")
         self.env = dict(os.environ, BENCH_CGROUP="/%s/pods" % self.cgroup, BENCH_LOGS=self.logs,
@@ -189,7 +192,7 @@ class Gantry(Contender):
             f.write("default_runtimes: [crun]\n"
                     "cni:\n  conf_dir: %s\n  bin_dirs: [%s]\n  netns_dir: %s\n"
                     "bridge:\n  name: gbench%s\n  ipv4: %s\n  ipv6: \"\"\n"
-                    % (self.cni, PLUGINS, self.dir + "/netns", short, subnet))
+                    % (self.cni, PLUGINS, self.run + "/netns", short, subnet))
 
     def command(self):
         return [BUILD + "/programs/gantryd/gantryd", "--config", self.dir + "/config.yaml",
