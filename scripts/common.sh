@@ -122,6 +122,7 @@ configure()
 DAEMON=/usr/local/sbin/gantryd
 DAEMON_LOG=/var/log/gantryd.log
 DAEMON_PIDFILE=/run/gantryd.pid
+MANIFEST=/usr/local/share/gantry/manifest # the files that scripts/up installed
 
 has_systemd()
 {
@@ -153,4 +154,57 @@ daemon_stop()
 	done
 	[ ! -e "/proc/$1" ] || kill -9 "$1"
 	rm -f "$DAEMON_PIDFILE"
+}
+
+start_with_systemd()
+{
+	say "gantry.service"
+	systemctl daemon-reload
+	systemctl enable --quiet gantry.service
+	if systemctl is-active --quiet gantry.service; then
+		pid=$(systemctl show -p MainPID --value gantry.service)
+		same_program "$pid" || systemctl restart gantry.service
+	else
+		systemctl start gantry.service
+	fi || { journalctl -u gantry.service -n 30 --no-pager; die "gantryd did not start"; }
+}
+
+start_without_systemd()
+{
+	local pid
+	if pid=$(daemon_pid); then
+		if same_program "$pid"; then
+			say "gantryd runs already (process $pid)"
+			return
+		fi
+		say "gantryd is replaced; its pods go on"
+		daemon_stop "$pid"
+	fi
+	say "gantryd (log: $DAEMON_LOG)"
+	setsid "$DAEMON" >>"$DAEMON_LOG" 2>&1 </dev/null &
+	echo $! >"$DAEMON_PIDFILE"
+}
+
+wait_until_it_serves()
+{
+	local i
+	for ((i = 0; i < 300; i++)); do
+		gantry version >/dev/null 2>&1 && return
+		if ! has_systemd && ! daemon_pid >/dev/null; then
+			tail -n 20 "$DAEMON_LOG" >&2
+			die "gantryd did not start"
+		fi
+		sleep 0.1
+	done
+	die "gantryd does not answer: $(gantry version 2>&1)"
+}
+
+# The daemon in force is the one that is installed, with the pods that there are.
+start_daemon()
+{
+	if has_systemd; then
+		start_with_systemd
+	else
+		start_without_systemd
+	fi
 }
