@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -429,17 +430,33 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 #define GANTRY_PROBE_INIT "/proc/self/exe"
 #endif
 
+/* A probe that an earlier daemon began and did not live to see the end of goes first: both use
+ * one directory and one cgroup. */
+static int probe_lock(const char *dir)
+{
+	_cleanup_free_ char *path = xasprintf("%s.lock", dir);
+	int fd = fs_mkdir_p(AT_FDCWD, dir, 0700) < 0
+			 ? -1
+			 : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
+		;
+	return fd;
+}
+
 /* Prints the version on the first line, and why it does not work on the second. */
 int do_probe(int argc, char **argv)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	_cleanup_free_ char *version = NULL, *root = NULL, *bundle = NULL;
+	_cleanup_close_ int lock = -EBADF;
 	struct err e = ERR_NULL;
 	struct runtime rt;
 	int r;
 
 	if (argc < 4)
 		return 2;
+	lock = probe_lock(argv[0]);
 	root = xasprintf("%s/root", argv[0]);
 	bundle = xasprintf("%s/bundle", argv[0]);
 	rt = (struct runtime){.path = argv[3],

@@ -6,12 +6,17 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/str.h"
+
 static int err_vset(struct err *e, int errnum, enum grpc_code code, const char *fmt, va_list ap)
 {
+	char msg[ERR_MSG_MAX]; /* `ap` may quote the message that is there */
+
 	if (e) {
+		str_vformat(msg, sizeof(msg), fmt, ap);
 		e->errnum = errnum;
 		e->code = code;
-		vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+		strcpy(e->msg, msg);
 	}
 	return errnum;
 }
@@ -50,9 +55,8 @@ int err_wrap(struct err *e, const char *fmt, ...)
 	if (!e)
 		return -EIO;
 	va_start(ap, fmt);
-	vsnprintf(head, sizeof(head), fmt, ap);
+	n = str_vformat(head, sizeof(head), fmt, ap);
 	va_end(ap);
-	n = strlen(head);
 	m = strlen(e->msg);
 	if (n + 2 >= sizeof(e->msg))
 		n = sizeof(e->msg) - 3;

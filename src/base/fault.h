@@ -13,11 +13,11 @@
 #pragma once
 
 #ifdef GANTRY_TEST_HOOKS
-#define FAULT_POINT(name)                                                                    \
-	do {                                                                                 \
-		static const char *const fault_name_                                         \
-			__attribute__((used, section("gantry_faults"))) = (name);            \
-		fault_hit(fault_name_);                                                      \
+#define FAULT_POINT(name)                                                                          \
+	do {                                                                                       \
+		static const char *const fault_name_                                               \
+			__attribute__((used, section("gantry_faults"))) = (name);                  \
+		fault_hit(fault_name_);                                                            \
 	} while (0)
 #else
 #define FAULT_POINT(name) ((void)0)

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #define LOG_LINE_MAX 4096
 
@@ -59,7 +60,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	};
 	char line[LOG_LINE_MAX], when[CLOCK_RFC3339_LEN];
 	va_list ap;
-	int n, m;
+	int n;
 
 	if (!log_enabled(level))
 		return;
@@ -70,11 +71,8 @@ void log_write(enum log_level level, const char *fmt, ...)
 			     "%s %s[%d] %s: ", clock_rfc3339(clock_wall_ns(), when), log_program,
 			     (int)getpid(), names[level]);
 	va_start(ap, fmt);
-	m = vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
+	n += (int)str_vformat(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
 	va_end(ap);
-	if (m < 0)
-		return;
-	n = MIN(n + m, (int)sizeof(line) - 2);
 	for (int i = 0; i < n; i++) /* one line stays one line, whatever is quoted in it */
 		if (line[i] == '\n' || line[i] == '\r')
 			line[i] = ' ';

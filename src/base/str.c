@@ -3,7 +3,6 @@
 #include "base/str.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -214,4 +213,52 @@ bool str_is_utf8(const char *s, size_t n)
 		n -= len;
 	}
 	return true;
+}
+
+#define FORMAT_MAX 512 /* bytes of a format whose strings are bounded */
+
+/* `fmt` with a precision for each "%s"; false where there is no room for it. */
+static bool bound_strings(const char *fmt, size_t precision, char *to, size_t room)
+{
+	size_t n = 0;
+
+	for (; *fmt; fmt++) {
+		if (n + 32 > room)
+			return false;
+		to[n++] = *fmt;
+		if (*fmt == '%' && fmt[1] == '%')
+			to[n++] = *++fmt;
+		else if (*fmt == '%' && fmt[1] == 's')
+			n += (size_t)snprintf(to + n, room - n, ".%zu", precision);
+	}
+	to[n] = '\0';
+	return true;
+}
+
+/* `n`, or less where the last character is cut in two. */
+static size_t whole_characters(const char *s, size_t n)
+{
+	size_t lead = n;
+
+	while (lead > 0 && n - lead < 3 && (s[lead - 1] & 0xc0) == 0x80)
+		lead--;
+	if (lead > 0 && (s[lead - 1] & 0xc0) == 0xc0 && !str_is_utf8(s + lead - 1, n - lead + 1))
+		return lead - 1;
+	return n;
+}
+
+size_t str_vformat(char *buf, size_t n, const char *fmt, va_list ap)
+{
+	char bounded[FORMAT_MAX];
+	size_t len;
+	int m;
+
+	if (bound_strings(fmt, n, bounded, sizeof(bounded)))
+		fmt = bounded;
+	m = vsnprintf(buf, n, fmt, ap);
+	len = m < 0 ? 0 : MIN((size_t)m, n - 1);
+	if (len == n - 1)
+		len = whole_characters(buf, len);
+	buf[len] = '\0';
+	return len;
 }

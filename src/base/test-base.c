@@ -51,6 +51,40 @@ static void test_str(void)
 	CHECK(str_has_suffix("a.json", ".json") && !str_has_suffix("n", ".json"));
 }
 
+static size_t format(char *buf, size_t n, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	n = str_vformat(buf, n, fmt, ap);
+	va_end(ap);
+	return n;
+}
+
+static void test_format(void)
+{
+	_cleanup_free_ char *large = xmalloc(16 << 20);
+	struct err e = ERR_NULL;
+	uint64_t start;
+	char b[8];
+
+	CHECK_INT(format(b, sizeof(b), "%d%%%s|%.2s", 1, "ab", "cde"), 7);
+	CHECK_STR(b, "1%ab|cd");
+	CHECK_INT(format(b, sizeof(b), "%s", "abcdef\xc3\xa4"), 6); /* not half of a letter */
+	CHECK_INT(format(b, sizeof(b), "%s", "abcde\xc3\xa4x"), 7);
+	CHECK_INT(format(b, sizeof(b), "%s", "abcd\xe2\x82\xac"), 7);
+	CHECK_INT(format(b, sizeof(b), "%s", "abcde\xe2\x82\xac"), 5);
+	CHECK_INT(format(b, sizeof(b), "%s", "abcdef\xff\xff"), 6);
+	memset(large, 'x', (16 << 20) - 1);
+	large[(16 << 20) - 1] = '\0';
+	start = clock_mono_us();
+	err_invalid(&e, "%s: %s", large, large);
+	CHECK(clock_mono_us() - start < 5 * USEC_PER_MS);
+	CHECK_INT(strlen(e.msg), ERR_MSG_MAX - 1);
+	err_set(&e, -EIO, GRPC_INTERNAL, "again: %s", e.msg);
+	CHECK(str_has_prefix(e.msg, "again: xxx"));
+}
+
 static void test_map(void)
 {
 	struct map m = MAP_NULL;
@@ -176,6 +210,7 @@ int main(void)
 	CHECK(id_valid(id) && !id_valid("x"));
 	TEST(err);
 	TEST(str);
+	TEST(format);
 	TEST(map);
 	TEST(arena);
 	TEST(clock);

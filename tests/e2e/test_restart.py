@@ -2,6 +2,7 @@
 """It survives itself: kill -9 in the middle of things, and nothing is wrong afterwards."""
 import concurrent.futures
 import os
+import re
 import signal
 import subprocess
 import time
@@ -186,6 +187,19 @@ def test_cancelled_and_timed_out(fresh):
         for x in d.cri.ListContainers().containers:
             d.cri.RemoveContainer(container_id=x.id)
         wait_for(lambda: not os.listdir(d.root + "/containers"))
+
+
+def test_quick_restarts(fresh):
+    """A daemon that ends in the middle of its probes leaves none that spoil its successor's."""
+    def bad():
+        return set(re.findall(r"runtime (\w+) is not available", fresh.log_text()))
+    fresh.run_pod(name="before")  # waits for the probes
+    at_first = bad()
+    for i in range(8):
+        fresh.restart()
+        time.sleep(i * 0.01)
+    fresh.run_pod(name="after")
+    assert bad() == at_first
 
 
 def test_drains(fresh):
