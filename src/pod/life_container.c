@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <strings.h>
 
 #include "base/clock.h"
@@ -739,22 +740,32 @@ static int print_process(struct container *c, char *const *cmd, size_t n, struct
 	return r;
 }
 
+/* At most `max` bytes of a memfd, in one copy: it may be 16 MiB, and the loop waits for it. */
 static int read_output(struct ipc_in *in, unsigned i, size_t max, struct arena *a, uint8_t **ret,
 		       size_t *ret_n)
 {
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	_cleanup_close_ int fd = -EBADF;
-	int r;
+	size_t size, done = 0;
+	struct stat st;
 
 	*ret_n = 0;
 	if (i >= in->n_fds)
 		return 0;
 	fd = TAKE_FD(in->fds[i]);
-	r = fs_read_fd(fd, max, &b);
-	if (r < 0 && r != -EFBIG)
-		return r;
-	*ret_n = MIN(b.len, max);
-	*ret = arena_memdup(a, str_or_empty(b.s), *ret_n);
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	size = MIN((size_t)st.st_size, max);
+	*ret = arena_alloc(a, size);
+	while (done < size) {
+		ssize_t n = pread(fd, *ret + done, size - done, (off_t)done);
+
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n == 0)
+			break;
+		done += n > 0 ? (size_t)n : 0;
+	}
+	*ret_n = done;
 	return 0;
 }
 

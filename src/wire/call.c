@@ -47,6 +47,11 @@ static void release(struct grpc_call *c, size_t n)
 	c->held -= n;
 }
 
+static size_t unsent(const struct grpc_call *c)
+{
+	return c->head_left + c->tx.len - c->tx_off;
+}
+
 static void drop_request(struct grpc_call *c)
 {
 	release(c, c->rx.len);
@@ -71,9 +76,9 @@ void grpc_call_detach(struct grpc_call *c)
 	list_remove(&c->link);
 	c->conn = NULL;
 	loop_timer_clear(&c->timer);
-	release(c, c->tx.len - c->tx_off);
+	release(c, unsent(c));
 	strbuf_fini(&c->tx);
-	c->tx_off = 0;
+	c->tx_off = c->head_left = 0;
 	if (c->co)
 		co_cancel(c->co, -ECANCELED);
 	else
@@ -120,33 +125,46 @@ static void submit_trailers(nghttp2_session *session, struct grpc_call *c)
 	nghttp2_submit_trailer(session, c->stream, nv, status_headers(c, nv, number, &text));
 }
 
+/* Moves up to `n` unsent bytes to `to`; how many. */
+static size_t take_bytes(struct grpc_call *c, uint8_t *to, size_t n)
+{
+	size_t head = MIN(n, c->head_left), body = MIN(n - head, c->tx.len - c->tx_off);
+
+	memcpy(to, c->head + sizeof(c->head) - c->head_left, head);
+	c->head_left -= head;
+	if (body)
+		memcpy(to + head, c->tx.s + c->tx_off, body);
+	c->tx_off += body;
+	if (c->tx_off == c->tx.len) {
+		strbuf_fini(&c->tx);
+		c->tx_off = 0;
+	} else if (!c->finished && c->tx_off > c->tx.len / 2) { /* more will be appended */
+		c->tx.len -= c->tx_off;
+		memmove(c->tx.s, c->tx.s + c->tx_off, c->tx.len);
+		c->tx_off = 0;
+	}
+	release(c, head + body);
+	return head + body;
+}
+
 static ssize_t on_read_data(nghttp2_session *session, int32_t stream, uint8_t *buf, size_t n,
 			    uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
 	struct grpc_call *c = source->ptr;
-	size_t left = c->tx.len - c->tx_off;
 
 	(void)stream;
 	(void)arg;
-	if (left == 0 && !c->finished) {
+	if (!unsent(c) && !c->finished) {
 		c->deferred = true;
 		return NGHTTP2_ERR_DEFERRED;
 	}
-	n = MIN(n, left);
-	if (n)
-		memcpy(buf, c->tx.s + c->tx_off, n);
-	c->tx_off += n;
-	release(c, n);
-	if (c->tx_off == c->tx.len) {
-		strbuf_fini(&c->tx);
-		c->tx_off = 0;
-		if (c->finished) {
-			*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
-			submit_trailers(session, c);
-		}
+	n = take_bytes(c, buf, n);
+	if (!unsent(c) && c->finished) {
+		*flags |= NGHTTP2_DATA_FLAG_EOF | NGHTTP2_DATA_FLAG_NO_END_STREAM;
+		submit_trailers(session, c);
 	}
 	/* A handler that waits for room looks again. */
-	if (c->co && c->tx.len - c->tx_off < STREAM_BUFFER_MAX)
+	if (c->co && unsent(c) < STREAM_BUFFER_MAX)
 		co_wake(c->co);
 	return (ssize_t)n;
 }
@@ -198,59 +216,60 @@ void grpc_call_finish(struct grpc_call *c, enum grpc_code code, const char *mess
 	resume(c);
 }
 
-/* Appends a message to what is to be sent, or ends the call where it may not. */
-static int put_message(struct grpc_call *c, const void *p, size_t n, struct err *e)
+/* Counts a message as held, or ends the call where there may not be such a one. */
+static int hold_message(struct grpc_call *c, size_t n, struct err *e)
 {
-	uint8_t prefix[GRPC_PREFIX];
 	int r = 0;
 
 	if (n > GRPC_MESSAGE_MAX)
 		r = err_set(e, -EMSGSIZE, GRPC_RESOURCE_EXHAUSTED,
 			    "the reply has %zu bytes, more than the limit of %u", n,
 			    GRPC_MESSAGE_MAX);
-	else if (!hold(c, sizeof(prefix) + n))
+	else if (!hold(c, GRPC_PREFIX + n))
 		r = err_set(e, -ENOBUFS, GRPC_RESOURCE_EXHAUSTED,
 			    "the replies that wait for their clients have more than %llu bytes",
 			    (unsigned long long)GRPC_HELD_MAX);
-	if (r < 0) {
+	if (r < 0)
 		grpc_call_finish(c, e->code, e->msg);
-		return r;
-	}
-	grpc_put_prefix(prefix, (uint32_t)n);
-	strbuf_add(&c->tx, prefix, sizeof(prefix));
-	strbuf_add(&c->tx, p, n);
-	return 0;
+	return r;
 }
 
 void grpc_call_reply(struct grpc_call *c, struct strbuf *message)
 {
 	struct err e = ERR_NULL;
 
-	if (!c->conn || c->finished || put_message(c, message->s, message->len, &e) < 0)
+	if (!c->conn || c->finished || hold_message(c, message->len, &e) < 0)
 		return;
+	grpc_put_prefix(c->head, (uint32_t)message->len);
+	c->head_left = sizeof(c->head);
+	c->tx = *message;
+	*message = STRBUF_NULL;
 	c->finished = true;
 	c->code = GRPC_OK;
 	loop_timer_clear(&c->timer);
-	if (!c->headers_sent)
-		send_headers(c);
-	resume(c);
+	send_headers(c);
+	grpc_conn_flush_later(c->conn);
 }
 
 int grpc_call_send(struct grpc_call *c, const void *p, size_t n, struct err *e)
 {
+	uint8_t prefix[GRPC_PREFIX];
 	struct err why = ERR_NULL;
 	int r;
 
-	while (c->conn && !c->finished && c->tx.len - c->tx_off > STREAM_BUFFER_MAX) {
+	while (c->conn && !c->finished && unsent(c) > STREAM_BUFFER_MAX) {
 		r = co_wait();
 		if (r < 0)
 			return err_errno(e, r, "send to the client");
 	}
 	if (!c->conn || c->finished)
 		return err_set(e, -ECANCELED, GRPC_CANCELLED, "the client is gone");
-	r = put_message(c, p, n, &why);
+	r = hold_message(c, n, &why);
 	if (r < 0)
 		return err_set(e, r, why.code, "%s", why.msg);
+	grpc_put_prefix(prefix, (uint32_t)n);
+	strbuf_add(&c->tx, prefix, sizeof(prefix));
+	strbuf_add(&c->tx, p, n);
 	if (!c->headers_sent)
 		send_headers(c);
 	resume(c);

@@ -56,7 +56,8 @@ void *grpc_call_server_arg(const struct grpc_call *c);
 /* One message of a streamed reply; waits while the client does not read. -ECANCELED when it
  * is gone. */
 int grpc_call_send(struct grpc_call *c, const void *p, size_t n, struct err *e);
-/* The one message of a unary reply, and success; RESOURCE_EXHAUSTED for one that is too large. */
+/* The one message of a unary reply, and success; RESOURCE_EXHAUSTED for one that is too large.
+ * Takes the buffer's content over. */
 void grpc_call_reply(struct grpc_call *c, struct strbuf *message);
 /* Ends the call with a status. */
 void grpc_call_finish(struct grpc_call *c, enum grpc_code code, const char *message);

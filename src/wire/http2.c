@@ -17,8 +17,9 @@
 #include "base/mem.h"
 
 #define READ_STEP 65536
-#define GATHER_STEP 65536 /* gathered bytes that are worth a write */
-#define OUT_KEEP 16384	  /* a larger buffer is not kept while there is nothing to write */
+#define GATHER_STEP 65536   /* gathered bytes that are worth a write */
+#define FLUSH_MAX (1 << 20) /* written at once: others want their turn */
+#define OUT_KEEP 16384	    /* a larger buffer is not kept while there is nothing to write */
 
 static int gather(struct http2_pipe *p)
 {
@@ -37,13 +38,15 @@ static int gather(struct http2_pipe *p)
 
 int http2_pipe_flush(struct http2_pipe *p)
 {
-	for (;;) {
+	for (size_t written = 0;;) {
 		ssize_t n;
 
 		if (gather(p) < 0)
 			return -EPROTO;
 		if (p->off == p->out.len)
 			break;
+		if (written > FLUSH_MAX)
+			return -EAGAIN;
 		n = send(p->fd, p->out.s + p->off, p->out.len - p->off,
 			 MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (n < 0 && errno == EINTR)
@@ -51,6 +54,7 @@ int http2_pipe_flush(struct http2_pipe *p)
 		if (n < 0)
 			return -errno;
 		p->off += (size_t)n;
+		written += (size_t)n;
 		if (p->off == p->out.len) {
 			strbuf_reset(&p->out);
 			p->off = 0;

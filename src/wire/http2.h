@@ -27,7 +27,8 @@ struct http2_pipe {
 			NGHTTP2_NV_FLAG_NONE                                                       \
 	}
 
-/* Writes what the session has to say. 0: all is out; -EAGAIN: the socket is full; -errno. */
+/* Writes what the session has to say. 0: all is out; -EAGAIN: the socket is full, or others
+ * should have their turn: wait until it is writable; -errno. */
 int http2_pipe_flush(struct http2_pipe *p);
 /* Reads once and feeds the session. Bytes, -EAGAIN, -EPIPE at the end, -EPROTO, -errno. */
 int http2_pipe_read(struct http2_pipe *p);

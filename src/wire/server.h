@@ -48,6 +48,8 @@ struct grpc_call {
 	struct co *co; /* NULL: not started or ended */
 	struct arena arena;
 	struct strbuf rx;
+	uint8_t head[GRPC_PREFIX]; /* the prefix of the message that is `tx`, where it is apart */
+	size_t head_left;	   /* its last bytes, not yet sent */
 	struct strbuf tx;
 	size_t tx_off;
 	uint64_t held; /* our part of server->held */

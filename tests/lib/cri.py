@@ -43,7 +43,9 @@ class Client:
     def __init__(self, address, options=()):
         self.channel = grpc.insecure_channel("unix://" + address, options=[
             ("grpc.max_receive_message_length", MAX * 2),
-            ("grpc.max_send_message_length", MAX * 2), *options])
+            ("grpc.max_send_message_length", MAX * 2),
+            # Else a new client waits out the pauses of an older one whose daemon was gone.
+            ("grpc.use_local_subchannel_pool", 1), *options])
         for service in (RUNTIME, IMAGE, GANTRY):
             for m in service.methods:
                 path = "/%s/%s" % (service.full_name, m.name)

@@ -41,8 +41,8 @@ class Connection:
 
     def __init__(self, address, settings=(), preface=PREFACE, timeout=20):
         self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(address)  # waits where the backlog is full
         self.socket.settimeout(timeout)
-        self.socket.connect(address)
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.responses, self.next_stream = {}, 1
         self.goaway = []
@@ -75,11 +75,11 @@ class Connection:
         self.next_stream += 2
         self.responses[stream] = Response()
         block = self.encoder.encode(self.request_headers(path, changes))
-        out = frame(HEADERS, END_HEADERS | (0 if body or not end else END_STREAM), stream, block)
+        out = [frame(HEADERS, END_HEADERS | (0 if body or not end else END_STREAM), stream, block)]
         for i in range(0, len(body), 16384):
             last = i + 16384 >= len(body)
-            out += frame(DATA, END_STREAM if last and end else 0, stream, body[i:i + 16384])
-        self.socket.sendall(out)
+            out.append(frame(DATA, END_STREAM if last and end else 0, stream, body[i:i + 16384]))
+        self.socket.sendall(b"".join(out))
         return stream
 
     def read(self):
@@ -97,10 +97,16 @@ class Connection:
         self.note(kind, flags, stream, payload)
         return kind, flags, stream, payload
 
+    def answer(self, data):
+        try:
+            self.socket.sendall(data)
+        except BrokenPipeError:
+            pass  # it has closed; what it said before is still to be read
+
     def note(self, kind, flags, stream, payload):
         r = self.responses.get(stream)
         if kind == SETTINGS and not flags & ACK:
-            self.send(SETTINGS, ACK)
+            self.answer(frame(SETTINGS, ACK))
         elif kind == PING:
             self.acks += flags & ACK
         elif kind == GOAWAY:
@@ -113,8 +119,8 @@ class Connection:
             r.body += payload
             if payload and self.auto_window:
                 grant = struct.pack(">I", len(payload))
-                self.socket.sendall(frame(WINDOW_UPDATE, 0, 0, grant) +
-                                    frame(WINDOW_UPDATE, 0, stream, grant))
+                self.answer(frame(WINDOW_UPDATE, 0, 0, grant) +
+                            frame(WINDOW_UPDATE, 0, stream, grant))
         elif kind == RST_STREAM and r:
             r.reset = int.from_bytes(payload, "big")
             r.over = True
