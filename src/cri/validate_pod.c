@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 
 #include "cri/validate_internal.h"
+#include "pod/bandwidth.h"
 #include "sys/cgroup.h"
 
 static int check_metadata(const Runtime__V1__PodSandboxMetadata *m, struct err *e)
@@ -266,6 +267,7 @@ static int check_linux(const struct node *n, const Runtime__V1__LinuxPodSandboxC
 
 int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, struct err *e)
 {
+	uint64_t in, out;
 	int r = check_metadata(c->metadata, e);
 
 	if (r == 0)
@@ -280,6 +282,8 @@ int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, s
 		r = check_map("config.labels", (void *)c->labels, c->n_labels, e);
 	if (r == 0)
 		r = check_map("config.annotations", (void *)c->annotations, c->n_annotations, e);
+	if (r == 0)
+		r = bandwidth_read(c, &in, &out, e);
 	if (r == 0)
 		r = check_linux(n, c->linux, e);
 	if (r == 0 && c->windows)

@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "pod/bandwidth.h"
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
@@ -90,38 +91,14 @@ static void put_ports(struct ipc_out *o, const Runtime__V1__PodSandboxConfig *c)
 		ipc_put_str(o, MON_TAG_PORT_MAPPINGS, json.s);
 }
 
-/* "10M": bits a second, with the units of resource quantities. */
-static uint64_t bits_of(const char *s)
-{
-	static const struct {
-		const char *suffix;
-		uint64_t times;
-	} units[] = {{"k", 1000},	   {"M", 1000000},	  {"G", 1000000000},
-		     {"Ki", UINT64_C(1) << 10}, {"Mi", UINT64_C(1) << 20}, {"Gi", UINT64_C(1) << 30},
-		     {"", 1}};
-	char *end;
-	uint64_t v = strtoull(s, &end, 10);
-
-	for (size_t i = 0; end != s && i < ARRAY_SIZE(units); i++)
-		if (streq(end, units[i].suffix) && v <= UINT64_MAX / units[i].times)
-			return v * units[i].times;
-	return 0;
-}
-
-/* The annotations that the kubelet's users know from the bandwidth plugin. */
+/* The annotations that the kubelet's users know from the bandwidth plugin; checked before. */
 static void put_bandwidth(struct ipc_out *o, const Runtime__V1__PodSandboxConfig *c)
 {
-	uint64_t in = 0, out = 0;
 	_cleanup_strbuf_ struct strbuf json = STRBUF_NULL;
 	struct jw w = JW_INIT(&json);
+	uint64_t in, out;
 
-	for (size_t i = 0; i < c->n_annotations; i++) {
-		if (streq(c->annotations[i]->key, "kubernetes.io/ingress-bandwidth"))
-			in = bits_of(c->annotations[i]->value);
-		else if (streq(c->annotations[i]->key, "kubernetes.io/egress-bandwidth"))
-			out = bits_of(c->annotations[i]->value);
-	}
-	if (!in && !out)
+	if (bandwidth_read(c, &in, &out, NULL) < 0 || (!in && !out))
 		return;
 	jw_object_begin(&w);
 	if (in) {
@@ -134,6 +111,24 @@ static void put_bandwidth(struct ipc_out *o, const Runtime__V1__PodSandboxConfig
 	}
 	jw_object_end(&w);
 	ipc_put_str(o, MON_TAG_BANDWIDTH, json.s);
+}
+
+/* What plugins may declare as capabilities besides CNI's conventions; containerd's names. */
+static void put_capabilities(struct ipc_out *o, const struct pod *p)
+{
+	_cleanup_strbuf_ struct strbuf json = STRBUF_NULL;
+	struct jw w = JW_INIT(&json);
+
+	jw_object_begin(&w);
+	if (p->config->n_annotations)
+		jw_key_object(&w, "io.kubernetes.cri.pod-annotations");
+	for (size_t i = 0; i < p->config->n_annotations; i++)
+		jw_key_string(&w, p->config->annotations[i]->key, p->config->annotations[i]->value);
+	if (p->config->n_annotations)
+		jw_object_end(&w);
+	jw_key_string(&w, "cgroupPath", str_or_empty(p->cgroup));
+	jw_object_end(&w);
+	ipc_put_str(o, MON_TAG_CAPABILITIES, json.s);
 }
 
 static void put_namespaces(const struct pod *p, struct ipc_out *o)
@@ -176,6 +171,7 @@ static void pod_request(const struct pod *p, struct ipc_out *o, uint16_t type)
 	put_dns(o, c->dns_config);
 	put_ports(o, c);
 	put_bandwidth(o, c);
+	put_capabilities(o, p);
 	ipc_put_str(o, MON_TAG_LOG_DIRECTORY, c->log_directory);
 	for (size_t i = 0; c->linux && i < c->linux->n_sysctls; i++) {
 		_cleanup_free_ char *s =
