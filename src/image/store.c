@@ -505,6 +505,7 @@ static void pull_run(void *arg)
 	struct pull *p = arg;
 	struct image_store *s = p->store;
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct listener *l;
 	int r = slot_take(s);
 
 	if (r < 0) {
@@ -525,6 +526,8 @@ static void pull_run(void *arg)
 	if (map_get(&s->pulls, p->key) == p)
 		map_remove(&s->pulls, p->key);
 	co_event_set(&p->done);
+	list_for_each(l, &p->listeners, link)
+		co_wake(l->co);
 	p->waiters++;
 	pull_unref(p);
 }

@@ -578,3 +578,397 @@ def test_registry_restarts_in_the_middle(d):
             assert pulled.result() == im.id
             assert second.asked(im.layer_digests[0])[0][2]["Range"] != "bytes=0-"
 
+
+
+# --- two pulls, cancelled pulls, killed workers and daemons ---
+
+def test_two_pulls_do_the_work_once(d, reg):
+    im = simple("once", 2)
+    ref = reg.add(im, "app")
+    go = []
+    reg.hooks.append(lambda h, kind, what: wait_for(lambda: go) and False)
+    with concurrent.futures.ThreadPoolExecutor(10) as pool:
+        pulls = [pool.submit(pull, d, ref) for _ in range(10)]
+        wait_for(lambda: reg.requests)
+        assert len(workers(d)) == 1
+        go.append(1)
+        assert {p.result() for p in pulls} == {im.id}
+    paths = [r[1] for r in reg.requests]
+    assert len(paths) == len(set(paths)) == 4
+
+
+def test_layers_are_shared(d, reg):
+    base = layer_with(("base", "b"))
+    one, two = Image([base, layer_with(("one", "1"))]), Image([base, layer_with(("two", "2"))])
+    pull(d, reg.add(one, "one"))
+    reg.requests.clear()
+    pull(d, reg.add(two, "two"))
+    assert not reg.asked(one.layer_digests[0])
+    assert len(layer_dirs(d)) == 3
+    remove(d, one.id)
+    assert len(layer_dirs(d)) == 2
+    remove(d, two.id)
+    assert layer_dirs(d) == []
+
+
+def test_pull_again_fetches_nothing(d, reg):
+    im = simple("again", 3)
+    ref = reg.add(im, "app")
+    pull(d, ref)
+    reg.requests.clear()
+    assert pull(d, ref) == im.id
+    assert not [r for r in reg.requests if any(x in r[1] for x in im.layer_digests)]
+
+
+def test_moved_tag(d, reg):
+    old, new = simple("old"), simple("new")
+    ref = reg.add(old, "app")
+    pull(d, ref)
+    reg.add(new, "app")
+    assert pull(d, ref) == new.id
+    assert status(d, ref).image.id == new.id
+    s = status(d, old.id).image
+    assert list(s.repo_tags) == [] and len(s.repo_digests) == 1
+
+
+def test_deadline_of_a_millisecond(d, reg):
+    ref = reg.add(big(8, 4), "app")
+    refused(d, ref, CODE.DEADLINE_EXCEEDED, timeout=0.001)
+    wait_for(lambda: not workers(d))
+    nothing_half_made(d)
+    assert layer_dirs(d) == []
+
+
+@pytest.mark.parametrize("at", ["manifests", "blobs", "middle"])
+def test_cancelled_pull_leaves_nothing(d, reg, at):
+    im = big(9, 4)
+    ref = reg.add(im, "app")
+    reached = []
+
+    def hook(h, kind, what):
+        if at == "middle" and what == im.layer_digests[0]:
+            reached.append(1)
+            stall(h, reg.blobs[what], 2 << 20)
+            return True
+        if kind == at:
+            reached.append(1)
+            stall(h, b"x" * 100, 0)
+            return True
+        return False
+    reg.hooks.append(hook)
+    f = d.cri.PullImage.future(image=api.ImageSpec(image=ref))
+    wait_for(lambda: reached)
+    f.cancel()
+    wait_for(lambda: not workers(d))
+    nothing_half_made(d)
+    assert layer_dirs(d) == [] and not listed(d)
+
+
+def test_one_of_two_waiting_pulls_is_cancelled(d, reg):
+    im = simple("waits")
+    ref = reg.add(im, "app")
+    go = []
+    reg.hooks.append(lambda h, kind, what: wait_for(lambda: go) and False)
+    first = d.cri.PullImage.future(image=api.ImageSpec(image=ref))
+    wait_for(lambda: reg.requests)
+    second = d.cri.PullImage.future(image=api.ImageSpec(image=ref))
+    first.cancel()
+    go.append(1)
+    assert second.result().image_ref == im.id
+
+
+def test_whole_layers_are_kept_where_the_network_failed(d, reg):
+    im = simple("kept", 3)
+    ref = reg.add(im, "app")
+    gone, done = reg.blobs.pop(im.layer_digests[2]), set()
+    reg.hooks.append(lambda h, kind, what: what == im.layer_digests[2] and
+                     wait_for(lambda: len(done) == 2) and False)
+    with pytest.raises(grpc.RpcError) as e:
+        for p in d.cri.Pull(reference=ref):
+            if p.state == "done":
+                done.add(p.layer)
+    assert e.value.code() == CODE.NOT_FOUND and im.layer_digests[2] in e.value.details()
+    assert done == set(im.layer_digests[:2])
+    nothing_half_made(d)
+    assert len(layer_dirs(d)) == 2
+    reg.blobs[im.layer_digests[2]] = gone
+    reg.requests.clear()
+    assert pull(d, ref) == im.id
+    assert not reg.asked(im.layer_digests[0]) and not reg.asked(im.layer_digests[1])
+
+
+def test_worker_killed_in_the_middle(d, reg):
+    im = big(10, 8)
+    ref = reg.add(im, "app")
+    done = []
+
+    def hook(h, kind, what):
+        if what != im.layer_digests[0] or done:
+            return False
+        done.append(1)
+        stall(h, reg.blobs[what], 4 << 20)
+        return True
+    reg.hooks.append(hook)
+    f = d.cri.PullImage.future(image=api.ImageSpec(image=ref))
+    wait_for(lambda: done)
+    # files are there
+    wait_for(lambda: [x for x in os.listdir(d.root + "/tmp") if os.listdir(d.root + "/tmp/" + x)])
+    for pid in workers(d):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(grpc.RpcError) as e:
+        f.result()
+    assert e.value.code() == CODE.INTERNAL and "ended without an answer" in e.value.details()
+    nothing_half_made(d)
+    assert layer_dirs(d) == []
+    assert pull(d, ref) == im.id
+
+
+def test_daemon_killed_after_and_in_a_pull(reg):
+    d = Daemon()
+    try:
+        im, second = simple("durable", 2), big(11, 8)
+        ref = reg.add(im, "app")
+        pull(d, ref)
+        d.kill()
+        d.start()
+        s = status(d, ref).image
+        assert s.id == im.id and list(s.repo_tags) == [ref]
+        other = reg.add(second, "second")
+        stuck = []
+
+        def hook(h, kind, what):
+            if what != second.layer_digests[0] or stuck:
+                return False
+            stuck.append(1)
+            stall(h, reg.blobs[what], 4 << 20)
+            return True
+        reg.hooks.append(hook)
+        under_way = d.cri.PullImage.future(image=api.ImageSpec(image=other))
+        wait_for(lambda: stuck)
+        assert not under_way.done()
+        d.kill()
+        d.start()
+        wait_for(lambda: os.listdir(d.root + "/tmp") == [])
+        assert {i.id for i in listed(d)} == {im.id}
+        assert pull(d, other) == second.id
+    finally:
+        d.close()
+
+
+def test_pulls_at_once_are_bounded(reg):
+    d = Daemon("  parallel_pulls: 2\n")
+    try:
+        refs = [reg.add(simple("p%d" % i), "p%d" % i) for i in range(6)]
+        most, go = [], []
+        reg.hooks.append(lambda h, kind, what: wait_for(lambda: go) and False)
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            pulls = [pool.submit(pull, d, r) for r in refs]
+            wait_for(lambda: len(reg.requests) >= 2)
+            most.append(len(workers(d)))
+            go.append(1)
+            assert len({p.result() for p in pulls}) == 6
+        assert most == [2]
+    finally:
+        d.close()
+
+
+# --- mirrors ---
+
+def test_mirror_is_asked_first(d, reg):
+    im = simple("mirror")
+    with Registry() as mirror:
+        mirror.add(im, "team/app")
+        hosts(d, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        assert pull(d, "quay.example/team/app") == im.id
+        assert reg.requests == []
+        assert all("ns=quay.example" in r[1] for r in mirror.requests)
+        assert list(status(d, im.id).image.repo_tags) == ["quay.example/team/app:latest"]
+
+
+def test_mirror_without_it_falls_back(d, reg):
+    im = simple("fallback")
+    reg.add(im, "team/app")
+    with Registry() as mirror:
+        hosts(d, "quay.example", 'server = "%s"\n[host."http://127.0.0.1:1"]\n[host."%s"]\n'
+              % (reg.url, mirror.url))
+        assert pull(d, "quay.example/team/app") == im.id
+        assert mirror.asked("manifests") and mirror.asked("blobs")
+        assert not [r for r in reg.requests if "ns=" in r[1]]
+        # what each of them said is in the error
+        refused(d, "quay.example/other", CODE.NOT_FOUND, "127.0.0.1:1", mirror.url, reg.url)
+
+
+def test_mirror_gets_no_credentials(d, reg):
+    im = simple("creds")
+    reg.add(im, "app")
+    reg.basic = ("alice", "pw")
+    with Registry() as mirror:
+        mirror.basic = ("other", "pw")
+        hosts(d, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        assert pull(d, "quay.example/app", {"username": "alice", "password": "pw"}) == im.id
+        assert not [r for r in mirror.requests if "Authorization" in r[2]]
+
+
+def test_mirror_with_wrong_bytes_falls_back(d, reg):
+    im = simple("poison", 2)
+    reg.add(im, "app")
+    with Registry() as mirror:
+        mirror.add(im, "app")
+        bad = gzip.compress(layer_with(("f0", "evil")))
+        layer = im.layer_digests[0]
+        mirror.blobs[layer] = bad.ljust(len(im.blobs[layer]), b"\0")[:len(im.blobs[layer])]
+        mirror.blobs[im.id] = im.config.replace(b"linux", b"linuX")
+        hosts(d, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        assert pull(d, "quay.example/app") == im.id
+        assert reg.asked(layer) and reg.asked(im.id)
+
+
+def test_capabilities(d, reg):
+    im = simple("caps")
+    reg.add(im, "app")
+    with Registry() as mirror:
+        mirror.add(im, "app")
+        hosts(d, "quay.example", 'server = "%s"\n[host."%s"]\ncapabilities = ["pull"]\n'
+              % (reg.url, mirror.url))
+        assert pull(d, "quay.example/app") == im.id
+        assert not mirror.asked("manifests/latest")     # tags are not for it to say
+        assert mirror.asked("blobs") and not reg.asked("blobs")
+        remove(d, im.id)
+        mirror.requests.clear()
+        assert pull(d, "quay.example/app@" + im.digest) == im.id
+        assert mirror.asked("manifests")
+        remove(d, im.id)
+        hosts(d, "quay.example", 'server = "%s"\ncapabilities = ["push"]\n' % reg.url)
+        refused(d, "quay.example/app", CODE.FAILED_PRECONDITION, "quay.example")
+
+
+def test_header_path_and_default(d, reg):
+    im = simple("header")
+    reg.add(im, "prefix/app")
+    # the host's path stands for /v2: what is asked for is /v2/prefix/app
+    hosts(d, "_default", '[host."%s/v2/prefix"]\noverride_path = true\n'
+          '[host."%s/v2/prefix".header]\nx-one = "1"\nx-two = ["2", "3"]\n' % (reg.url, reg.url))
+    assert pull(d, "any.example/app") == im.id
+    assert reg.requests[0][2]["x-one"] == "1" and reg.requests[0][2]["x-two"] in ("2", "3")
+    remove(d, im.id)
+    # a directory of its own comes before _default
+    hosts(d, "any.example", 'server = "%s"\n' % reg.url)
+    refused(d, "any.example/app", CODE.NOT_FOUND)
+
+
+def test_directory_of_a_port(d, reg):
+    im = simple("port")
+    reg.add(im, "app")
+    hosts(d, "quay.example_5000_", 'server = "%s"\n' % reg.url)
+    hosts(d, "quay.example:5000", 'server = "http://127.0.0.1:1"\n')
+    assert pull(d, "quay.example:5000/app") == im.id
+
+
+def test_mistakes_in_hosts_toml_are_told(d):
+    for text, line in (("server = 5\n", 1), ("\n\n[host.\"ftp://x\"]\n", 3),
+                       ("[host.\"https://x\"]\nca = 1\n", 2), ("x\n", 1), ("server = \"a\n", 1),
+                       ("skip_verify = \"yes\"\n", 1), ("[[host]]\n", 1), ("[other]\n", 1),
+                       ("capabilities = [\"fly\"]\n", 1), ("server = \"a b\"\n", 1)):
+        hosts(d, "bad.example", text)
+        refused(d, "bad.example/app", CODE.INVALID_ARGUMENT, "bad.example/hosts.toml:%d:" % line)
+
+
+# --- what is asked about images ---
+
+def test_every_form_of_reference(d, reg):
+    im = simple("forms", config={"User": "1000:50"})
+    reg.add(im, "library/busy")
+    hosts(d, "docker.io", 'server = "%s"\n' % reg.url)
+    pull(d, "busy:latest")
+    hexid = im.id[7:]
+    forms = ["busy", "busy:latest", "docker.io/busy", "docker.io/library/busy:latest",
+             "index.docker.io/library/busy", "library/busy", im.id, hexid, hexid[:12],
+             "sha256:" + hexid[:12], "busy@" + im.digest, "docker.io/library/busy@" + im.digest,
+             "busy:latest@" + im.digest]
+    for f in forms:
+        assert status(d, f).image.id == im.id, f
+        assert [i.id for i in listed(d, f)] == [im.id], f
+    for f in ("busy:other", "sha256:" + "0" * 64, hexid[:12][::-1] + "00", "busy@sha256:" + "0" * 64,
+              "quay.io/library/busy"):
+        assert not status(d, f).HasField("image"), f
+        assert list(listed(d, f)) == [], f
+    for f in forms[:9]:
+        remove(d, f)
+        assert not status(d, im.id).HasField("image")
+        remove(d, f)    # once more is no error
+        pull(d, "busy")
+
+
+def test_user_and_verbose(d, reg):
+    import json
+    for user, uid, name in (("1000", 1000, ""), ("1000:1", 1000, ""), ("web", None, "web"),
+                            ("web:www", None, "web"), ("", None, ""), ("0", 0, "")):
+        im = simple("user" + user, config={"User": user, "Env": ["A=b"], "Cmd": ["/c"],
+                                           "Labels": {"l": "v"}, "StopSignal": "SIGUSR1"})
+        pull(d, reg.add(im, "app"))
+        s = status(d, im.id, verbose=True)
+        assert (s.image.uid.value if s.image.HasField("uid") else None) == uid
+        assert s.image.username == name
+        info = json.loads(s.info["info"])
+        assert info["imageSpec"]["config"]["Env"] == ["A=b"]
+        assert info["imageSpec"]["config"]["Labels"] == {"l": "v"}
+        assert info["imageSpec"]["rootfs"]["diff_ids"] == [sha256(im.tars[0])]
+        assert not status(d, im.id).info
+
+
+def test_one_tag_removes_all(d, reg):
+    im = simple("tags")
+    with Registry() as other:
+        refs = [reg.add(im, "app", t) for t in ("1", "2", "3")] + [other.add(im, "else")]
+        assert {pull(d, r) for r in refs} == {im.id}
+        s = status(d, im.id).image
+        assert sorted(s.repo_tags) == sorted(refs) and len(s.repo_digests) == 2
+        assert len(listed(d)) == 1
+        remove(d, refs[1])
+        for r in refs:
+            assert not status(d, r).HasField("image")
+        assert layer_dirs(d) == []
+
+
+def test_image_fs_info_counts(d, reg):
+    base = d.cri.ImageFsInfo()
+    im = big(12, 6)
+    layer = Layer().add("a", noise(2 << 20))
+    for i in range(50):
+        layer.hardlink("l%d" % i, "a")
+    linked = Image([layer.bytes()])
+    pull(d, reg.add(im, "a"))
+    pull(d, reg.add(linked, "b"))
+    want = int(subprocess.run(["du", "-sB1", d.root + "/layers", d.root + "/images"],
+                              stdout=subprocess.PIPE, check=True,
+                              text=True).stdout.split("\n")[0].split()[0])
+
+    def grown():
+        fs = d.cri.ImageFsInfo().image_filesystems[0]
+        return fs if fs.used_bytes.value - base.image_filesystems[0].used_bytes.value > 7 << 20 \
+            else None
+    fs = wait_for(grown, timeout=30, every=0.2)
+    assert abs(fs.used_bytes.value - want) < 200 << 10, (fs.used_bytes.value, want)
+    assert fs.inodes_used.value >= 4 and fs.timestamp > 0
+    assert fs.fs_id.mountpoint == d.root
+    c = d.cri.ImageFsInfo().container_filesystems[0]
+    assert c.fs_id.mountpoint == d.root
+    s = status(d, im.id).image
+    assert s.size == 6 << 20
+
+
+def test_unknown_runtime_handler(d, reg):
+    im = simple("handler")
+    ref = reg.add(im, "app")
+    with pytest.raises(grpc.RpcError) as e:
+        d.cri.PullImage(image=api.ImageSpec(image=ref, runtime_handler="nope"))
+    assert e.value.code() in (CODE.NOT_FOUND, CODE.INVALID_ARGUMENT) and "nope" in e.value.details()
+    assert d.cri.PullImage(image=api.ImageSpec(image=ref, runtime_handler="runc")).image_ref == im.id
+
+
+def test_progress_of_a_pull(d, reg):
+    im = simple("progress", 2)
+    ref = reg.add(im, "app")
+    seen = list(d.cri.Pull(reference=ref))
+    assert seen[-1].image_id == im.id[7:] and seen[-1].image_name == ref
+    assert {(s.layer, s.state) for s in seen} >= {(x, "done") for x in im.layer_digests}
