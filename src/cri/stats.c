@@ -180,7 +180,7 @@ static Runtime__V1__ContainerStats *container_stats_of(struct cri_call *call, st
 	m->attributes = at;
 	m->writable_layer = writable_layer(call, c);
 	if (c->state != CONTAINER_RUNNING ||
-	    cgroup_stats_read(&call->node->cgroup, c->cgroup, &s) < 0)
+	    cgroup_stats_read(&call->node->cgroup, c->cgroup, &c->cgroup_files, &s) < 0)
 		return m;
 	m->cpu = cpu(a, &s, now, nano_cores(c, s.cpu_ns, now));
 	m->memory = memory(a, &s, now);
@@ -214,7 +214,7 @@ static int list_container_stats(struct cri_call *c, const void *request, void *r
 	struct container *ctr;
 
 	r->stats = arena_calloc(c->arena, c->node->containers.n + 1, sizeof(*r->stats));
-	list_for_each(ctr, &c->node->containers_in_order, in_order) {
+	list_for_each (ctr, &c->node->containers_in_order, in_order) {
 		if (ctr->state != CONTAINER_RUNNING ||
 		    (f && !cri_container_matches(ctr, f->id, f->pod_sandbox_id,
 						 (void *)f->label_selector, f->n_label_selector)))
@@ -312,7 +312,7 @@ static Runtime__V1__NetworkUsage *network(struct arena *a, struct pod *p)
 	runtime__v1__network_usage__init(m);
 	m->timestamp = clock_wall_ns();
 	m->interfaces = arena_calloc(a, INTERFACES_MAX, sizeof(*m->interfaces));
-	list_for_each(c, &p->containers, in_pod) {
+	list_for_each (c, &p->containers, in_pod) {
 		if (c->state == CONTAINER_RUNNING && c->pid > 0)
 			r = network_of_process(a, c->pid, m);
 		if (r == 0)
@@ -338,17 +338,18 @@ static void pod_psi(const struct node *n, const struct pod *p, struct cgroup_sta
 	cgroup_psi_read(&n->cgroup, slice ? slice : p->cgroup_parent, to);
 }
 
-static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats *to)
+static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats *to,
+		uint64_t *ret_processes)
 {
 	struct container *c;
 
 	memset(to, 0xff, sizeof(*to)); /* all CGROUP_ABSENT */
 	pod_psi(call->node, p, to);
-	list_for_each(c, &p->containers, in_pod) {
+	list_for_each (c, &p->containers, in_pod) {
 		struct cgroup_stats s;
 
 		if (c->state != CONTAINER_RUNNING ||
-		    cgroup_stats_read(&call->node->cgroup, c->cgroup, &s) < 0)
+		    cgroup_stats_read(&call->node->cgroup, c->cgroup, &c->cgroup_files, &s) < 0)
 			continue;
 		add(&to->cpu_ns, s.cpu_ns);
 		add(&to->memory_usage, s.memory_usage);
@@ -357,7 +358,7 @@ static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats 
 		add(&to->page_faults, s.page_faults);
 		add(&to->major_page_faults, s.major_page_faults);
 		add(&to->swap_usage, s.swap_usage);
-		add(&to->pids, s.pids);
+		add(ret_processes, cgroup_processes(&call->node->cgroup, c->cgroup));
 	}
 }
 
@@ -366,29 +367,29 @@ static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, str
 	struct arena *a = call->arena;
 	Runtime__V1__LinuxPodSandboxStats *m = arena_alloc(a, sizeof(*m));
 	int64_t now = clock_wall_ns();
-	uint64_t cores = 0;
+	uint64_t cores = 0, processes = 0;
 	struct cgroup_stats s;
 	struct container *c;
 	size_t n = 0;
 
 	runtime__v1__linux_pod_sandbox_stats__init(m);
-	list_for_each(c, &p->containers, in_pod)
+	list_for_each (c, &p->containers, in_pod)
 		n++;
 	m->containers = arena_calloc(a, n + 1, sizeof(*m->containers));
-	list_for_each(c, &p->containers, in_pod) {
+	list_for_each (c, &p->containers, in_pod) {
 		if (c->state != CONTAINER_RUNNING)
 			continue;
 		m->containers[m->n_containers++] = container_stats_of(call, c);
 		cores += c->nano_cores;
 	}
-	sum(call, p, &s);
+	sum(call, p, &s, &processes);
 	m->cpu = cpu(a, &s, now, cores);
 	m->memory = memory(a, &s, now);
 	m->io = io(a, &s, now);
 	m->process = arena_alloc(a, sizeof(*m->process));
 	runtime__v1__process_usage__init(m->process);
 	m->process->timestamp = now;
-	m->process->process_count = value(a, or_zero(s.pids));
+	m->process->process_count = value(a, processes);
 	return m;
 }
 
@@ -414,8 +415,7 @@ static Runtime__V1__PodSandboxStats *pod_stats_of(struct cri_call *call, struct 
 	return m;
 }
 
-static int pod_sandbox_stats(struct cri_call *c, const void *request, void *response,
-			     struct err *e)
+static int pod_sandbox_stats(struct cri_call *c, const void *request, void *response, struct err *e)
 {
 	const Runtime__V1__PodSandboxStatsRequest *q = request;
 	Runtime__V1__PodSandboxStatsResponse *r = response;
@@ -450,7 +450,7 @@ static int list_pod_sandbox_stats(struct cri_call *c, const void *request, void 
 	size_t n = 0, max = c->node->pods.n;
 	struct pod **pods = arena_calloc(c->arena, max + 1, sizeof(struct pod *)), *p;
 
-	list_for_each(p, &c->node->pods_in_order, in_order)
+	list_for_each (p, &c->node->pods_in_order, in_order)
 		if (n < max && pod_matches(p, q->filter))
 			pods[n++] = pod_ref(p);
 	c->raw_used = true;

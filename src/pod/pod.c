@@ -250,6 +250,7 @@ struct container *container_unref(struct container *c)
 	free(c->image_id);
 	free(c->image_ref);
 	free(c->runtime_name);
+	cgroup_files_close(&c->cgroup_files);
 	free(c->cgroup);
 	free(c->reason);
 	free(c->message);
@@ -362,6 +363,7 @@ void container_set_exited(struct container *c, int code, int64_t at, bool oom)
 	c->exit_code = code;
 	c->finished_at = at;
 	c->pid = 0;
+	cgroup_files_close(&c->cgroup_files);
 	drop_item(&c->list_item);
 	co_event_set(&c->exited);
 }

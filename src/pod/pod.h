@@ -130,6 +130,7 @@ struct container {
 	char *image_id, *image_ref;
 	char *runtime_name;
 	char *cgroup; /* path below the hierarchies */
+	struct cgroup_files cgroup_files;
 	char *reason, *message; /* never NULL */
 	char *log_path;		/* absolute, "" none */
 	int stop_signal;

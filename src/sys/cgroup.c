@@ -8,6 +8,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/fs.h"
@@ -328,33 +329,109 @@ int cgroup_remove(const struct cgroup_host *h, const char *path)
 
 /* --- figures --- */
 
-/* Reads a file of the cgroup into `buf` (NUL-terminated, cut). */
-static int read_file(const char *mount, const char *path, const char *name, char *buf, size_t n)
+static int open_file(const char *mount, const char *path, const char *name)
 {
 	char file[PATH_MAX];
-	ssize_t got;
 	int fd;
 
 	if (!mount || snprintf(file, sizeof(file), "%s%s/%s", mount, path, name) >= PATH_MAX)
 		return -ENOENT;
 	fd = open(file, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	got = read(fd, buf, n - 1);
-	close(fd);
+	return fd < 0 ? -errno : fd;
+}
+
+static int read_fd(int fd, char *buf, size_t n)
+{
+	ssize_t got = pread(fd, buf, n - 1, 0);
+
 	if (got < 0)
 		return -errno;
 	buf[got] = '\0';
 	return 0;
 }
 
-static uint64_t read_number(const char *mount, const char *path, const char *name)
+/* Reads a file of the cgroup into `buf` (NUL-terminated, cut). */
+static int read_file(const char *mount, const char *path, const char *name, char *buf, size_t n)
+{
+	int fd = open_file(mount, path, name), r;
+
+	if (fd < 0)
+		return fd;
+	r = read_fd(fd, buf, n);
+	close(fd);
+	return r;
+}
+
+/* --- files that stay open --- */
+
+/* A cgroup, and which of its files are open. */
+struct source {
+	const char *path;
+	struct cgroup_files *kept; /* NULL: none stays open */
+};
+
+enum { F_CPU, F_USAGE, F_LIMIT, F_SWAP, F_STAT, F_CPU_PSI, F_MEMORY_PSI, F_IO_PSI, F_N };
+_Static_assert(F_N == CGROUP_FILES_MAX, "as many as there are");
+
+static unsigned n_kept;
+
+/* No more than half of what this process may open; the rest is opened for each read. */
+static bool may_keep(void)
+{
+	static rlim_t max;
+	struct rlimit l;
+
+	if (!max)
+		max = getrlimit(RLIMIT_NOFILE, &l) < 0 ? 1 : l.rlim_cur / 2;
+	return n_kept < max;
+}
+
+static int read_kept(struct source *s, unsigned which, const char *mount, const char *name,
+		     char *buf, size_t n)
+{
+	int *fd = s->kept ? &s->kept->fd[which] : NULL;
+
+	if (!fd || (*fd == 0 && !may_keep()))
+		return read_file(mount, s->path, name, buf, n);
+	if (*fd == 0) {
+		*fd = open_file(mount, s->path, name);
+		n_kept += *fd > 0;
+	}
+	return *fd < 0 ? *fd : read_fd(*fd, buf, n);
+}
+
+void cgroup_files_close(struct cgroup_files *f)
+{
+	for (unsigned i = 0; i < F_N; i++) {
+		if (f->fd[i] > 0) {
+			close(f->fd[i]);
+			n_kept--;
+		}
+		f->fd[i] = 0;
+	}
+}
+
+static uint64_t to_number(const char *text)
+{
+	return *text < '0' || *text > '9' ? CGROUP_ABSENT : strtoull(text, NULL, 10); /* "max" */
+}
+
+static uint64_t read_number(struct source *s, unsigned which, const char *mount, const char *name)
 {
 	char buf[64];
 
-	if (read_file(mount, path, name, buf, sizeof(buf)) < 0 || *buf < '0' || *buf > '9')
-		return CGROUP_ABSENT; /* "max" too */
-	return strtoull(buf, NULL, 10);
+	return read_kept(s, which, mount, name, buf, sizeof(buf)) < 0 ? CGROUP_ABSENT
+								      : to_number(buf);
+}
+
+uint64_t cgroup_processes(const struct cgroup_host *h, const char *path)
+{
+	char buf[64];
+
+	if (str_empty(path) ||
+	    read_file(h->v2 ? h->mount : h->pids, path, "pids.current", buf, sizeof(buf)) < 0)
+		return CGROUP_ABSENT;
+	return to_number(buf);
 }
 
 /* The value of "key N" in a flat keyed file. */
@@ -382,16 +459,15 @@ uint64_t cgroup_oom_kills(const struct cgroup_host *h, const char *path)
 	return v == CGROUP_ABSENT ? 0 : v;
 }
 
-static int stats_v1(const struct cgroup_host *h, const char *path, struct cgroup_stats *s)
+static int stats_v1(const struct cgroup_host *h, struct source *f, struct cgroup_stats *s)
 {
 	char buf[STAT_FILE_MAX];
 
-	s->cpu_ns = read_number(h->cpuacct, path, "cpuacct.usage");
-	s->memory_usage = read_number(h->memory, path, "memory.usage_in_bytes");
-	s->pids = read_number(h->pids, path, "pids.current");
+	s->cpu_ns = read_number(f, F_CPU, h->cpuacct, "cpuacct.usage");
+	s->memory_usage = read_number(f, F_USAGE, h->memory, "memory.usage_in_bytes");
 	if (s->cpu_ns == CGROUP_ABSENT && s->memory_usage == CGROUP_ABSENT)
 		return -ENOENT;
-	if (read_file(h->memory, path, "memory.stat", buf, sizeof(buf)) < 0)
+	if (read_kept(f, F_STAT, h->memory, "memory.stat", buf, sizeof(buf)) < 0)
 		return 0;
 	s->memory_rss = keyed(buf, "total_rss");
 	s->memory_inactive_file = keyed(buf, "total_inactive_file");
@@ -404,20 +480,19 @@ static int stats_v1(const struct cgroup_host *h, const char *path, struct cgroup
 	return 0;
 }
 
-static int stats_v2(const struct cgroup_host *h, const char *path, struct cgroup_stats *s)
+static int stats_v2(const struct cgroup_host *h, struct source *f, struct cgroup_stats *s)
 {
 	char buf[STAT_FILE_MAX];
 	uint64_t us;
 
-	if (read_file(h->mount, path, "cpu.stat", buf, sizeof(buf)) < 0)
+	if (read_kept(f, F_CPU, h->mount, "cpu.stat", buf, sizeof(buf)) < 0)
 		return -ENOENT;
 	us = keyed(buf, "usage_usec");
 	s->cpu_ns = us == CGROUP_ABSENT ? us : us * 1000;
-	s->memory_usage = read_number(h->mount, path, "memory.current");
-	s->memory_limit = read_number(h->mount, path, "memory.max");
-	s->swap_usage = read_number(h->mount, path, "memory.swap.current");
-	s->pids = read_number(h->mount, path, "pids.current");
-	if (read_file(h->mount, path, "memory.stat", buf, sizeof(buf)) < 0)
+	s->memory_usage = read_number(f, F_USAGE, h->mount, "memory.current");
+	s->memory_limit = read_number(f, F_LIMIT, h->mount, "memory.max");
+	s->swap_usage = read_number(f, F_SWAP, h->mount, "memory.swap.current");
+	if (read_kept(f, F_STAT, h->mount, "memory.stat", buf, sizeof(buf)) < 0)
 		return 0;
 	s->memory_rss = keyed(buf, "anon");
 	s->memory_inactive_file = keyed(buf, "inactive_file");
@@ -427,8 +502,8 @@ static int stats_v2(const struct cgroup_host *h, const char *path, struct cgroup
 }
 
 /* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same with "full". */
-static void read_psi(const struct cgroup_host *h, const char *path, const char *name,
-		     struct cgroup_psi *ret)
+static void read_psi(const struct cgroup_host *h, struct source *f, unsigned which,
+		     const char *name, struct cgroup_psi *ret)
 {
 	static const char format[] = " avg10=%lf avg60=%lf avg300=%lf total=%" SCNu64;
 	struct cgroup_psi_line *const lines[] = {&ret->some, &ret->full};
@@ -436,7 +511,7 @@ static void read_psi(const struct cgroup_host *h, const char *path, const char *
 	char buf[STAT_FILE_MAX];
 
 	*ret = (struct cgroup_psi){0};
-	if (read_file(h->psi, path, name, buf, sizeof(buf)) < 0)
+	if (read_kept(f, which, h->psi, name, buf, sizeof(buf)) < 0)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
 		const char *p = strstr(buf, names[i]);
@@ -450,23 +525,30 @@ static void read_psi(const struct cgroup_host *h, const char *path, const char *
 	}
 }
 
-void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
+static void read_pressure(const struct cgroup_host *h, struct source *f, struct cgroup_stats *ret)
 {
-	read_psi(h, path, "cpu.pressure", &ret->cpu_psi);
-	read_psi(h, path, "memory.pressure", &ret->memory_psi);
-	read_psi(h, path, "io.pressure", &ret->io_psi);
+	read_psi(h, f, F_CPU_PSI, "cpu.pressure", &ret->cpu_psi);
+	read_psi(h, f, F_MEMORY_PSI, "memory.pressure", &ret->memory_psi);
+	read_psi(h, f, F_IO_PSI, "io.pressure", &ret->io_psi);
 }
 
-int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
+void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
 {
+	read_pressure(h, &(struct source){.path = path}, ret);
+}
+
+int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_files *kept,
+		      struct cgroup_stats *ret)
+{
+	struct source f = {.path = path, .kept = kept};
 	struct cgroup_stats s;
 
 	memset(&s, 0xff, sizeof(s)); /* CGROUP_ABSENT everywhere */
 	if (str_empty(path))
 		return -ENOENT;
-	if ((h->v2 ? stats_v2(h, path, &s) : stats_v1(h, path, &s)) < 0)
+	if ((h->v2 ? stats_v2(h, &f, &s) : stats_v1(h, &f, &s)) < 0)
 		return -ENOENT;
-	cgroup_psi_read(h, path, &s);
+	read_pressure(h, &f, &s);
 	*ret = s;
 	return 0;
 }

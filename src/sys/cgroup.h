@@ -77,10 +77,21 @@ struct cgroup_stats {
 	uint64_t memory_usage, memory_limit, memory_rss, memory_inactive_file;
 	uint64_t page_faults, major_page_faults;
 	uint64_t swap_usage;
-	uint64_t pids;
 	struct cgroup_psi cpu_psi, memory_psi, io_psi;
 };
 /* The pressure in a cgroup alone; not known where the kernel does not tell. */
 void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret);
-/* -ENOENT when the cgroup is gone. No allocation; a handful of short reads. */
-int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret);
+/*
+ * The files of one cgroup that figures come from, kept open from the first read on: to open one
+ * costs ten times what a read does.  All zero: none is open.  Each holds 5 KiB of the kernel.
+ */
+#define CGROUP_FILES_MAX 8
+struct cgroup_files {
+	int fd[CGROUP_FILES_MAX]; /* 0: not opened yet, below: why it cannot be */
+};
+void cgroup_files_close(struct cgroup_files *f); /* and ready to be used for another cgroup */
+/* -ENOENT when the cgroup is gone. No allocation; a handful of short reads. `kept` may be NULL. */
+int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_files *kept,
+		      struct cgroup_stats *ret);
+/* How many processes are in it and below; CGROUP_ABSENT. */
+uint64_t cgroup_processes(const struct cgroup_host *h, const char *path);

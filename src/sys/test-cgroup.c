@@ -31,6 +31,28 @@ static void test_names(void)
 	CHECK_INT(cgroup_path_of("nothing", true, &s, NULL), -EINVAL);
 }
 
+/* From open files as from closed ones, also after they were closed. */
+static void test_kept(const struct cgroup_host *h, const char *mine)
+{
+	struct cgroup_files files = {0};
+	struct cgroup_stats plain, kept;
+	int first = dup(STDIN_FILENO), again;
+
+	if (cgroup_stats_read(h, mine, NULL, &plain) < 0)
+		return; /* the root of a hierarchy has few figures */
+	close(first);
+	for (int i = 0; i < 3; i++) {
+		CHECK_INT(cgroup_stats_read(h, mine, &files, &kept), 0);
+		CHECK(kept.memory_limit == plain.memory_limit);
+		CHECK(kept.cpu_ns >= plain.cpu_ns);
+		CHECK(kept.cpu_psi.known == plain.cpu_psi.known);
+	}
+	cgroup_files_close(&files);
+	again = dup(STDIN_FILENO); /* the lowest free one: none was left open */
+	CHECK_INT(again, first);
+	close(again);
+}
+
 static void test_host(void)
 {
 	struct cgroup_host h;
@@ -43,8 +65,9 @@ static void test_host(void)
 	CHECK_INT(cgroup_kill(&h, "/"), -EINVAL);
 	CHECK_INT(cgroup_remove(&h, ""), -EINVAL);
 	CHECK_INT(cgroup_remove(&h, "/gantry-test-nothing"), 0);
-	CHECK_INT(cgroup_stats_read(&h, "/gantry-test-nothing", &s), -ENOENT);
+	CHECK_INT(cgroup_stats_read(&h, "/gantry-test-nothing", NULL, &s), -ENOENT);
 	CHECK_INT(cgroup_of_process(&h, getpid(), &mine), 0);
+	test_kept(&h, mine);
 	cgroup_host_fini(&h);
 }
 
