@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/mem.h"
@@ -292,12 +293,18 @@ static void veth_name(const char *pod_id, char ret[16])
 	snprintf(ret, 16, "gv%.12s", pod_id);
 }
 
+/* Its addresses and routes are ours to say, not a neighbour's (CVE-2020-10749). */
+static int refuse_advertisements(struct err *e)
+{
+	return set_sysctl("/proc/sys/net/ipv6/conf/" POD_IF "/accept_ra", "0", e);
+}
+
 /* The pod's side: eth0 with its addresses and routes.  ips: what it got. */
 static int configure_inside(const struct pools *pools, uint8_t addr[2][16], int netns_fd,
 			    struct strbuf *ips, struct err *e)
 {
 	_cleanup_nl_ struct nl nl = NL_NULL;
-	int index, r = network_open_inside(netns_fd, &nl, e);
+	int index, r = network_enter(netns_fd, refuse_advertisements, &nl, e);
 
 	if (r < 0)
 		return r;
@@ -339,6 +346,7 @@ static int connect_pod(const struct network_config *c, const struct network_pod 
 			c->mtu ? c->mtu : bridge.mtu, e);
 	if (r < 0)
 		return r;
+	FAULT_POINT("job.network.pair");
 	index = nl_index(&nl, veth);
 	if (index < 0)
 		return err_errno(e, index, "find the interface %s", veth);
@@ -359,13 +367,17 @@ static int bridge_setup(const struct network_config *c, const struct network_pod
 	r = hostport_reserve(c, p, e); /* first: a conflict is found before anything is made */
 	if (r < 0)
 		return r;
+	FAULT_POINT("job.network.ports");
 	addresses_dir(c, &dir);
 	for (unsigned i = 0; r == 0 && i < pools.n; i++)
 		r = ipam_take(dir.s, &pools.pool[i], p->id, addr[i], e);
+	FAULT_POINT("job.network.addresses");
 	if (r == 0)
 		r = connect_pod(c, p, &pools, addr, &ips, e);
+	FAULT_POINT("job.network.connected");
 	if (r == 0)
 		r = hostport_publish(c, p, ips.s, e);
+	FAULT_POINT("job.network.published");
 	if (r < 0)
 		network_bridge.teardown(c, p, NULL);
 	else
@@ -413,6 +425,7 @@ static int bridge_teardown(const struct network_config *c, const struct network_
 	addresses_dir(c, &dir);
 	r = ipam_find(dir.s, p->id, &ips, e);
 	r = r < 0 ? r : hostport_remove(c, p->id, ips.s, e);
+	FAULT_POINT("job.network.unpublished");
 	if (r < 0 || !ips.len)
 		return r;
 	if (p->netns_fd >= 0) {
@@ -422,6 +435,7 @@ static int bridge_teardown(const struct network_config *c, const struct network_
 		r = nl_open(&nl, e);
 		r = r < 0 ? r : nl_delete(&nl, veth, e);
 	}
+	FAULT_POINT("job.network.stripped");
 	return r < 0 ? r : ipam_release(dir.s, p->id, e);
 }
 

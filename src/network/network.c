@@ -202,12 +202,18 @@ int network_pod_cidr_check(const char *pod_cidr, struct err *e)
 
 int network_open_inside(int netns_fd, struct nl *ret, struct err *e)
 {
+	return network_enter(netns_fd, NULL, ret, e);
+}
+
+int network_enter(int netns_fd, int (*inside)(struct err *e), struct nl *ret, struct err *e)
+{
 	_cleanup_close_ int here = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	int r;
 
 	if (here < 0 || setns(netns_fd, CLONE_NEWNET) < 0)
 		return err_errno(e, -errno, "enter the pod's network namespace");
-	r = nl_open(ret, e);
+	r = inside ? inside(e) : 0;
+	r = r < 0 ? r : nl_open(ret, e);
 	if (setns(here, CLONE_NEWNET) < 0)
 		abort(); /* going on in the wrong namespace would touch a stranger's network */
 	return r;

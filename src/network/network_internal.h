@@ -18,6 +18,8 @@ extern const struct network_ops network_cni, network_bridge;
 
 /* A netlink socket inside the namespace behind the descriptor. */
 int network_open_inside(int netns_fd, struct nl *ret, struct err *e);
+/* The same; calls `inside` there first. */
+int network_enter(int netns_fd, int (*inside)(struct err *e), struct nl *ret, struct err *e);
 
 /* --- host ports of the built-in bridge, and its nft table --- */
 
