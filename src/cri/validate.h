@@ -17,6 +17,7 @@
 #define VALIDATE_LIST_MAX 4096	      /* mounts, devices, ports, ... */
 #define VALIDATE_ARGS_MAX 65536	      /* arguments, variables of the environment */
 #define VALIDATE_ARG_MAX 131071	      /* bytes of one of them: MAX_ARG_STRLEN without its NUL */
+#define VALIDATE_EXEC_BYTES_MAX (2u << 20) /* of all of them: a quarter of the usual stack limit */
 
 int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, struct err *e);
 /* `with` is the sandbox_config of the request, or NULL. */

@@ -34,6 +34,30 @@ static int check_env(const Runtime__V1__KeyValue *kv, struct err *e)
 	return 0;
 }
 
+static size_t words_bytes(char *const *v, size_t n)
+{
+	size_t all = 0;
+
+	for (size_t i = 0; i < n; i++)
+		all += strlen(v[i]) + 1;
+	return all;
+}
+
+/* What the kernel takes in all with the usual stack limit. */
+static int check_process_bytes(const Runtime__V1__ContainerConfig *c, struct err *e)
+{
+	size_t all = words_bytes(c->command, c->n_command) + words_bytes(c->args, c->n_args);
+
+	for (size_t i = 0; i < c->n_envs; i++)
+		all += strlen(c->envs[i]->key) + c->envs[i]->value.len + 2;
+	if (all > VALIDATE_EXEC_BYTES_MAX)
+		return err_invalid(e,
+				   "config: command, args and envs have %zu bytes together, at "
+				   "most %u are possible",
+				   all, VALIDATE_EXEC_BYTES_MAX);
+	return 0;
+}
+
 static int check_process(const Runtime__V1__ContainerConfig *c, struct err *e)
 {
 	int r = check_words("config.command", c->command, c->n_command, e);
@@ -50,7 +74,7 @@ static int check_process(const Runtime__V1__ContainerConfig *c, struct err *e)
 		r = check_count("config.envs", c->n_envs, VALIDATE_ARGS_MAX, e);
 	for (size_t i = 0; r == 0 && i < c->n_envs; i++)
 		r = check_env(c->envs[i], e);
-	return r;
+	return r < 0 ? r : check_process_bytes(c, e);
 }
 
 int validate_command(const char *field, char *const *v, size_t n, struct err *e)

@@ -32,6 +32,11 @@ int ipc_call(struct ipc_conn *c, struct ipc_out *o, struct ipc_in *ret, struct e
 		ipc_out_fini(o);
 		return err_set(e, -ECONNRESET, GRPC_UNAVAILABLE, "the connection is closed");
 	}
+	if (o->too_large) {
+		ipc_out_fini(o);
+		return err_set(e, -EMSGSIZE, GRPC_RESOURCE_EXHAUSTED,
+			       "the request has more than %u bytes", IPC_BODY_MAX);
+	}
 	call.p.seq = c->next_seq++;
 	if (c->next_seq == 0)
 		c->next_seq = 1;

@@ -68,6 +68,7 @@ static int flush(struct ipc_conn *c)
 		q->off += (size_t)n;
 		if (q->off < q->out.b.len)
 			continue;
+		c->queued -= q->out.b.len;
 		list_remove(&q->link);
 		ipc_out_fini(&q->out);
 		free(q);
@@ -83,7 +84,12 @@ void ipc_conn_send(struct ipc_conn *c, struct ipc_out *o)
 		ipc_out_fini(o);
 		return;
 	}
-	ipc_out_seal(o);
+	if (ipc_out_seal(o) < 0)
+		return;
+	c->queued += o->b.len;
+	if (c->queued >
+	    IPC_QUEUE_MAX) /* it does not read: that is the end, seen in the next turn */
+		shutdown(c->fd, SHUT_RDWR);
 	q = xcalloc(1, sizeof(*q));
 	q->out = *o;
 	*o = (struct ipc_out){0};

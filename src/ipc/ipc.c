@@ -23,12 +23,22 @@ void ipc_out_fini(struct ipc_out *o)
 	o->n_fds = 0;
 }
 
+/* False, and remembered, where a frame would be larger than its receiver takes. */
+static bool has_room(struct ipc_out *o, size_t head, size_t n)
+{
+	size_t body = o->b.len - sizeof(struct ipc_header) + head;
+
+	if (body > IPC_BODY_MAX || n > IPC_BODY_MAX - body)
+		o->too_large = true;
+	return !o->too_large;
+}
+
 void ipc_put_bytes(struct ipc_out *o, uint16_t tag, const void *p, size_t n)
 {
 	struct ipc_field_header f = {.tag = tag, .len = (uint32_t)n};
 
-	if (n > IPC_BODY_MAX)
-		abort(); /* bounded by every caller long before */
+	if (!has_room(o, sizeof(f), n))
+		return;
 	strbuf_add(&o->b, &f, sizeof(f));
 	strbuf_add(&o->b, p, n);
 }
@@ -60,12 +70,14 @@ void ipc_put_nested(struct ipc_out *o, uint16_t tag, struct ipc_out *sub)
 {
 	ipc_put_bytes(o, tag, sub->b.s + sizeof(struct ipc_header),
 		      sub->b.len - sizeof(struct ipc_header));
+	o->too_large |= sub->too_large;
 	ipc_out_fini(sub);
 }
 
 void ipc_put_fields(struct ipc_out *o, const struct ipc_in *in)
 {
-	strbuf_add(&o->b, in->body, in->len);
+	if (has_room(o, 0, in->len))
+		strbuf_add(&o->b, in->body, in->len);
 }
 
 void ipc_out_reply(struct ipc_out *o, uint32_t seq, const struct err *e)
@@ -78,14 +90,24 @@ void ipc_out_reply(struct ipc_out *o, uint32_t seq, const struct err *e)
 	}
 }
 
-void ipc_out_seal(struct ipc_out *o)
+int ipc_out_seal(struct ipc_out *o)
 {
+	struct err e = ERR_NULL;
 	struct ipc_header h;
 
 	memcpy(&h, o->b.s, sizeof(h));
+	if (o->too_large) {
+		ipc_out_fini(o);
+		if (h.type != IPC_REPLY)
+			return -EMSGSIZE;
+		err_set(&e, -EMSGSIZE, GRPC_RESOURCE_EXHAUSTED, "the reply has more than %u bytes",
+			IPC_BODY_MAX);
+		ipc_out_reply(o, h.seq, &e);
+	}
 	h.len = (uint32_t)(o->b.len - sizeof(h));
 	h.n_fds = (uint16_t)o->n_fds;
 	memcpy(o->b.s, &h, sizeof(h));
+	return 0;
 }
 
 void ipc_in_fini(struct ipc_in *in)
@@ -257,10 +279,9 @@ ssize_t ipc_recv_part(int fd, void *p, size_t n, int flags, int *fds, unsigned *
 int ipc_send(int fd, struct ipc_out *o)
 {
 	size_t off = 0;
-	int r = 0;
+	int r = ipc_out_seal(o);
 
-	ipc_out_seal(o);
-	while (off < o->b.len) {
+	while (r == 0 && off < o->b.len) {
 		ssize_t n = ipc_send_part(fd, o, off, 0);
 
 		if (n < 0) {

@@ -23,8 +23,9 @@
 #include "base/str.h"
 #include "loop/loop.h"
 
-#define IPC_BODY_MAX (24u << 20) /* bytes of a frame's body; a larger one ends the connection */
-#define IPC_FDS_MAX 8		 /* descriptors of one frame */
+#define IPC_BODY_MAX (24u << 20)  /* bytes of a frame's body; a larger one ends the connection */
+#define IPC_FDS_MAX 8		  /* descriptors of one frame */
+#define IPC_QUEUE_MAX (64u << 20) /* bytes that wait for a peer; more end the connection */
 
 /* Types 1..15 and tags 1..15 belong to every protocol. */
 enum {
@@ -44,6 +45,7 @@ struct ipc_out {
 	struct strbuf b;
 	int fds[IPC_FDS_MAX]; /* owned: closed once sent or dropped */
 	unsigned n_fds;
+	bool too_large; /* fields above IPC_BODY_MAX were left out: it is not sent */
 };
 
 void ipc_out_init(struct ipc_out *o, uint16_t type, uint32_t seq);
@@ -98,7 +100,8 @@ bool ipc_get_bytes(const struct ipc_in *in, uint16_t tag, const void **ret, size
 int ipc_reply_error(const struct ipc_in *in, struct err *e);
 
 /* --- blocking, for workers and for jobs of the monitor --- */
-int ipc_send(int fd, struct ipc_out *o); /* always finishes `o` */
+/* Always finishes `o`. -EMSGSIZE: above IPC_BODY_MAX; a reply is sent with that error instead. */
+int ipc_send(int fd, struct ipc_out *o);
 /* -EPIPE at the end of the stream, -EBADMSG for what is no frame. */
 int ipc_recv(int fd, struct ipc_in *ret);
 
@@ -117,6 +120,7 @@ struct ipc_conn {
 	ipc_close_fn *on_close;
 	struct list queue; /* private from here */
 	struct list calls;
+	size_t queued;
 	struct strbuf rx;
 	int rx_fds[IPC_FDS_MAX * 2];
 	unsigned rx_n_fds;
@@ -128,7 +132,7 @@ int ipc_conn_open(struct ipc_conn *c, struct loop *l, int fd, ipc_msg_fn *on_msg
 		  ipc_close_fn *on_close);
 /* Ends it without calling on_close; pending calls fail with UNAVAILABLE. Idempotent. */
 void ipc_conn_close(struct ipc_conn *c);
-/* Queues a frame and finishes `o`. */
+/* Queues a frame and finishes `o`. One above IPC_BODY_MAX is dropped; of a reply the error is sent. */
 void ipc_conn_send(struct ipc_conn *c, struct ipc_out *o);
 /* True when all that was queued has been handed to the kernel (or the connection is over). */
 bool ipc_conn_sent(const struct ipc_conn *c);
@@ -136,7 +140,8 @@ bool ipc_conn_sent(const struct ipc_conn *c);
 /*
  * From a coroutine: sends a request (its sequence number is set here, `o` is finished) and
  * waits for the reply.  Returns 0 with the reply in `ret`, or the error that the reply
- * carries, or UNAVAILABLE when the connection ends.  When the coroutine is cancelled,
+ * carries, or UNAVAILABLE when the connection ends, or RESOURCE_EXHAUSTED for a request above
+ * IPC_BODY_MAX.  When the coroutine is cancelled,
  * IPC_CANCEL is sent and the reply still awaited: when this returns, the peer has ended
  * the work or undone it.
  */

@@ -22,7 +22,8 @@ struct ipc_field_header {
 	uint32_t len;
 };
 
-void ipc_out_seal(struct ipc_out *o); /* writes length and number of descriptors */
+/* Writes length and number of descriptors. -EMSGSIZE: too large, finished. */
+int ipc_out_seal(struct ipc_out *o);
 int ipc_header_check(const struct ipc_header *h);
 /* One sendmsg/recvmsg from an offset; descriptors go with the first byte. -errno. */
 ssize_t ipc_send_part(int fd, const struct ipc_out *o, size_t off, int flags);

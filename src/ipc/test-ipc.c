@@ -70,6 +70,14 @@ static void on_close(struct ipc_conn *c, int reason)
 	closed++;
 }
 
+static void too_large(struct ipc_out *o, uint16_t type, size_t n)
+{
+	_cleanup_free_ char *bytes = xcalloc(1, n);
+
+	ipc_out_init(o, type, 0);
+	ipc_put_bytes(o, 20, bytes, n);
+}
+
 static void caller(void *arg)
 {
 	_cleanup_free_ char *big = xcalloc(1, 8 << 20);
@@ -82,6 +90,12 @@ static void caller(void *arg)
 	CHECK_INT(ipc_call(&a, &o, &in, &e), 0);
 	CHECK(in.len > 8 << 20);
 	ipc_in_fini(&in);
+	too_large(&o, 50, IPC_BODY_MAX - 8 + 1);
+	CHECK_INT(ipc_call(&a, &o, NULL, &e), -EMSGSIZE);
+	CHECK_INT(e.code, GRPC_RESOURCE_EXHAUSTED);
+	too_large(&o, 50, IPC_BODY_MAX - 8); /* fits, but its echo does not */
+	CHECK_INT(ipc_call(&a, &o, NULL, &e), -EMSGSIZE);
+	CHECK_INT(e.code, GRPC_RESOURCE_EXHAUSTED);
 	ipc_out_init(&o, 51, 0);
 	CHECK_INT(ipc_call(&a, &o, NULL, &e), -ECANCELED);
 	CHECK_STR(e.msg, "undone");
@@ -114,6 +128,25 @@ static void test_calls(void)
 	ipc_conn_close(&b);
 }
 
+/* A peer that reads nothing: what waits for it is bounded. */
+static void test_deaf_peer(void)
+{
+	struct ipc_out o;
+	int p[2];
+
+	closed = 0;
+	CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p), 0);
+	CHECK_INT(ipc_conn_open(&a, l, p[0], NULL, on_close), 0);
+	for (int i = 0; i < 10; i++) {
+		too_large(&o, 60, 10 << 20);
+		ipc_conn_send(&a, &o);
+	}
+	for (int i = 0; i < 10 && !closed; i++)
+		loop_turn(l, 100000);
+	CHECK_INT(closed, 1);
+	fd_close(p[1]);
+}
+
 static void test_garbage(void)
 {
 	struct ipc_in in;
@@ -134,6 +167,7 @@ int main(void)
 	TEST(fields);
 	TEST(garbage);
 	TEST(calls);
+	TEST(deaf_peer);
 	loop_free(l);
 	co_pool_free();
 	return test_done();

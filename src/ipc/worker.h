@@ -50,6 +50,6 @@ enum {
 	WORKER_TAG_STATE = 40,
 	WORKER_TAG_DONE = 41,
 	WORKER_TAG_TOTAL = 42,
-	WORKER_TAG_SEQ = 43, /* u64: number of the change in the store's order */
+	WORKER_TAG_SEQ = 43,   /* u64: number of the change in the store's order */
 	WORKER_TAG_STALL = 44, /* u64: seconds without a byte after which a transfer has failed */
 };

@@ -3,7 +3,7 @@
  * Coroutines on ucontext(3): see co.h.
  *
  * Stacks are mapped with a guard page below and pooled; only pages that were touched are
- * resident.  AddressSanitizer is told of every switch.
+ * resident.  AddressSanitizer is told of every switch, LeakSanitizer of every stack in use.
  */
 #include "loop/co.h"
 
@@ -24,6 +24,7 @@
 
 #ifdef CO_ASAN
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
 #define CO_STACK (1024 * 1024)
 #else
 #define CO_STACK (256 * 1024)
@@ -55,21 +56,31 @@ static struct co *current;
 static void *pool[CO_POOL_MAX];
 static unsigned n_pool;
 
-static void *stack_get(void)
+static void *stack_map(void)
 {
-	char *p;
+	char *p = mmap(NULL, CO_GUARD + CO_STACK, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
 
-	if (n_pool)
-		return pool[--n_pool];
-	p = mmap(NULL, CO_GUARD + CO_STACK, PROT_READ | PROT_WRITE,
-		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
 	if (p == MAP_FAILED || mprotect(p, CO_GUARD, PROT_NONE) < 0)
 		abort();
 	return p;
 }
 
+static void *stack_get(void)
+{
+	char *stack = n_pool ? pool[--n_pool] : stack_map();
+
+#ifdef CO_ASAN
+	__lsan_register_root_region(stack + CO_GUARD, CO_STACK);
+#endif
+	return stack;
+}
+
 static void stack_put(void *stack)
 {
+#ifdef CO_ASAN
+	__lsan_unregister_root_region((char *)stack + CO_GUARD, CO_STACK);
+#endif
 	if (n_pool == CO_POOL_MAX) {
 		munmap(stack, CO_GUARD + CO_STACK);
 		return;

@@ -209,31 +209,54 @@ static size_t utf8_char(const char *s, size_t n)
 	return 0;
 }
 
+/* The first bytes of `s` that stand for themselves. */
+static size_t plain_bytes(const char *s, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && (unsigned char)s[i] >= 0x20 && (unsigned char)s[i] < 0x7f && s[i] != '"' &&
+	       s[i] != '\\')
+		i++;
+	return i;
+}
+
+/* A control character, '"' or '\\', as it is written in a string. */
+static void put_escaped(struct strbuf *b, unsigned char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	char *text = strbuf_reserve(b, 6);
+
+	memcpy(text, "\\u00", 4);
+	text[4] = digits[c >> 4];
+	text[5] = digits[c & 15];
+	if (c == '"' || c == '\\')
+		text[1] = (char)c;
+	else if (c == '\n')
+		text[1] = 'n';
+	else if (c == '\t')
+		text[1] = 't';
+	b->len += text[1] == 'u' ? 6 : 2;
+	b->s[b->len] = '\0';
+}
+
 static void put_quoted(struct strbuf *b, const char *s, size_t n)
 {
-	strbuf_addc(b, '"');
-	for (size_t i = 0; i < n;) {
-		unsigned char c = (unsigned char)s[i];
-		size_t len = 1;
+	size_t len;
 
-		if (c == '"' || c == '\\') {
-			strbuf_addc(b, '\\');
-			strbuf_addc(b, (char)c);
-		} else if (c == '\n') {
-			strbuf_adds(b, "\\n");
-		} else if (c == '\t') {
-			strbuf_adds(b, "\\t");
-		} else if (c < 0x20 || c == 0x7f) {
-			strbuf_addf(b, "\\u%04x", c);
-		} else if (c < 0x80) {
-			strbuf_addc(b, (char)c);
+	strbuf_addc(b, '"');
+	for (size_t i = 0; i < n; i += len) {
+		len = plain_bytes(s + i, n - i);
+		if (len) {
+			strbuf_add(b, s + i, len);
+		} else if ((unsigned char)s[i] < 0x80) {
+			put_escaped(b, (unsigned char)s[i]);
+			len = 1;
 		} else if ((len = utf8_char(s + i, n - i)) > 0) {
 			strbuf_add(b, s + i, len);
 		} else {
 			strbuf_adds(b, "\xef\xbf\xbd");
 			len = 1;
 		}
-		i += len;
 	}
 	strbuf_addc(b, '"');
 }

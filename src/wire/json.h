@@ -42,7 +42,7 @@ bool jv_bool(const jv *v, const char *path, bool otherwise);
 /* Of the value itself; a string with a NUL in it is not one. */
 const char *jv_as_string(const jv *v);
 bool jv_as_bool(const jv *v); /* true for true alone */
-size_t jv_len(const jv *v); /* of an array; 0 otherwise */
+size_t jv_len(const jv *v);   /* of an array; 0 otherwise */
 jv *jv_at(const jv *v, size_t i);
 
 /* Members of an object in order: struct jv_iter it = JV_ITER_INIT; while (jv_next(v, &it)) */

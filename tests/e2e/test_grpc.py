@@ -65,9 +65,13 @@ def alive(d):
         assert c.call(VERSION).status == 0
 
 
-def rss_kib(d):
+def small(d, mib=64):
+    """The daemon's memory is below that; sanitizers keep freed memory for a while."""
+    with open("/proc/%d/maps" % d.process.pid) as f:
+        if "libasan" in f.read():
+            mib = 3 * mib + 300
     with open("/proc/%d/status" % d.process.pid) as f:
-        return int(next(x for x in f if x.startswith("VmRSS")).split()[1])
+        return int(next(x for x in f if x.startswith("VmRSS")).split()[1]) < mib << 10
 
 
 def descriptors(d):
@@ -244,9 +248,19 @@ def test_memory_of_requests_is_bounded(g):
             c.socket.settimeout(30)
         c.send(http2.DATA, http2.END_STREAM, s, b"")
         assert c.wait(s).status == CODE.RESOURCE_EXHAUSTED.value[0]
-        assert rss_kib(g) < 400 << 10
-    wait_for(lambda: rss_kib(g) < 64 << 10)
+        assert small(g, 400)
+    wait_for(lambda: small(g))
     alive(g)
+
+
+def test_config_that_grows(d, pod):
+    """Control characters become six times as long in config.json."""
+    word = "\1" * 131000
+    c = d.container_config(["true"] + [word] * 8)
+    ctr = d.create(pod, config=c)
+    d.cri.RemoveContainer(container_id=ctr)
+    c.command.extend([word] * 9)
+    assert code_of(d.create, pod, config=c) == CODE.INVALID_ARGUMENT
 
 
 # --- deadlines and cancellation ---
@@ -415,7 +429,7 @@ def test_pings_that_nobody_reads(g):
             pass  # it is read no further
         assert sent < 200 * 4096
         alive(g)
-        assert rss_kib(g) < 64 << 10
+        assert small(g)
         c.socket.settimeout(20)
         while c.acks < sent:  # what it had read, it answers
             c.read()
@@ -445,7 +459,7 @@ def test_resets(g):
                 out += http2.frame(http2.RST_STREAM, 0, s, struct.pack(">I", http2.CANCEL))
             c.socket.sendall(out)
             assert c.call(VERSION).status == 0
-    assert rss_kib(g) < 64 << 10
+    assert small(g)
     alive(g)
 
 
@@ -457,7 +471,7 @@ def test_settings_flood(g):
                 c.socket.sendall(http2.frame(http2.SETTINGS) * 4096)
         except (socket.timeout, ConnectionError):
             pass
-    assert rss_kib(g) < 64 << 10
+    assert small(g)
     alive(g)
 
 
@@ -474,7 +488,7 @@ def test_endless_headers(g):
             except (BrokenPipeError, ConnectionResetError):
                 pass
             c.read_to_end()
-    assert rss_kib(g) < 64 << 10
+    assert small(g)
     alive(g)
 
 
