@@ -68,10 +68,11 @@ const char *command_suggest(const char *name)
 {
 	/* what users of other tools write first */
 	static const char *const other[][2] = {
-		{"container", "ps"}, {"containers", "ps"}, {"image", "images"}, {"pod", "pods"},
-		{"delete", "rm"},    {"remove", "rm"},	   {"kill", "stop"},	{"list", "ps"},
-		{"import", "load"},  {"status", "info"},   {"log", "logs"},	{"top", "stats"},
-		{"describe", "inspect"}, {"create", "run"}, {"start", "run"}};
+		{"container", "ps"},	 {"containers", "ps"}, {"image", "images"},
+		{"pod", "pods"},	 {"delete", "rm"},     {"remove", "rm"},
+		{"kill", "stop"},	 {"list", "ps"},       {"import", "load"},
+		{"status", "info"},	 {"log", "logs"},      {"top", "stats"},
+		{"describe", "inspect"}, {"create", "run"},    {"start", "run"}};
 	const char *ret = NULL;
 	unsigned best = 99;
 
@@ -255,8 +256,8 @@ int args_duration(const struct args *a, const char *name, uint64_t otherwise, ui
 	return 0;
 }
 
-int args_number(const struct args *a, const char *name, int64_t min, int64_t max,
-		int64_t otherwise, int64_t *ret, struct err *e)
+int args_number(const struct args *a, const char *name, int64_t min, int64_t max, int64_t otherwise,
+		int64_t *ret, struct err *e)
 {
 	const char *s = args_get(a, name);
 

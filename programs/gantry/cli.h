@@ -66,18 +66,18 @@ struct args {
 	struct given {
 		const struct opt *opt;
 		const char *value; /* NULL: a flag */
-	} *given;
+	} * given;
 	size_t n_given;
 };
 
 struct cli;
 struct command {
 	const char *name;
-	const char *aliases;  /* separated by spaces; NULL: none */
-	const char *operands; /* as the usage shows them */
-	const char *summary;  /* one line, no full stop */
-	const char *text;     /* paragraphs, separated by '\n' */
-	const char *examples; /* lines */
+	const char *aliases;	/* separated by spaces; NULL: none */
+	const char *operands;	/* as the usage shows them */
+	const char *summary;	/* one line, no full stop */
+	const char *text;	/* paragraphs, separated by '\n' */
+	const char *examples;	/* lines */
 	const struct opt *opts; /* ends with a NULL name; NULL: none */
 	enum complete complete; /* its operands */
 	const char *words;	/* the operands there are; NULL: free */
@@ -88,7 +88,7 @@ struct command {
 };
 
 extern const struct command *const cli_commands[]; /* in the order of the help; ends with NULL */
-extern const struct opt cli_options[];		    /* that every command takes */
+extern const struct opt cli_options[];		   /* that every command takes */
 #define UNLIMITED UINT32_MAX
 
 struct cli {
@@ -115,8 +115,8 @@ const char *args_next(const struct args *a, const char *name, size_t *pos);
 /* A value that must be one of opt.words, a duration, a number: INVALID_ARGUMENT. */
 int args_duration(const struct args *a, const char *name, uint64_t otherwise, uint64_t *ret_us,
 		  struct err *e);
-int args_number(const struct args *a, const char *name, int64_t min, int64_t max,
-		int64_t otherwise, int64_t *ret, struct err *e);
+int args_number(const struct args *a, const char *name, int64_t min, int64_t max, int64_t otherwise,
+		int64_t *ret, struct err *e);
 const struct opt *opt_find(const struct command *c, const char *name);
 const struct opt *opt_find_short(const struct command *c, char letter);
 const struct command *command_find(const char *name);
@@ -185,13 +185,18 @@ void output_message(enum output how, const ProtobufCMessage *m);
 /* A JSON text, pretty or as YAML. */
 void output_json(enum output how, const char *json, size_t n);
 #define OPT_OUTPUT                                                                                 \
-	{.c = 'o',                                                                                 \
-	 .name = "output",                                                                         \
-	 .metavar = "FORMAT",                                                                      \
-	 .help = "table, json or yaml",                                                            \
-	 .words = "table json yaml"}
-#define OPT_NO_TRUNC {.name = "no-trunc", .help = "show ids and names whole"}
-#define OPT_END {0}
+	{                                                                                          \
+		.c = 'o', .name = "output", .metavar = "FORMAT", .help = "table, json or yaml",    \
+		.words = "table json yaml"                                                         \
+	}
+#define OPT_NO_TRUNC                                                                               \
+	{                                                                                          \
+		.name = "no-trunc", .help = "show ids and names whole"                             \
+	}
+#define OPT_END                                                                                    \
+	{                                                                                          \
+		0                                                                                  \
+	}
 
 /* --- complete.c --- */
 

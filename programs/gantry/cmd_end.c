@@ -9,10 +9,10 @@
 #define STOP_DEFAULT (10 * USEC_PER_SEC)
 
 #define OPT_TYPE                                                                                   \
-	{.name = "type",                                                                           \
-	 .metavar = "KIND",                                                                        \
-	 .help = "what the names stand for: pod or container",                                     \
-	 .words = "pod container"}
+	{                                                                                          \
+		.name = "type", .metavar = "KIND",                                                 \
+		.help = "what the names stand for: pod or container", .words = "pod container"     \
+	}
 
 /* What is to be stopped or removed, and how that went. */
 struct batch {
@@ -70,8 +70,8 @@ static int batch_init(struct batch *b, struct cli *cli, const struct args *a, in
 		else
 			batch_add(b, &o);
 	}
-	b->failed = arena_calloc(&cli->arena, b->v.n_pods + b->v.n_containers + a->n + 1,
-				 sizeof(bool));
+	b->failed =
+		arena_calloc(&cli->arena, b->v.n_pods + b->v.n_containers + a->n + 1, sizeof(bool));
 	return 0;
 }
 
@@ -94,8 +94,7 @@ static void stop_containers(struct batch *b, uint64_t grace_us)
 {
 	struct cli *cli = b->cli;
 	size_t n = 0, *which = arena_calloc(&cli->arena, b->v.n_containers + 1, sizeof(*which));
-	const ProtobufCMessage **q =
-		arena_calloc(&cli->arena, b->v.n_containers + 1, sizeof(*q));
+	const ProtobufCMessage **q = arena_calloc(&cli->arena, b->v.n_containers + 1, sizeof(*q));
 
 	for (size_t i = 0; i < b->v.n_containers; i++) {
 		Runtime__V1__Container *c = b->v.containers[i];
@@ -162,9 +161,9 @@ static int stop(struct cli *cli, const struct args *a)
 	if (args_duration(a, "time", STOP_DEFAULT, &grace, &e) < 0)
 		return cli_usage(a->command, &e);
 	if (a->n == 0 && !args_has(a, "all"))
-		return cli_usage(a->command,
-				 (err_invalid(&e, "a pod or container must be named, or --all given"),
-				  &e));
+		return cli_usage(
+			a->command,
+			(err_invalid(&e, "a pod or container must be named, or --all given"), &e));
 	if (batch_init(&b, cli, a, kinds_of(a), &e) < 0)
 		return cli_fail(cli, &e);
 	if (args_has(a, "all"))
@@ -177,7 +176,9 @@ static int stop(struct cli *cli, const struct args *a)
 
 static const struct opt stop_options[] = {
 	{.c = 'a', .name = "all", .help = "all pods"},
-	{.c = 't', .name = "time", .metavar = "DURATION",
+	{.c = 't',
+	 .name = "time",
+	 .metavar = "DURATION",
 	 .help = "how long a container may take before it is killed (10s)"},
 	OPT_TYPE,
 	OPT_END,
@@ -271,9 +272,9 @@ static int rm(struct cli *cli, const struct args *a)
 	if (args_duration(a, "time", 0, &grace, &e) < 0)
 		return cli_usage(a->command, &e);
 	if (a->n == 0 && !all)
-		return cli_usage(a->command,
-				 (err_invalid(&e, "a pod or container must be named, or --all given"),
-				  &e));
+		return cli_usage(
+			a->command,
+			(err_invalid(&e, "a pod or container must be named, or --all given"), &e));
 	if (batch_init(&b, cli, a, kinds_of(a), &e) < 0)
 		return cli_fail(cli, &e);
 	if (all)
@@ -292,7 +293,9 @@ static int rm(struct cli *cli, const struct args *a)
 static const struct opt rm_options[] = {
 	{.c = 'f', .name = "force", .help = "also what runs: it is killed"},
 	{.c = 'a', .name = "all", .help = "all that is over; with --force every pod"},
-	{.c = 't', .name = "time", .metavar = "DURATION",
+	{.c = 't',
+	 .name = "time",
+	 .metavar = "DURATION",
 	 .help = "with --force: how long a container may take before it is killed (0s)"},
 	OPT_TYPE,
 	OPT_END,
@@ -318,10 +321,8 @@ const struct command cmd_rm = {
 
 static int wait_one(struct cli *cli, const struct object *o, struct err *e)
 {
-	struct follow f = {.cli = cli,
-			   .id = o->id,
-			   .name = object_name(cli, o),
-			   .options = LOG_OPTIONS_ALL};
+	struct follow f = {
+		.cli = cli, .id = o->id, .name = object_name(cli, o), .options = LOG_OPTIONS_ALL};
 	int r = follow_end(&f, e);
 
 	if (r < 0)

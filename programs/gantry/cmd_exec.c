@@ -8,7 +8,8 @@
 /* What runtimes say of a command that is not there, or that is no program. */
 int exec_failure_status(const struct err *e)
 {
-	if (strcasestr(e->msg, "not found in $PATH") || strcasestr(e->msg, "executable file not found") ||
+	if (strcasestr(e->msg, "not found in $PATH") ||
+	    strcasestr(e->msg, "executable file not found") ||
 	    (strcasestr(e->msg, "exec") && strcasestr(e->msg, "No such file or directory")))
 		return EXIT_NO_COMMAND;
 	if (strcasestr(e->msg, "exec") &&
@@ -24,8 +25,7 @@ static int find_container(struct cli *cli, const char *word, struct object *ret,
 
 	if (r == 0)
 		r = inventory_find(cli, &v, word, KIND_CONTAINER, KIND_CONTAINER, ret, e);
-	if (r == 0 &&
-	    ret->container->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
+	if (r == 0 && ret->container->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
 		r = err_precondition(e, "%s is not running", object_name(cli, ret));
 	return r;
 }

@@ -113,7 +113,8 @@ static int images(struct cli *cli, const struct args *a)
 		return EXIT_OK;
 	}
 	table_init(&t,
-		   args_has(a, "digests") ? "IMAGE|TAG|ID|DIGEST|>SIZE|" : "IMAGE|TAG|ID|>SIZE|NOTE",
+		   args_has(a, "digests") ? "IMAGE|TAG|ID|DIGEST|>SIZE|"
+					  : "IMAGE|TAG|ID|>SIZE|NOTE",
 		   cli->color);
 	for (size_t i = 0; i < out.n_images; i++) {
 		if (args_has(a, "quiet"))
@@ -222,7 +223,8 @@ static int pull(struct cli *cli, const struct args *a)
 }
 
 static const struct opt pull_options[] = {
-	{.name = "creds", .metavar = "USER[:PASSWORD]",
+	{.name = "creds",
+	 .metavar = "USER[:PASSWORD]",
 	 .help = "log in at the registry; without a password it is read from standard input"},
 	{.c = 'q', .name = "quiet", .help = "show no progress"},
 	OPT_END,
@@ -276,8 +278,7 @@ static int spool(char **ret_path, int *ret_fd, struct err *e)
 	return 0;
 }
 
-static int load_one(struct cli *cli, const char *name, const char *path, bool quiet,
-		    struct err *e)
+static int load_one(struct cli *cli, const char *name, const char *path, bool quiet, struct err *e)
 {
 	Gantry__V1__LoadRequest q = GANTRY__V1__LOAD_REQUEST__INIT;
 	_cleanup_progress_ struct progress *p = progress_new(quiet);
@@ -338,7 +339,10 @@ static int load(struct cli *cli, const struct args *a)
 }
 
 static const struct opt load_options[] = {
-	{.c = 'i', .name = "input", .metavar = "FILE", .help = "the archive (as an operand is)",
+	{.c = 'i',
+	 .name = "input",
+	 .metavar = "FILE",
+	 .help = "the archive (as an operand is)",
 	 .complete = COMPLETE_FILE},
 	{.c = 'q', .name = "quiet", .help = "print the ids alone"},
 	OPT_END,
@@ -360,8 +364,7 @@ const struct command cmd_load = {
 
 /* --- rmi --- */
 
-static int image_status(struct cli *cli, const char *name, Runtime__V1__Image **ret,
-			struct err *e)
+static int image_status(struct cli *cli, const char *name, Runtime__V1__Image **ret, struct err *e)
 {
 	Runtime__V1__ImageStatusRequest q = RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT;
 	Runtime__V1__ImageSpec spec = RUNTIME__V1__IMAGE_SPEC__INIT;

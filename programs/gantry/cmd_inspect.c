@@ -112,10 +112,10 @@ static int inspect_image(struct cli *cli, const char *name, struct jw *w, struct
 static int inspect_one(struct cli *cli, const struct inventory *v, const char *word,
 		       const char *type, struct jw *w, struct err *e)
 {
-	int kinds = !type			? KIND_POD | KIND_CONTAINER
-		    : streq(type, "pod")	? KIND_POD
+	int kinds = !type		       ? KIND_POD | KIND_CONTAINER
+		    : streq(type, "pod")       ? KIND_POD
 		    : streq(type, "container") ? KIND_CONTAINER
-						: 0;
+					       : 0;
 	struct object o;
 	int r = kinds ? inventory_find(cli, v, word, kinds, KIND_CONTAINER, &o, e) : -ENOENT;
 
@@ -126,8 +126,9 @@ static int inspect_one(struct cli *cli, const struct inventory *v, const char *w
 		return r;
 	r = inspect_image(cli, word, w, e);
 	if (r == -ENOENT)
-		return err_not_found(e, type ? "there is no image \"%s\""
-					     : "there is no pod, container or image \"%s\"",
+		return err_not_found(e,
+				     type ? "there is no image \"%s\""
+					  : "there is no pod, container or image \"%s\"",
 				     word);
 	return r;
 }
@@ -154,9 +155,15 @@ static int inspect(struct cli *cli, const struct args *a)
 }
 
 static const struct opt inspect_options[] = {
-	{.name = "type", .metavar = "KIND", .help = "what the names stand for: pod, container or image",
+	{.name = "type",
+	 .metavar = "KIND",
+	 .help = "what the names stand for: pod, container or image",
 	 .words = "pod container image"},
-	{.c = 'o', .name = "output", .metavar = "FORMAT", .help = "json or yaml", .words = "json yaml"},
+	{.c = 'o',
+	 .name = "output",
+	 .metavar = "FORMAT",
+	 .help = "json or yaml",
+	 .words = "json yaml"},
 	OPT_END,
 };
 

@@ -6,12 +6,23 @@
 #include "text.h"
 
 #define OPT_LABEL                                                                                  \
-	{.c = 'l', .name = "label", .metavar = "KEY[=VALUE]", .help = "only those with the label", \
-	 .many = true}
+	{                                                                                          \
+		.c = 'l', .name = "label", .metavar = "KEY[=VALUE]",                               \
+		.help = "only those with the label", .many = true                                  \
+	}
 #define OPT_NAMESPACE                                                                              \
-	{.c = 'n', .name = "namespace", .metavar = "NAME", .help = "only those in pods of the namespace"}
-#define OPT_NAME {.name = "name", .metavar = "TEXT", .help = "only those whose name holds the text"}
-#define OPT_QUIET {.c = 'q', .name = "quiet", .help = "ids alone, one a line"}
+	{                                                                                          \
+		.c = 'n', .name = "namespace", .metavar = "NAME",                                  \
+		.help = "only those in pods of the namespace"                                      \
+	}
+#define OPT_NAME                                                                                   \
+	{                                                                                          \
+		.name = "name", .metavar = "TEXT", .help = "only those whose name holds the text"  \
+	}
+#define OPT_QUIET                                                                                  \
+	{                                                                                          \
+		.c = 'q', .name = "quiet", .help = "ids alone, one a line"                         \
+	}
 
 static void print_table(const struct table *t)
 {
@@ -54,8 +65,8 @@ static size_t containers_of(const struct inventory *v, const char *pod, bool run
 
 	for (size_t i = 0; i < v->n_containers; i++)
 		n += streq(v->containers[i]->pod_sandbox_id, pod) &&
-		     (!running || v->containers[i]->state ==
-					  RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING);
+		     (!running ||
+		      v->containers[i]->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING);
 	return n;
 }
 
@@ -109,7 +120,10 @@ static const struct opt pods_options[] = {
 	OPT_NAME,
 	OPT_NAMESPACE,
 	OPT_LABEL,
-	{.name = "state", .metavar = "STATE", .help = "ready or notready", .words = "ready notready"},
+	{.name = "state",
+	 .metavar = "STATE",
+	 .help = "ready or notready",
+	 .words = "ready notready"},
 	OPT_QUIET,
 	OPT_NO_TRUNC,
 	OPT_OUTPUT,
@@ -162,9 +176,9 @@ static bool container_wanted(const struct args *a, const struct inventory *v,
 /* As it was asked for, not as the id that the kubelet makes of it. */
 static const char *image_name(struct cli *cli, const Runtime__V1__Container *c, bool whole)
 {
-	const char *s = !c->image			      ? ""
+	const char *s = !c->image			  ? ""
 			: *c->image->user_specified_image ? c->image->user_specified_image
-							      : c->image->image;
+							  : c->image->image;
 
 	return str_has_prefix(s, "sha256:") ? text_id(&cli->arena, s, whole) : s;
 }
@@ -182,11 +196,11 @@ static void state_cell(struct cli *cli, struct table *t, const Runtime__V1__Cont
 		return;
 	}
 	if (c->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED) {
-		table_add_style(
-			t,
-			c->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED ? "Created"
-										    : "Unknown",
-			STYLE_DIM);
+		table_add_style(t,
+				c->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_CREATED
+					? "Created"
+					: "Unknown",
+				STYLE_DIM);
 		return;
 	}
 	q.container_id = c->id;
@@ -227,8 +241,8 @@ static int ps(struct cli *cli, const struct args *a)
 
 	if (output_format(a, &how, &e) < 0 || inventory_load(cli, &v, &e) < 0)
 		return cli_fail(cli, &e);
-	if (args_get(a, "pod") && inventory_find(cli, &v, args_get(a, "pod"), KIND_POD, KIND_POD,
-						 &only, &e) < 0)
+	if (args_get(a, "pod") &&
+	    inventory_find(cli, &v, args_get(a, "pod"), KIND_POD, KIND_POD, &only, &e) < 0)
 		return cli_fail(cli, &e);
 	out.containers = arena_calloc(&cli->arena, v.n_containers + 1, sizeof(*out.containers));
 	for (size_t i = 0; i < v.n_containers; i++)
@@ -252,12 +266,17 @@ static int ps(struct cli *cli, const struct args *a)
 
 static const struct opt ps_options[] = {
 	{.c = 'a', .name = "all", .help = "also those that do not run"},
-	{.c = 'p', .name = "pod", .metavar = "POD", .help = "only those in the pod",
+	{.c = 'p',
+	 .name = "pod",
+	 .metavar = "POD",
+	 .help = "only those in the pod",
 	 .complete = COMPLETE_POD},
 	OPT_NAME,
 	OPT_NAMESPACE,
 	OPT_LABEL,
-	{.name = "state", .metavar = "STATE", .help = "created, running, exited or unknown",
+	{.name = "state",
+	 .metavar = "STATE",
+	 .help = "created, running, exited or unknown",
 	 .words = "created running exited unknown"},
 	OPT_QUIET,
 	OPT_NO_TRUNC,

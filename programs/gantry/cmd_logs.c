@@ -28,7 +28,8 @@ static int only_container(struct cli *cli, const struct inventory *v, struct obj
 	if (n == 1)
 		return 0;
 	if (n == 0)
-		return err_not_found(e, "pod %s has no container", text_id(&cli->arena, p->id, false));
+		return err_not_found(e, "pod %s has no container",
+				     text_id(&cli->arena, p->id, false));
 	return err_invalid(e, "pod %s has %zu containers, name one of them:%s",
 			   text_id(&cli->arena, p->id, false), n, b.s);
 }
@@ -93,10 +94,15 @@ static int logs(struct cli *cli, const struct args *a)
 static const struct opt logs_options[] = {
 	{.c = 'f', .name = "follow", .help = "go on until the container has ended"},
 	{.c = 'n', .name = "tail", .metavar = "LINES", .help = "the last lines only (all)"},
-	{.name = "since", .metavar = "TIME", .help = "only from that time on: a date, or 10m for ten minutes ago"},
+	{.name = "since",
+	 .metavar = "TIME",
+	 .help = "only from that time on: a date, or 10m for ten minutes ago"},
 	{.name = "until", .metavar = "TIME", .help = "only up to that time"},
 	{.c = 't', .name = "timestamps", .help = "show when each line was written"},
-	{.name = "stream", .metavar = "STREAM", .help = "stdout or stderr alone", .words = "stdout stderr"},
+	{.name = "stream",
+	 .metavar = "STREAM",
+	 .help = "stdout or stderr alone",
+	 .words = "stdout stderr"},
 	OPT_END,
 };
 

@@ -49,8 +49,9 @@ static int get_image(struct run *r, struct err *e)
 	if (there && !streq(c->pull, "always"))
 		return 0;
 	if (!there && streq(c->pull, "never"))
-		return err_not_found(e, "image %s is not on this node, and --pull never forbids to "
-					"fetch it",
+		return err_not_found(e,
+				     "image %s is not on this node, and --pull never forbids to "
+				     "fetch it",
 				     c->image);
 	res = pull_image(r->cli, c->image, c->username, c->password, c->quiet, &id, e);
 	return res < 0 ? err_wrap(e, "pull %s", c->image) : 0;
@@ -68,11 +69,12 @@ static int check_name(struct run *r, struct err *e)
 		const Runtime__V1__PodSandboxMetadata *m = v.pods[i]->metadata;
 
 		if (m && streq(m->name, r->c.name) && streq(m->namespace_, r->c.namespace_))
-			res = err_set(e, -EEXIST, GRPC_ALREADY_EXISTS,
-				      "the name \"%s\" is taken by pod %s: remove it (gantry rm %s) "
-				      "or give another --name",
-				      r->c.name, text_id(&r->cli->arena, v.pods[i]->id, false),
-				      r->c.name);
+			res = err_set(
+				e, -EEXIST, GRPC_ALREADY_EXISTS,
+				"the name \"%s\" is taken by pod %s: remove it (gantry rm %s) "
+				"or give another --name",
+				r->c.name, text_id(&r->cli->arena, v.pods[i]->id, false),
+				r->c.name);
 	}
 	if (res == 0 && r->c.join) {
 		struct object o;
@@ -218,7 +220,8 @@ static int on_signal(struct follow *f, struct err *e)
 	cli_cancel_clear(f->cli);
 	if (f->lost) /* nobody there who could stop it */
 		return err_set(e, -ECANCELED, GRPC_CANCELLED,
-			       "interrupted while gantryd does not answer; pod %s is left", r->c.name);
+			       "interrupted while gantryd does not answer; pod %s is left",
+			       r->c.name);
 	if (r->signals++ == 0) {
 		if (isatty(STDERR_FILENO))
 			cli_warn("stopping %s; once more kills it", r->c.name);

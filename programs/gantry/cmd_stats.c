@@ -27,7 +27,7 @@ struct stats {
 	size_t n_only;
 	bool pods;
 	enum output how;
-	bool clear;	   /* the terminal, before each table */
+	bool clear; /* the terminal, before each table */
 };
 
 static uint64_t value(const Runtime__V1__UInt64Value *v)
@@ -109,8 +109,7 @@ static int list_containers(struct stats *s, struct arena *a,
 	return 0;
 }
 
-static void container_row(struct stats *s, struct table *t,
-			  const Runtime__V1__ContainerStats *c)
+static void container_row(struct stats *s, struct table *t, const Runtime__V1__ContainerStats *c)
 {
 	char a[TEXT_MAX];
 	const Runtime__V1__ContainerAttributes *at = c->attributes;

@@ -102,8 +102,9 @@ static void print_conditions(struct cli *cli, const Runtime__V1__RuntimeStatus *
 	for (size_t i = 0; s && i < s->n_conditions; i++) {
 		const Runtime__V1__RuntimeCondition *c = s->conditions[i];
 		_cleanup_free_ char *name = xasprintf("%s:", text_safe_dup(&cli->arena, c->type)),
-				    *why = c->status ? xstrdup("yes")
-						     : xasprintf("no, %s: %s", c->reason, c->message);
+				    *why = c->status
+						   ? xstrdup("yes")
+						   : xasprintf("no, %s: %s", c->reason, c->message);
 
 		line(name, why);
 	}
@@ -118,8 +119,8 @@ static void print_runtimes(const jv *cfg)
 		bool ok = jv_bool(r, "available", false);
 		_cleanup_free_ char *s = xasprintf(
 			"%s %s, %s%s%s", jv_string(r, "name", ""), jv_string(r, "version", ""),
-			jv_string(r, "path", ""), ok ? "" : ": not available: ",
-			ok ? "" : jv_string(r, "reason", ""));
+			jv_string(r, "path", ""),
+			ok ? "" : ": not available: ", ok ? "" : jv_string(r, "reason", ""));
 
 		line(i ? "" : "Runtimes:", s);
 	}
@@ -143,8 +144,8 @@ static void print_counts(const struct facts *f)
 	for (size_t i = 0; i < v->n_pods; i++)
 		ready += v->pods[i]->state == RUNTIME__V1__POD_SANDBOX_STATE__SANDBOX_READY;
 	for (size_t i = 0; i < v->n_containers; i++)
-		running += v->containers[i]->state ==
-			   RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING;
+		running +=
+			v->containers[i]->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING;
 	cli_print("%-14s %zu, %zu ready\n", "Pods:", v->n_pods, ready);
 	cli_print("%-14s %zu, %zu running\n", "Containers:", v->n_containers, running);
 	cli_print("%-14s %zu\n", "Images:", f->images->n_images);

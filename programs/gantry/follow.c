@@ -7,8 +7,8 @@
 #include "text.h"
 #include "wire/json.h"
 
-#define CHECK_MS 2000	  /* asked at least that often, should an event be missed */
-#define CHECK_FIRST_MS 5  /* the process has gone: the daemon learns it in no time */
+#define CHECK_MS 2000	 /* asked at least that often, should an event be missed */
+#define CHECK_FIRST_MS 5 /* the process has gone: the daemon learns it in no time */
 #define CHECK_SLOWER 2
 
 #define INFO_MAX (1u << 20)
@@ -185,8 +185,8 @@ int follow_run(struct follow *f, struct err *e)
 	if (r < 0)
 		return r;
 	if (str_empty(f->status->log_path))
-		return err_precondition(e, "%s has no log: its pod was made without a log directory",
-					f->name);
+		return err_precondition(
+			e, "%s has no log: its pod was made without a log directory", f->name);
 	r = open_and_loop(f, s, &reader, &watch, e);
 	f->pidfd = fd_close(f->pidfd);
 	if (reader.foreign)

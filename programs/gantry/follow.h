@@ -15,7 +15,7 @@ struct follow {
 	const char *id;
 	const char *name; /* for messages, safe */
 	struct log_options options;
-	bool forever;		   /* follow; else what is there and no more */
+	bool forever; /* follow; else what is there and no more */
 	/* A signal came: 0 goes on, < 0 ends; NULL: it ends. */
 	int (*on_signal)(struct follow *f, struct err *e);
 	void *arg;

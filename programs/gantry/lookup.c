@@ -199,8 +199,7 @@ int inventory_find(struct cli *cli, const struct inventory *v, const char *word,
 
 const char *object_name(struct cli *cli, const struct object *o)
 {
-	return arena_printf(&cli->arena, "%s %s (%s)",
-			    o->kind == KIND_POD ? "pod" : "container",
+	return arena_printf(&cli->arena, "%s %s (%s)", o->kind == KIND_POD ? "pod" : "container",
 			    text_safe_dup(&cli->arena, o->kind == KIND_POD
 							       ? pod_name(o->pod)
 							       : container_name(o->container)),

@@ -17,16 +17,18 @@ const struct opt cli_options[] = {
 	 .help = "gantryd's socket (" CLI_ADDRESS ", or GANTRY_ADDRESS)",
 	 .complete = COMPLETE_FILE},
 	{.name = "timeout", .metavar = "DURATION", .help = "give up a request after that long"},
-	{.name = "color", .metavar = "WHEN", .help = "auto, always or never", .words = "auto always never"},
+	{.name = "color",
+	 .metavar = "WHEN",
+	 .help = "auto, always or never",
+	 .words = "auto always never"},
 	{.c = 'h', .name = "help", .help = "explain the command"},
 	OPT_END,
 };
 
 const struct command *const cli_commands[] = {
-	&cmd_run,     &cmd_ps,	    &cmd_pods,	  &cmd_logs, &cmd_exec,
-	&cmd_stop,    &cmd_wait,    &cmd_rm,	  &cmd_inspect, &cmd_stats,
-	&cmd_images,  &cmd_pull,    &cmd_load,	  &cmd_rmi,  &cmd_info,
-	&cmd_version, &cmd_completion, &cmd_help, NULL,
+	&cmd_run,  &cmd_ps,	 &cmd_pods,	  &cmd_logs,   &cmd_exec, &cmd_stop, &cmd_wait,
+	&cmd_rm,   &cmd_inspect, &cmd_stats,	  &cmd_images, &cmd_pull, &cmd_load, &cmd_rmi,
+	&cmd_info, &cmd_version, &cmd_completion, &cmd_help,   NULL,
 };
 
 /* --- output --- */
@@ -173,8 +175,8 @@ static void init(struct cli *cli)
 	catch_signals(cli);
 	cli->address = str_empty(address) ? CLI_ADDRESS : address;
 	cli->tty = isatty(STDOUT_FILENO);
-	cli->color = cli->tty && str_empty(getenv("NO_COLOR")) &&
-		     !streq(str_or_empty(term), "dumb");
+	cli->color =
+		cli->tty && str_empty(getenv("NO_COLOR")) && !streq(str_or_empty(term), "dumb");
 }
 
 static int unknown_command(const char *name)

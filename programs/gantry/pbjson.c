@@ -46,8 +46,7 @@ static void print_base64(struct jw *w, const ProtobufCBinaryData *d)
 	jw_string(w, str_or_empty(b.s));
 }
 
-static void print_number(struct jw *w, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+static void print_number(struct jw *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void print_number(struct jw *w, const char *fmt, ...)
 {
 	char buf[64];
@@ -271,18 +270,17 @@ static void emit_scalar(yaml_emitter_t *y, const char *s, size_t n, bool is_stri
 	yaml_event_t ev;
 
 	/* A string that reads as something else ("yes", "12") keeps its quotes. */
-	yaml_scalar_event_initialize(&ev, NULL, NULL, (const yaml_char_t *)s, (int)n, !is_string,
-				     is_string,
-				     is_string ? YAML_DOUBLE_QUOTED_SCALAR_STYLE
-					       : YAML_PLAIN_SCALAR_STYLE);
+	yaml_scalar_event_initialize(
+		&ev, NULL, NULL, (const yaml_char_t *)s, (int)n, !is_string, is_string,
+		is_string ? YAML_DOUBLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE);
 	yaml_emitter_emit(y, &ev);
 }
 
 static void emit_key(yaml_emitter_t *y, const char *s)
 {
-	bool plain = *s && strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") ==
-				   strlen(s);
-	static const char *const words[] = {"y",  "n",	 "yes", "no",  "on",
+	bool plain = *s &&
+		     strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == strlen(s);
+	static const char *const words[] = {"y",   "n",	   "yes",   "no",  "on",
 					    "off", "true", "false", "null"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
@@ -344,9 +342,9 @@ int pbjson_yaml(const char *json, size_t n, struct strbuf *to, struct err *e)
 	yaml_document_end_event_initialize(&ev, 1);
 	yaml_emitter_emit(&y, &ev);
 	yaml_stream_end_event_initialize(&ev);
-	r = yaml_emitter_emit(&y, &ev) ? 0
-				       : err_set(e, -EIO, GRPC_INTERNAL, "YAML: %s",
-						 str_or_empty(y.problem));
+	r = yaml_emitter_emit(&y, &ev)
+		    ? 0
+		    : err_set(e, -EIO, GRPC_INTERNAL, "YAML: %s", str_or_empty(y.problem));
 	yaml_emitter_delete(&y);
 	return r;
 }

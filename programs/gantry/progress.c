@@ -7,7 +7,7 @@
 #include "base/fs.h"
 #include "text.h"
 
-#define LAYERS_MAX 1024			 /* shown of one image */
+#define LAYERS_MAX 1024 /* shown of one image */
 #define DRAW_EVERY (80 * USEC_PER_MS)
 #define BAR_MIN 10
 #define BAR_MAX 40
@@ -37,8 +37,8 @@ struct progress *progress_new(bool quiet)
 
 static void bar(uint64_t done, uint64_t total, size_t width, struct strbuf *to)
 {
-	size_t full = total ? (size_t)((double)MIN(done, total) / (double)total * (double)width)
-			    : 0;
+	size_t full =
+		total ? (size_t)((double)MIN(done, total) / (double)total * (double)width) : 0;
 
 	strbuf_addc(to, '[');
 	for (size_t i = 0; i < width; i++)

@@ -10,9 +10,8 @@ const ProtobufCServiceDescriptor *const GANTRY = &gantry__v1__gantry__descriptor
 
 static int explain_unreachable(const struct cli *cli, struct err *e)
 {
-	const char *start = access("/run/systemd/system", F_OK) == 0
-				    ? "systemctl start gantryd"
-				    : "gantryd";
+	const char *start =
+		access("/run/systemd/system", F_OK) == 0 ? "systemctl start gantry" : "gantryd";
 
 	switch (-e->errnum) {
 	case ENOENT:
@@ -51,9 +50,9 @@ static int check_lost(struct cli *cli, int r, bool streams_open)
 
 static uint64_t timeout_of(const struct cli *cli, const char *method)
 {
-	static const char *const reads[] = {"List", "Version", "Status", "RuntimeConfig",
-					    "ContainerSta", "PodSandboxSta", "ImageStatus",
-					    "ImageFsInfo"};
+	static const char *const reads[] = {"List",	     "Version",	     "Status",
+					    "RuntimeConfig", "ContainerSta", "PodSandboxSta",
+					    "ImageStatus",   "ImageFsInfo"};
 
 	if (cli->timeout_us)
 		return cli->timeout_us;
@@ -76,11 +75,12 @@ static int decode(struct arena *a, const ProtobufCMessageDescriptor *type, const
 		  void *ret, struct err *e)
 {
 	ProtobufCAllocator alloc = {cb_alloc, cb_free, a};
-	ProtobufCMessage *m = protobuf_c_message_unpack(
-		type, &alloc, b->len, (const uint8_t *)(b->s ? b->s : ""));
+	ProtobufCMessage *m = protobuf_c_message_unpack(type, &alloc, b->len,
+							(const uint8_t *)(b->s ? b->s : ""));
 
 	if (!m)
-		return err_set(e, -EPROTO, GRPC_INTERNAL, "the daemon's answer is no %s", type->name);
+		return err_set(e, -EPROTO, GRPC_INTERNAL, "the daemon's answer is no %s",
+			       type->name);
 	*(ProtobufCMessage **)ret = m;
 	return 0;
 }

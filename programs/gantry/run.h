@@ -8,15 +8,15 @@
 struct run_config {
 	Runtime__V1__PodSandboxConfig pod;
 	Runtime__V1__ContainerConfig container;
-	const char *handler;   /* --runtime */
-	const char *join;      /* --pod; NULL: a pod of its own */
-	const char *image;     /* as it was given */
-	const char *name;      /* of pod and container */
+	const char *handler; /* --runtime */
+	const char *join;    /* --pod; NULL: a pod of its own */
+	const char *image;   /* as it was given */
+	const char *name;    /* of pod and container */
 	const char *namespace_;
-	const char *pull;      /* missing, always, never */
+	const char *pull; /* missing, always, never */
 	const char *username, *password;
 	bool detach, keep, quiet;
-	uint64_t stop_us;      /* between the stop signal and SIGKILL */
+	uint64_t stop_us; /* between the stop signal and SIGKILL */
 };
 
 extern const struct opt run_options[];

@@ -13,41 +13,92 @@
 
 /* What other tools hide of /proc and /sys; CRI leaves it to the client. */
 static const char *const masked[] = {
-	"/proc/asound",	     "/proc/acpi",	 "/proc/interrupts",  "/proc/kcore",
-	"/proc/keys",	     "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
-	"/proc/sched_debug", "/proc/scsi",	 "/sys/firmware",     "/sys/devices/virtual/powercap"};
+	"/proc/asound",	    "/proc/acpi",	 "/proc/interrupts",
+	"/proc/kcore",	    "/proc/keys",	 "/proc/latency_stats",
+	"/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+	"/proc/scsi",	    "/sys/firmware",	 "/sys/devices/virtual/powercap"};
 static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 					"/proc/sysrq-trigger"};
 
 const struct opt run_options[] = {
-	{.name = "name", .metavar = "NAME", .help = "name of the pod and its container (made of the image's)"},
+	{.name = "name",
+	 .metavar = "NAME",
+	 .help = "name of the pod and its container (made of the image's)"},
 	{.name = "namespace", .metavar = "NAME", .help = "namespace of the pod (default)"},
-	{.name = "pod", .metavar = "POD", .help = "put the container into a pod that is there", .complete = COMPLETE_POD},
+	{.name = "pod",
+	 .metavar = "POD",
+	 .help = "put the container into a pod that is there",
+	 .complete = COMPLETE_POD},
 	{.c = 'd', .name = "detach", .help = "print the container's id and leave it running"},
-	{.name = "rm", .help = "remove pod and logs at the end (as it is without --detach or --keep)"},
+	{.name = "rm",
+	 .help = "remove pod and logs at the end (as it is without --detach or --keep)"},
 	{.name = "keep", .help = "keep the pod, stopped, and its logs at the end"},
-	{.c = 'e', .name = "env", .metavar = "NAME[=VALUE]", .help = "set a variable; without VALUE to the caller's", .many = true},
-	{.name = "env-file", .metavar = "FILE", .help = "variables, one NAME=VALUE a line", .complete = COMPLETE_FILE, .many = true},
-	{.c = 'v', .name = "volume", .metavar = "SRC:DST[:OPT]", .help = "mount a file or directory; OPT: ro, rro, rslave, rshared, z", .complete = COMPLETE_FILE, .many = true},
-	{.c = 'p', .name = "publish", .metavar = "[IP:]HOST:PORT[/tcp]", .help = "forward a port of the host", .many = true},
-	{.name = "network", .metavar = "MODE", .help = "pod (a network of its own) or host", .words = "pod host"},
-	{.name = "pid", .metavar = "MODE", .help = "processes: container, pod or host", .words = "container pod host"},
+	{.c = 'e',
+	 .name = "env",
+	 .metavar = "NAME[=VALUE]",
+	 .help = "set a variable; without VALUE to the caller's",
+	 .many = true},
+	{.name = "env-file",
+	 .metavar = "FILE",
+	 .help = "variables, one NAME=VALUE a line",
+	 .complete = COMPLETE_FILE,
+	 .many = true},
+	{.c = 'v',
+	 .name = "volume",
+	 .metavar = "SRC:DST[:OPT]",
+	 .help = "mount a file or directory; OPT: ro, rro, rslave, rshared, z",
+	 .complete = COMPLETE_FILE,
+	 .many = true},
+	{.c = 'p',
+	 .name = "publish",
+	 .metavar = "[IP:]HOST:PORT[/tcp]",
+	 .help = "forward a port of the host",
+	 .many = true},
+	{.name = "network",
+	 .metavar = "MODE",
+	 .help = "pod (a network of its own) or host",
+	 .words = "pod host"},
+	{.name = "pid",
+	 .metavar = "MODE",
+	 .help = "processes: container, pod or host",
+	 .words = "container pod host"},
 	{.name = "ipc", .metavar = "MODE", .help = "pod or host", .words = "pod host"},
-	{.name = "runtime", .metavar = "HANDLER", .help = "the runtime handler", .complete = COMPLETE_HANDLER},
-	{.name = "pull", .metavar = "WHEN", .help = "missing, always or never", .words = "missing always never"},
+	{.name = "runtime",
+	 .metavar = "HANDLER",
+	 .help = "the runtime handler",
+	 .complete = COMPLETE_HANDLER},
+	{.name = "pull",
+	 .metavar = "WHEN",
+	 .help = "missing, always or never",
+	 .words = "missing always never"},
 	{.name = "creds", .metavar = "USER:PASSWORD", .help = "log in at the registry to pull"},
 	{.c = 'w', .name = "workdir", .metavar = "DIR", .help = "working directory"},
-	{.c = 'u', .name = "user", .metavar = "USER[:GROUP]", .help = "user by name or id, group by id"},
+	{.c = 'u',
+	 .name = "user",
+	 .metavar = "USER[:GROUP]",
+	 .help = "user by name or id, group by id"},
 	{.name = "group-add", .metavar = "GID", .help = "a supplemental group", .many = true},
-	{.name = "entrypoint", .metavar = "COMMAND", .help = "run this instead of the image's entry point"},
+	{.name = "entrypoint",
+	 .metavar = "COMMAND",
+	 .help = "run this instead of the image's entry point"},
 	{.c = 't', .name = "tty", .help = "give the container a terminal for its output"},
 	{.c = 'i', .name = "interactive", .help = "not possible in this version"},
 	{.name = "hostname", .metavar = "NAME", .help = "host name of the pod (its name)"},
 	{.name = "dns", .metavar = "IP", .help = "a name server", .many = true},
 	{.name = "dns-search", .metavar = "DOMAIN", .help = "a search domain", .many = true},
-	{.name = "dns-option", .metavar = "OPTION", .help = "an option of resolv.conf", .many = true},
-	{.c = 'l', .name = "label", .metavar = "KEY=VALUE", .help = "a label of pod and container", .many = true},
-	{.name = "annotation", .metavar = "KEY=VALUE", .help = "an annotation of pod and container", .many = true},
+	{.name = "dns-option",
+	 .metavar = "OPTION",
+	 .help = "an option of resolv.conf",
+	 .many = true},
+	{.c = 'l',
+	 .name = "label",
+	 .metavar = "KEY=VALUE",
+	 .help = "a label of pod and container",
+	 .many = true},
+	{.name = "annotation",
+	 .metavar = "KEY=VALUE",
+	 .help = "an annotation of pod and container",
+	 .many = true},
 	{.name = "sysctl", .metavar = "KEY=VALUE", .help = "a sysctl of the pod", .many = true},
 	{.c = 'm', .name = "memory", .metavar = "SIZE", .help = "memory limit, such as 512m"},
 	{.name = "memory-swap", .metavar = "SIZE", .help = "limit of memory and swap together"},
@@ -58,11 +109,23 @@ const struct opt run_options[] = {
 	{.name = "privileged", .help = "all capabilities and devices, nothing hidden"},
 	{.name = "read-only", .help = "a root file system that cannot be written"},
 	{.name = "cap-add", .metavar = "CAPABILITY", .help = "add a capability", .many = true},
-	{.name = "cap-drop", .metavar = "CAPABILITY", .help = "drop a capability, or all", .many = true},
-	{.name = "device", .metavar = "PATH[:PATH][:rwm]", .help = "a device of the host", .complete = COMPLETE_FILE, .many = true},
-	{.name = "security-opt", .metavar = "OPTION", .help = "seccomp=unconfined|FILE, apparmor=unconfined|NAME, no-new-privileges", .many = true},
+	{.name = "cap-drop",
+	 .metavar = "CAPABILITY",
+	 .help = "drop a capability, or all",
+	 .many = true},
+	{.name = "device",
+	 .metavar = "PATH[:PATH][:rwm]",
+	 .help = "a device of the host",
+	 .complete = COMPLETE_FILE,
+	 .many = true},
+	{.name = "security-opt",
+	 .metavar = "OPTION",
+	 .help = "seccomp=unconfined|FILE, apparmor=unconfined|NAME, no-new-privileges",
+	 .many = true},
 	{.name = "stop-signal", .metavar = "SIGNAL", .help = "the signal that asks it to end"},
-	{.name = "stop-timeout", .metavar = "DURATION", .help = "between that signal and SIGKILL (10s)"},
+	{.name = "stop-timeout",
+	 .metavar = "DURATION",
+	 .help = "between that signal and SIGKILL (10s)"},
 	{.c = 'q', .name = "quiet", .help = "show no progress of a pull"},
 	OPT_END,
 };
@@ -119,8 +182,8 @@ static int map_option(struct cli *cli, const struct args *a, const char *name,
 
 		if (!eq || eq == s)
 			return err_invalid(e, "--%s: \"%s\", expected KEY=VALUE", name, s);
-		map_add(cli, init, entries, n,
-			arena_strndup(&cli->arena, s, (size_t)(eq - s)), eq + 1);
+		map_add(cli, init, entries, n, arena_strndup(&cli->arena, s, (size_t)(eq - s)),
+			eq + 1);
 	}
 	return 0;
 }
@@ -206,8 +269,9 @@ static int stop_signal(const struct args *a, Runtime__V1__ContainerConfig *c, st
 		*p = (char)toupper((unsigned char)*p);
 	v = protobuf_c_enum_descriptor_get_value_by_name(&runtime__v1__signal__descriptor, name);
 	if (!v)
-		return err_invalid(e, "--stop-signal: \"%s\" is no signal, expected such as TERM or "
-				      "SIGINT",
+		return err_invalid(e,
+				   "--stop-signal: \"%s\" is no signal, expected such as TERM or "
+				   "SIGINT",
 				   s);
 	c->stop_signal = (Runtime__V1__Signal)v->value;
 	return 0;
@@ -219,8 +283,9 @@ static int set_process(struct cli *cli, const struct args *a, struct run_config 
 	const char *entry_point = args_get(a, "entrypoint");
 
 	if (args_has(a, "interactive"))
-		return err_invalid(e, "-i needs the streaming server, which this version of gantryd "
-				      "does not have; -t alone gives a terminal for the output");
+		return err_invalid(e,
+				   "-i needs the streaming server, which this version of gantryd "
+				   "does not have; -t alone gives a terminal for the output");
 	m->tty = args_has(a, "tty");
 	m->working_dir = (char *)(uintptr_t)str_or_empty(args_get(a, "workdir"));
 	if (*m->working_dir && *m->working_dir != '/')
@@ -329,10 +394,11 @@ static int security_options(struct cli *cli, const struct args *a,
 		else if (streq(v, "no-new-privileges"))
 			s->no_new_privs = true;
 		else
-			r = err_invalid(e,
-					"--security-opt: \"%s\", expected seccomp=..., apparmor=... "
-					"or no-new-privileges",
-					v);
+			r = err_invalid(
+				e,
+				"--security-opt: \"%s\", expected seccomp=..., apparmor=... "
+				"or no-new-privileges",
+				v);
 	}
 	return r;
 }
@@ -393,8 +459,7 @@ static void set_capabilities(struct cli *cli, const struct args *a,
 	s->capabilities = c;
 }
 
-static int set_security(struct cli *cli, const struct args *a, struct run_config *c,
-			struct err *e)
+static int set_security(struct cli *cli, const struct args *a, struct run_config *c, struct err *e)
 {
 	Runtime__V1__LinuxContainerSecurityContext *s = arena_alloc(&cli->arena, sizeof(*s));
 	Runtime__V1__LinuxSandboxSecurityContext *p = arena_alloc(&cli->arena, sizeof(*p));
@@ -409,10 +474,8 @@ static int set_security(struct cli *cli, const struct args *a, struct run_config
 	s->seccomp = profile(cli);
 	s->apparmor = profile(cli);
 	if (s->privileged) {
-		s->seccomp->profile_type =
-			RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
-		s->apparmor->profile_type =
-			RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
+		s->seccomp->profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
+		s->apparmor->profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__Unconfined;
 	} else {
 		s->masked_paths = (char **)(uintptr_t)masked;
 		s->n_masked_paths = ARRAY_SIZE(masked);
@@ -440,8 +503,7 @@ static int size_option(const struct args *a, const char *name, int64_t *ret, str
 	return 0;
 }
 
-static int cpus_option(const struct args *a, Runtime__V1__LinuxContainerResources *r,
-		       struct err *e)
+static int cpus_option(const struct args *a, Runtime__V1__LinuxContainerResources *r, struct err *e)
 {
 	const char *s = args_get(a, "cpus");
 	char *end;
@@ -458,8 +520,7 @@ static int cpus_option(const struct args *a, Runtime__V1__LinuxContainerResource
 	return 0;
 }
 
-static int set_resources(struct cli *cli, const struct args *a, struct run_config *c,
-			 struct err *e)
+static int set_resources(struct cli *cli, const struct args *a, struct run_config *c, struct err *e)
 {
 	Runtime__V1__LinuxContainerResources *m = arena_alloc(&cli->arena, sizeof(*m));
 	int r;
@@ -498,19 +559,20 @@ static int set_names(struct cli *cli, const struct args *a, struct run_config *c
 				      : run_name_of_image(&cli->arena, c->image);
 	c->namespace_ = args_get(a, "namespace") ? args_get(a, "namespace") : "default";
 	if (!name_valid(c->name))
-		return err_invalid(e, "--name: \"%s\", expected up to 63 letters, digits, '-', '.' "
-				      "and '_'",
+		return err_invalid(e,
+				   "--name: \"%s\", expected up to 63 letters, digits, '-', '.' "
+				   "and '_'",
 				   c->name);
 	if (!name_valid(c->namespace_))
-		return err_invalid(e, "--namespace: \"%s\", expected up to 63 letters, digits, '-', "
-				      "'.' and '_'",
+		return err_invalid(e,
+				   "--namespace: \"%s\", expected up to 63 letters, digits, '-', "
+				   "'.' and '_'",
 				   c->namespace_);
 	c->pod.metadata->name = (char *)(uintptr_t)c->name;
 	c->pod.metadata->namespace_ = (char *)(uintptr_t)c->namespace_;
 	/* The daemon refuses a second pod with the same name, namespace and uid: so nobody gets
 	 * two pods of one name. */
-	c->pod.metadata->uid =
-		arena_printf(&cli->arena, "run-%s-%s", c->namespace_, c->name);
+	c->pod.metadata->uid = arena_printf(&cli->arena, "run-%s-%s", c->namespace_, c->name);
 	c->container.metadata->name = (char *)(uintptr_t)c->name;
 	c->container.log_path = arena_printf(&cli->arena, "%s.log", c->name);
 	if (host) {
@@ -544,8 +606,9 @@ static int set_maps(struct cli *cli, const struct args *a, struct run_config *c,
 		r = map_option(cli, a, "label", MAP_INIT(container_config__labels_entry),
 			       &c->container.labels, &c->container.n_labels, e);
 	if (r == 0)
-		r = map_option(cli, a, "annotation", MAP_INIT(pod_sandbox_config__annotations_entry),
-			       &c->pod.annotations, &c->pod.n_annotations, e);
+		r = map_option(cli, a, "annotation",
+			       MAP_INIT(pod_sandbox_config__annotations_entry), &c->pod.annotations,
+			       &c->pod.n_annotations, e);
 	if (r == 0)
 		r = map_option(cli, a, "annotation", MAP_INIT(container_config__annotations_entry),
 			       &c->container.annotations, &c->container.n_annotations, e);
@@ -564,14 +627,15 @@ void run_config_annotate(struct cli *cli, struct run_config *c, const char *key,
 /* What belongs to a pod makes no sense for one that is there. */
 static int check_join(const struct args *a, const struct run_config *c, struct err *e)
 {
-	static const char *const of_pod[] = {"publish",	   "network",	 "ipc",	      "runtime",
-					     "hostname",   "dns",	 "dns-search", "dns-option",
-					     "sysctl",	   "namespace"};
+	static const char *const of_pod[] = {"publish",	 "network",  "ipc",	   "runtime",
+					     "hostname", "dns",	     "dns-search", "dns-option",
+					     "sysctl",	 "namespace"};
 
 	for (size_t i = 0; c->join && i < ARRAY_SIZE(of_pod); i++)
 		if (args_has(a, of_pod[i]))
-			return err_invalid(e, "--%s cannot be given with --pod: the pod is made "
-					      "already",
+			return err_invalid(e,
+					   "--%s cannot be given with --pod: the pod is made "
+					   "already",
 					   of_pod[i]);
 	if (c->detach && args_has(a, "rm"))
 		return err_invalid(e, "--rm and --detach exclude each other: nobody would be there "

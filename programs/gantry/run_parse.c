@@ -41,7 +41,8 @@ int run_parse_port(struct arena *a, const char *s, Runtime__V1__PortMapping **re
 
 	runtime__v1__port_mapping__init(m);
 	if (slash && !protocol(slash + 1, &m->protocol))
-		return err_invalid(e, "--publish: \"%s\": the protocol must be tcp, udp or sctp", s);
+		return err_invalid(e, "--publish: \"%s\": the protocol must be tcp, udp or sctp",
+				   s);
 	if (*p == '[') {
 		const char *close = memchr(p, ']', (size_t)(end - p));
 
@@ -98,10 +99,11 @@ static int volume_options(Runtime__V1__Mount *m, const char *list, const char *a
 
 	for (char *s = strtok_r(copy, ",", &save); s; s = strtok_r(NULL, ",", &save))
 		if (!volume_option(m, s))
-			return err_invalid(e,
-					   "--volume: \"%s\": option \"%s\" is none of ro, rw, rro, "
-					   "z, rslave, rshared, rprivate",
-					   all, s);
+			return err_invalid(
+				e,
+				"--volume: \"%s\": option \"%s\" is none of ro, rw, rro, "
+				"z, rslave, rshared, rprivate",
+				all, s);
 	return 0;
 }
 

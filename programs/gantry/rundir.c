@@ -48,7 +48,8 @@ static bool leaf_valid(const char *s)
 
 const char *rundir_of_pod(const Runtime__V1__PodSandbox *p)
 {
-	const char *leaf = p ? entry_get(p->annotations, p->n_annotations, RUNDIR_ANNOTATION) : NULL;
+	const char *leaf =
+		p ? entry_get(p->annotations, p->n_annotations, RUNDIR_ANNOTATION) : NULL;
 
 	return leaf_valid(leaf) ? leaf : NULL;
 }

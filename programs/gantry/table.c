@@ -12,9 +12,11 @@
 
 const char *style_on(enum style s)
 {
-	static const char *const escapes[] = {
-		[STYLE_NONE] = "",	     [STYLE_GOOD] = "\033[32m", [STYLE_BAD] = "\033[31m",
-		[STYLE_DIM] = "\033[2m", [STYLE_HEAD] = "\033[1m"};
+	static const char *const escapes[] = {[STYLE_NONE] = "",
+					      [STYLE_GOOD] = "\033[32m",
+					      [STYLE_BAD] = "\033[31m",
+					      [STYLE_DIM] = "\033[2m",
+					      [STYLE_HEAD] = "\033[1m"};
 
 	return escapes[s];
 }
@@ -39,8 +41,7 @@ void table_add_style(struct table *t, const char *cell, enum style style)
 		t->cap = t->cap ? 2 * t->cap : 64;
 		t->cells = xrealloc(t->cells, t->cap * sizeof(*t->cells));
 	}
-	t->cells[t->n_cells].text =
-		text_safe_dup(&t->arena, str_empty(cell) ? "-" : cell);
+	t->cells[t->n_cells].text = text_safe_dup(&t->arena, str_empty(cell) ? "-" : cell);
 	t->cells[t->n_cells++].style = style;
 }
 

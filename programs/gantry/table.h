@@ -24,7 +24,7 @@ struct table {
 	struct cell {
 		char *text;
 		enum style style;
-	} *cells;
+	} * cells;
 };
 
 /* `headers` in order, separated by '|'; one that begins with '>' is aligned to the right. */

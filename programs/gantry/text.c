@@ -50,8 +50,8 @@ size_t text_decode(const char *s, size_t n, uint32_t *ret)
 bool text_hidden(uint32_t c)
 {
 	static const uint32_t ranges[][2] = {
-		{0x00, 0x1f},	  {0x7f, 0x9f},	    {0xad, 0xad},     {0x61c, 0x61c},
-		{0x180e, 0x180e}, {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
+		{0x00, 0x1f},	  {0x7f, 0x9f},	    {0xad, 0xad},	{0x61c, 0x61c},
+		{0x180e, 0x180e}, {0x200b, 0x200f}, {0x2028, 0x202e},	{0x2060, 0x206f},
 		{0xfeff, 0xfeff}, {0xfff9, 0xfffb}, {0xe0000, 0xe0fff},
 	};
 
@@ -207,7 +207,7 @@ bool text_parse_duration(const char *s, uint64_t *ret_us)
 	static const struct {
 		const char *name;
 		double us;
-	} units[] = {{"us", 1}, {"ms", 1e3},	{"s", 1e6},	{"m", 60e6},
+	} units[] = {{"us", 1},	    {"ms", 1e3},    {"s", 1e6},	    {"m", 60e6},
 		     {"h", 3600e6}, {"d", 86400e6}, {"w", 604800e6}};
 	double total = 0, v;
 

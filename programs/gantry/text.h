@@ -34,8 +34,8 @@ bool text_hidden(uint32_t code_point);
 size_t text_decode(const char *s, size_t n, uint32_t *ret);
 
 #define TEXT_MAX 32
-char *text_size(uint64_t bytes, char buf[TEXT_MAX]);	   /* "1.5 MiB" */
-char *text_duration(int64_t ns, char buf[TEXT_MAX]);	   /* "5 minutes" */
+char *text_size(uint64_t bytes, char buf[TEXT_MAX]);		     /* "1.5 MiB" */
+char *text_duration(int64_t ns, char buf[TEXT_MAX]);		     /* "5 minutes" */
 char *text_age(int64_t then_ns, int64_t now_ns, char buf[TEXT_MAX]); /* "5 minutes ago" */
 /* 12 characters of an id, without "sha256:"; all of it with `whole`. */
 char *text_id(struct arena *a, const char *id, bool whole);
