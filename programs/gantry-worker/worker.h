@@ -10,7 +10,7 @@
 #include "ipc/worker.h"
 
 #define MANIFEST_MAX (4u << 20) /* bytes of a manifest or index, as registries have it */
-#define CONFIG_MAX (8u << 20)	/* bytes of an image's configuration */
+#define CONFIG_MAX IMAGE_CONFIG_MAX
 #define INDEX_DEPTH_MAX 4	/* indexes in indexes */
 #define CONFIG_STRINGS_MAX 65536 /* of one list of a configuration */
 

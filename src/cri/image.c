@@ -90,28 +90,28 @@ static void print_vector(struct jw *w, const char *key, const struct strv *v)
 }
 
 /* What `crictl inspecti` shows beyond the status; the keys are those that tools look for. */
-static void image_info(struct arena *a, const struct image *im,
+static void image_info(struct arena *a, const struct image *im, const struct strbuf *config,
 		       Runtime__V1__ImageStatusResponse *r)
 {
-	const struct image_config *cfg = &im->record.config;
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct jw w = JW_INIT(&b);
 
 	jw_object_begin(&w);
-	jw_key_string(&w, "chainID", im->record.layers.n ? im->record.layers.v[0] : "");
-	jw_key_object(&w, "imageSpec");
-	jw_key_object(&w, "config");
-	jw_key_string(&w, "User", cfg->user);
-	print_vector(&w, "Env", &cfg->env);
-	print_vector(&w, "Entrypoint", &cfg->entrypoint);
-	print_vector(&w, "Cmd", &cfg->cmd);
-	jw_key_string(&w, "WorkingDir", cfg->working_dir);
-	jw_key_string(&w, "StopSignal", cfg->stop_signal);
-	jw_object_end(&w);
-	jw_object_end(&w);
+	jw_key(&w, "imageSpec");
+	jw_raw(&w, config->len ? config->s : "{}");
 	print_vector(&w, "layers", &im->record.layers);
 	jw_object_end(&w);
 	cri_info(a, "info", b.s, &r->info, &r->n_info);
+}
+
+/* The image's configuration as it came, which only the disk has. */
+static int read_config(struct cri_call *c, const struct image *im, struct strbuf *ret,
+		       struct err *e)
+{
+	_cleanup_free_ char *path =
+		xasprintf("%s/images/%s.config", c->node->config->root, im->record.id);
+
+	return image_worker_read(c->node->images, path, IMAGE_CONFIG_MAX, ret, e);
 }
 
 /* An image that is not there is an empty answer, not an error (api.proto). */
@@ -119,6 +119,7 @@ static int image_status(struct cri_call *c, const void *request, void *response,
 {
 	const Runtime__V1__ImageStatusRequest *q = request;
 	Runtime__V1__ImageStatusResponse *r = response;
+	_cleanup_strbuf_ struct strbuf config = STRBUF_NULL;
 	const char *name = NULL;
 	struct image *im;
 	int ret = need_image(q->image, &name, e);
@@ -126,6 +127,11 @@ static int image_status(struct cri_call *c, const void *request, void *response,
 	c->about = name;
 	if (ret == 0)
 		ret = image_find(c->node->images, name, &im, e);
+	if (ret == 0 && q->verbose) {
+		ret = read_config(c, im, &config, e);
+		if (ret == 0 || ret == -ENOENT) /* it may have changed, or gone, meanwhile */
+			ret = image_find(c->node->images, name, &im, e);
+	}
 	if (ret == -ENOENT)
 		return 0;
 	if (ret < 0)
@@ -133,7 +139,7 @@ static int image_status(struct cri_call *c, const void *request, void *response,
 	r->image = arena_alloc(c->arena, sizeof(*r->image));
 	fill(c->arena, im, r->image);
 	if (q->verbose)
-		image_info(c->arena, im, r);
+		image_info(c->arena, im, &config, r);
 	return 0;
 }
 
@@ -149,6 +155,10 @@ static int pull_image(struct cri_call *c, const void *request, void *response, s
 	if (ret < 0)
 		return ret;
 	c->about = name;
+	if (!str_empty(q->image->runtime_handler) &&
+	    !config_runtime_find(c->node->config, q->image->runtime_handler))
+		return err_invalid(e, "image.runtime_handler: no runtime \"%s\" is configured",
+				     q->image->runtime_handler);
 	if (q->auth)
 		auth = (struct image_auth){q->auth->username,	    q->auth->password,
 					   q->auth->auth,	    q->auth->server_address,

@@ -13,6 +13,7 @@
 #include "base/str.h"
 
 #define IMAGE_RECORD_MAX (4u << 20)  /* bytes of a record */
+#define IMAGE_CONFIG_MAX (8u << 20)  /* bytes of an image's configuration, as it came */
 #define IMAGE_ACCOUNTS_MAX (256u << 10) /* bytes kept of an image's /etc/passwd and group */
 #define IMAGE_LAYERS_MAX 127	     /* of one image; more do not fit an overlay mount */
 #define IMAGE_NAMES_MAX 1024	     /* tags, and digests, of one image */

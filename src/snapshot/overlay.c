@@ -3,8 +3,10 @@
  * Snapshots by overlayfs (Documentation/filesystems/overlayfs.rst).
  *
  * mount(2) takes its options in one page, so the layers are named relative to their
- * directory: 32 characters each leave room for more than a hundred.
+ * directory: 32 characters each leave room for more than a hundred.  Where that is not enough
+ * they are named by open descriptors, relative to /proc/self/fd.
  */
+#include <stdlib.h>
 #include <sys/mount.h>
 
 #include "base/fs.h"
@@ -28,27 +30,61 @@ static int overlay_prepare(const struct snapshot *s, struct err *e)
 	return r < 0 ? err_errno(e, r, "make the writable layer %s", s->writable) : 0;
 }
 
+static void print_options(const struct snapshot *s, const struct strv *lower, struct strbuf *to)
+{
+	strbuf_reset(to);
+	strbuf_adds(to, "lowerdir=");
+	for (size_t i = 0; i < lower->n; i++)
+		strbuf_addf(to, "%s%s", i ? ":" : "", lower->v[i]);
+	if (!lower->n) /* an image of no layers is an empty root */
+		strbuf_addf(to, "%s/empty", s->writable);
+	strbuf_addf(to, ",upperdir=%s/upper,workdir=%s/work", s->writable, s->writable);
+}
+
+/* The layers as numbers of descriptors, which stay open in the job that mounts. */
+static int open_layers(const struct snapshot *s, struct strv *ret, struct err *e)
+{
+	for (size_t i = 0; i < s->layers->n; i++) {
+		int fd = open(s->layers->v[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+		if (fd < 0)
+			return err_errno(e, -errno, "open the layer %s/%s", s->layers_dir,
+					 s->layers->v[i]);
+		strv_addf(ret, "%d", fd);
+	}
+	return chdir("/proc/self/fd") < 0 ? err_errno(e, -errno, "enter /proc/self/fd") : 0;
+}
+
+static void close_layers(struct strv *fds)
+{
+	for (size_t i = 0; i < fds->n; i++)
+		close(atoi(fds->v[i]));
+	strv_fini(fds);
+}
+
 static int overlay_mount(const struct snapshot *s, const char *target, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct strv fds = STRV_NULL;
+	int r = 0;
 
 	if (chdir(s->layers_dir) < 0)
 		return err_errno(e, -errno, "enter %s", s->layers_dir);
-	strbuf_adds(&b, "lowerdir=");
-	for (size_t i = 0; i < s->layers->n; i++)
-		strbuf_addf(&b, "%s%s", i ? ":" : "", s->layers->v[i]);
-	if (!s->layers->n) /* an image of no layers is an empty root */
-		strbuf_addf(&b, "%s/empty", s->writable);
-	strbuf_addf(&b, ",upperdir=%s/upper,workdir=%s/work", s->writable, s->writable);
-	if (b.len > OVERLAY_OPTIONS_MAX)
-		return err_set(e, -E2BIG, GRPC_RESOURCE_EXHAUSTED,
-			       "the image has %zu layers: their overlay needs %zu bytes of mount "
-			       "options, %d are possible",
-			       s->layers->n, b.len, OVERLAY_OPTIONS_MAX);
-	if (mount("overlay", target, "overlay", 0, b.s) < 0)
-		return err_errno(e, -errno, "mount the overlay of %zu layers on %s", s->layers->n,
-				 target);
-	return 0;
+	print_options(s, s->layers, &b);
+	if (b.len > OVERLAY_OPTIONS_MAX) {
+		r = open_layers(s, &fds, e);
+		print_options(s, &fds, &b);
+	}
+	if (r == 0 && b.len > OVERLAY_OPTIONS_MAX)
+		r = err_set(e, -E2BIG, GRPC_RESOURCE_EXHAUSTED,
+			    "the image has %zu layers: their overlay needs %zu bytes of mount "
+			    "options, %d are possible",
+			    s->layers->n, b.len, OVERLAY_OPTIONS_MAX);
+	if (r == 0 && mount("overlay", target, "overlay", 0, b.s) < 0)
+		r = err_errno(e, -errno, "mount the overlay of %zu layers on %s", s->layers->n,
+			      target);
+	close_layers(&fds);
+	return r;
 }
 
 static int overlay_remove(const struct snapshot *s, struct err *e)
