@@ -102,7 +102,7 @@ int layers_resolve(const struct layers *l, const char *path, struct stat *ret_st
 			return layers_find(l, at, ret_st, ret_fd);
 		n = strcspn(p, "/");
 		name = xstrndup(p, n);
-		p += n;
+		p += n + strspn(p + n, "/");
 		if (streq(name, "."))
 			continue;
 		if (streq(name, "..")) {

@@ -390,9 +390,9 @@ def test_links_stay_inside(d, tmp_path, outside):
 
 
 def test_links_of_lower_layers_stay_inside(d, tmp_path, outside):
-    low = Layer().symlink("way", outside).symlink("proc", "/proc/self/root").dir("d") \
+    low = Layer().symlink("way", outside).symlink("p", "/proc/self/root").dir("d") \
         .symlink("d/up", "../../../../..")
-    up = Layer().add("way/new", "x").add("proc/gantry-test-escaped", "x").add(
+    up = Layer().add("way/new", "x").add("p/gantry-test-escaped", "x").add(
         "d/up/gantry-test-escaped", "x").add("way/.wh.f")
     im = load(d, tmp_path, low, up)
     assert os.path.exists(dirs(d, im)[0] + outside + "/new")
