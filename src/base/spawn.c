@@ -16,6 +16,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -31,7 +32,10 @@ struct child_args {
 	char *const *envp;
 	int error;    /* set by the child: the memory is shared */
 	int error_fd; /* where it is not */
+	pid_t parent;
 };
+
+#define EXEC_FAILED 127
 
 static void reset_signals(void)
 {
@@ -77,8 +81,12 @@ static int child_main(void *arg)
 	int r;
 
 	reset_signals();
-	if (s->death_signal)
+	if (s->death_signal) {
 		prctl(PR_SET_PDEATHSIG, s->death_signal);
+		/* The parent may have died before that was set; 0: it is in an outer namespace. */
+		if (getppid() != a->parent && getppid() != 0)
+			_exit(EXEC_FAILED);
+	}
 	if (s->setsid)
 		setsid();
 	r = place_fds(s);
@@ -95,7 +103,25 @@ static int child_main(void *arg)
 	if (a->error_fd >= 0)
 		while (write(a->error_fd, &r, sizeof(r)) < 0 && errno == EINTR)
 			;
-	_exit(127);
+	if (s->no_wait)
+		dprintf(STDERR_FILENO, "execute %s: %s\n", s->file ? s->file : s->argv[0],
+			strerror(-r));
+	_exit(EXEC_FAILED);
+}
+
+/* A copy of the memory instead of the memory itself: nobody is held up. */
+static pid_t start_forked(struct child_args *a, int *ret_pidfd)
+{
+	struct clone_args ca = {
+		.flags = CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	long pid = syscall(SYS_clone3, &ca, sizeof(ca));
+
+	if (pid == 0)
+		child_main(a);
+	return (pid_t)pid;
 }
 
 /* The child is born in its cgroup: clone3 with a copy of the memory. */
@@ -135,6 +161,7 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 		.argv = (char *const *)(uintptr_t)s->argv,
 		.envp = s->envp ? (char *const *)(uintptr_t)s->envp : environ,
 		.error_fd = -1,
+		.parent = getpid(),
 	};
 	_cleanup_free_ char *stack = NULL;
 	sigset_t all, old;
@@ -146,6 +173,8 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 	sigprocmask(SIG_SETMASK, &all, &old);
 	if (s->cgroup_fd >= 0) {
 		pid = start_in_cgroup(&a, &pidfd);
+	} else if (s->no_wait) {
+		pid = start_forked(&a, &pidfd);
 	} else {
 		stack = xmalloc(SPAWN_STACK);
 		pid = clone(child_main, stack + SPAWN_STACK,

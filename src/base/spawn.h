@@ -2,7 +2,9 @@
 /*
  * Starting programs: the one place that does.  vfork-style (CLONE_VM | CLONE_VFORK), so
  * the price does not grow with the caller's memory, and with a pidfd, so nothing depends
- * on SIGCHLD.  The child gets exactly the descriptors that are named here.
+ * on SIGCHLD.  An event loop must not wait for the child to be scheduled and its program to
+ * be read from a disk: it asks for a plain fork (no_wait).  The child gets exactly the
+ * descriptors that are named here.
  */
 #pragma once
 
@@ -28,6 +30,8 @@ struct spawn {
 	bool setsid;	  /* new session */
 	int cgroup_fd;	  /* cgroup v2 directory to be born in (CLONE_INTO_CGROUP), or -1 */
 	int death_signal; /* PR_SET_PDEATHSIG, 0: none */
+	/* Returns at once; a failed exec is a line on the child's standard error and status 127. */
+	bool no_wait;
 	int cancel_fd;	  /* spawn_run(), spawn_await(): readable means give up; -1 none */
 };
 

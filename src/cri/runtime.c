@@ -38,10 +38,10 @@ static Runtime__V1__RuntimeCondition *runtime_ready(struct cri_call *c)
 	struct node_runtime *rt;
 	struct err e = ERR_NULL;
 
-	if (!c->node->probed.set)
+	if (!node_runtimes_known(c->node))
 		return condition(c->arena, "RuntimeReady", false, "Probing",
 				 "the runtimes are being probed");
-	if (node_runtime_choose(c->node, "", &rt, &e) == 0)
+	if (node_runtime_peek(c->node, "", &rt, &e) == 0)
 		return condition(c->arena, "RuntimeReady", true, "", "");
 	return condition(c->arena, "RuntimeReady", false, "NoRuntimeAvailable", e.msg);
 }

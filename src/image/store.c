@@ -323,6 +323,7 @@ static int worker_start(struct image_store *s, struct worker *w, struct err *e)
 	sp.fds[3] = theirs;
 	sp.n_fds = 4;
 	sp.setsid = true;
+	sp.no_wait = true;
 	r = spawn_start(&sp, &pid, &pidfd, e);
 	if (r < 0)
 		return r;

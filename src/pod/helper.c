@@ -70,6 +70,8 @@ int helper_run(struct loop *l, const char *const *argv, uint64_t timeout_us, str
 	sp.fds[1] = p[1];
 	sp.fds[2] = STDERR_FILENO;
 	sp.setsid = true;
+	sp.no_wait = true;
+	sp.death_signal = SIGKILL;
 	r = spawn_start(&sp, &pid, &pidfd, e);
 	close(p[1]);
 	if (r < 0) {

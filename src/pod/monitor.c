@@ -249,6 +249,7 @@ static int launch(struct pod *p, bool recovering, struct err *e)
 	sp.fds[3] = theirs;
 	sp.n_fds = 4;
 	sp.setsid = true;
+	sp.no_wait = true;
 	r = spawn_start(&sp, &pid, &pidfd, e);
 	if (r < 0)
 		return err_wrap(e, "start the monitor of pod sandbox %s", p->id);

@@ -33,6 +33,11 @@ int node_recover(struct node *n, struct err *e);
  */
 int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
 			struct err *e);
+/* The same of what is known now, without waiting; what does not work is tried again meanwhile. */
+int node_runtime_peek(struct node *n, const char *handler, struct node_runtime **ret,
+		      struct err *e);
+/* Every runtime has been probed once. */
+bool node_runtimes_known(const struct node *n);
 /* Starts the probes of every runtime and of AppArmor, in the background. */
 void node_probe(struct node *n);
 

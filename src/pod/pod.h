@@ -64,6 +64,8 @@ struct node {
 	char *monitor_path, *worker_path;
 	struct node_runtime *runtimes; /* as config->runtimes */
 	struct co_event probed;	       /* all runtimes have been probed */
+	bool probed_once;
+	uint64_t probed_at;	       /* clock_mono_us(); 0: they are being probed */
 	struct map pods, pod_names;    /* by id; by "name/namespace/uid/attempt" */
 	struct map containers, container_names; /* "name/attempt/pod id" */
 	struct list pods_in_order, containers_in_order; /* by creation */

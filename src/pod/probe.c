@@ -16,6 +16,7 @@
 #define PROBE_TIMEOUT (60 * USEC_PER_SEC)
 #define APPARMOR_PARSER "/sbin/apparmor_parser"
 #define APPARMOR_PROFILE "gantry-default" /* the one that we load */
+#define RUNTIME_PROBE_AGE (10 * USEC_PER_SEC) /* one that does not work is tried again */
 #define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)   /* older ones are made anew when asked for */
 #define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)  /* a Status waits no longer for one */
 #define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
@@ -40,15 +41,19 @@ static void put(char **to, const char *v)
 static void take_probe(struct node_runtime *rt, int status, char *out, const struct err *e)
 {
 	char *reason = strchr(out, '\n');
+	bool changed;
 
 	if (reason) {
 		*reason++ = '\0';
 		reason[strcspn(reason, "\n")] = '\0';
 	}
+	changed = !rt->probed || rt->available != (status == 0);
 	rt->probed = true;
 	rt->available = status == 0;
 	put(&rt->version, out);
 	put(&rt->reason, status < 0 ? e->msg : reason);
+	if (!changed)
+		return;
 	if (rt->available)
 		log_info("runtime %s: %s works", rt->config->name, rt->version);
 	else
@@ -60,6 +65,8 @@ static void probe_done(struct node *n, unsigned *left)
 	if (--*left > 0)
 		return;
 	free(left);
+	n->probed_at = clock_mono_us();
+	n->probed_once = true;
 	co_event_set(&n->probed);
 }
 
@@ -138,12 +145,15 @@ static void start_probe(struct node *n, co_fn *fn, size_t index, unsigned *left)
 
 void node_probe(struct node *n)
 {
+	bool apparmor = n->has_apparmor && !n->probed_once;
 	unsigned *left = xmalloc(sizeof(*left));
 
-	*left = (unsigned)n->config->n_runtimes + n->has_apparmor;
+	n->probed_at = 0;
+	co_event_reset(&n->probed);
+	*left = (unsigned)n->config->n_runtimes + apparmor;
 	for (size_t i = 0; i < n->config->n_runtimes; i++)
 		start_probe(n, probe_run, i, left);
-	if (n->has_apparmor)
+	if (apparmor)
 		start_probe(n, probe_apparmor, 0, left);
 }
 
@@ -172,25 +182,72 @@ static int choose_default(struct node *n, struct node_runtime **ret, struct err 
 	return err_precondition(e, "no runtime works on this node: %s", why.s);
 }
 
-int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
-			struct err *e)
+/* What does not work now may work soon: installed, or the machine was short of something. */
+static void probe_again(struct node *n)
+{
+	if (!n->probed_at || clock_mono_us() - n->probed_at < RUNTIME_PROBE_AGE)
+		return;
+	for (size_t i = 0; i < n->config->n_runtimes; i++)
+		if (!n->runtimes[i].available) {
+			node_probe(n);
+			return;
+		}
+}
+
+bool node_runtimes_known(const struct node *n)
+{
+	return n->probed_once;
+}
+
+static int pick(struct node *n, const char *handler, struct node_runtime **ret, struct err *e)
 {
 	struct node_runtime *rt = *handler ? find(n, handler) : NULL;
-	int r;
 
-	if (*handler && !rt)
-		return err_invalid(e, "runtime_handler: no runtime \"%s\" is configured", handler);
-	r = co_event_wait(&n->probed, USEC_FOREVER);
-	if (r < 0)
-		return err_set(e, r, GRPC_CANCELLED,
-			       "cancelled while the runtimes were being probed");
 	if (!*handler)
 		return choose_default(n, ret, e);
-	if (!rt->available)
+	if (!rt)
+		return err_invalid(e, "runtime_handler: no runtime \"%s\" is configured", handler);
+	if (rt->probed && !rt->available)
 		return err_precondition(e, "runtime_handler: \"%s\" does not work on this node: %s",
 					handler, rt->reason);
 	*ret = rt;
 	return 0;
+}
+
+int node_runtime_peek(struct node *n, const char *handler, struct node_runtime **ret,
+		      struct err *e)
+{
+	int r = pick(n, handler, ret, e);
+
+	if (r < 0)
+		probe_again(n);
+	return r;
+}
+
+static int wait_probed(struct node *n, struct err *e)
+{
+	int r = co_event_wait(&n->probed, USEC_FOREVER);
+
+	return r < 0 ? err_set(e, r, GRPC_CANCELLED,
+			       "cancelled while the runtimes were being probed")
+		     : 0;
+}
+
+int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
+			struct err *e)
+{
+	int r;
+
+	if (*handler && !find(n, handler))
+		return pick(n, handler, ret, e);
+	r = node_runtimes_known(n) ? 0 : wait_probed(n, e);
+	if (r < 0)
+		return r;
+	r = node_runtime_peek(n, handler, ret, e);
+	if (r == 0 || n->probed.set)
+		return r;
+	r = wait_probed(n, e); /* it is being tried once more */
+	return r < 0 ? r : pick(n, handler, ret, e);
 }
 
 /* --- network --- */

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every fault point of every program, one after the other: killed there, restarted, all is
+reconciled, what the kubelet does next succeeds, and nothing is left."""
+import os
+import subprocess
+
+import pytest
+
+from daemon import BUILD
+from kubelet import Kubelet, Registry, clean, daemon, small_image
+
+PROGRAMS = ("gantryd", "gantry-monitor", "gantry-worker")
+
+
+def points():
+    names = []
+    for p in PROGRAMS:
+        r = subprocess.run(["%s/programs/%s/%s" % (BUILD, p, p), "--fault-points"],
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if r.returncode:
+            return []
+        names += r.stdout.split()
+    return sorted(set(names))
+
+
+POINTS = points()
+
+
+def test_there_are_points():
+    if not POINTS:
+        pytest.skip("this build has no fault points (meson setup -Dtest_hooks=true)")
+    assert len(POINTS) > 50
+
+
+@pytest.fixture(scope="module")
+def registry():
+    r = Registry(small_image())
+    yield r
+    r.close()
+
+
+def restart_at(d, point):
+    """Killed while it takes over what runs."""
+    d.kill()
+    d.env["GANTRY_FAULT"] = point
+    d.start(wait=False)
+    d.process.wait(20)
+    d.start()
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_at(point, archive, registry, tmp_path):
+    mark = str(tmp_path / "mark")
+    recovery = point.startswith("daemon.recover")
+    env = {"GANTRY_FAULT_MARK": mark}
+    if not recovery:
+        env["GANTRY_FAULT"] = point
+    d = daemon(env)
+    try:
+        k = Kubelet(d)
+        k.attempt(lambda: d.load(archive))
+        k.attempt(lambda: d.cri.PullImage(image={"image": registry.ref}))
+        assert len(d.cri.ListImages().images) == 2
+        k.up()
+        if recovery:
+            restart_at(d, point)
+            k.up()
+        k.stopped()
+        k.removed()
+        k.attempt(lambda: d.cri.RemoveImage(image={"image": registry.ref}))
+        assert len(d.cri.ListImages().images) == 1
+        clean(d)
+        assert os.path.exists(mark), "the point was never reached"
+    finally:
+        d.env.pop("GANTRY_FAULT", None)
+        d.close()
