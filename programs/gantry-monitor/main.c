@@ -406,8 +406,8 @@ static void on_gone(struct ipc_conn *ipc, int reason)
 	request_forget_conn(c->mon, c);
 	list_remove(&c->link);
 	c->mon->n_conns--;
-	if (c->mon->exit_when_flushed || (c->mon->n_conns == 0 && !c->mon->setup.body &&
-					   list_empty(&c->mon->containers)))
+	if (c->mon->exit_when_flushed ||
+	    (c->mon->n_conns == 0 && !c->mon->setup.body && list_empty(&c->mon->containers)))
 		loop_stop(c->mon->loop, 0);
 	loop_defer(c->mon->loop, &c->free, on_conn_free);
 }

@@ -172,8 +172,7 @@ static void start(void *arg)
 	struct daemon *d = arg;
 	struct err e = ERR_NULL;
 
-	if (node_recover(d->node, &e) < 0 ||
-	    listen_on(d->config.address, &d->listen_fd, &e) < 0 ||
+	if (node_recover(d->node, &e) < 0 || listen_on(d->config.address, &d->listen_fd, &e) < 0 ||
 	    cri_new(d->node, d->listen_fd, &d->cri, &e) < 0) {
 		loop_stop(d->loop, fail(&e));
 		return;
@@ -229,8 +228,19 @@ static void raise_limits(struct rlimit *ret_nofile)
 	mallopt(M_MMAP_THRESHOLD, 128 * 1024);
 }
 
-enum { OPT_CONFIG = 256, OPT_ROOT, OPT_STATE, OPT_ADDRESS, OPT_LEVEL, OPT_CHECK, OPT_DUMP,
-       OPT_VERSION, OPT_HELP, OPT_FOLD, OPT_FAULTS };
+enum {
+	OPT_CONFIG = 256,
+	OPT_ROOT,
+	OPT_STATE,
+	OPT_ADDRESS,
+	OPT_LEVEL,
+	OPT_CHECK,
+	OPT_DUMP,
+	OPT_VERSION,
+	OPT_HELP,
+	OPT_FOLD,
+	OPT_FAULTS
+};
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, OPT_CONFIG},

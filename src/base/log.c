@@ -2,6 +2,7 @@
 /* Log lines: see log.h.  One write(2) a line, so lines of several processes do not mix. */
 #include "base/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +51,37 @@ bool log_enabled(enum log_level level)
 	return level <= log_level;
 }
 
+static unsigned long log_dropped; /* lines, since one was last written */
+
+/*
+ * Whoever reads our lines may be slow or stuck, and nothing here waits for it: a pipe that
+ * poll(2) calls writable takes a line of PIPE_BUF bytes, a socket one of our length.
+ */
+static bool writable(void)
+{
+	struct pollfd pf = {STDERR_FILENO, POLLOUT, 0};
+
+	return poll(&pf, 1, 0) > 0 && !(pf.revents & POLLNVAL);
+}
+
+static void put(const char *line, size_t n)
+{
+	char text[64];
+	int k = 0;
+
+	if (log_dropped)
+		k = snprintf(text, sizeof(text), "%s: %lu lines of the log were dropped\n",
+			     log_program, log_dropped);
+	log_dropped = 0;
+	if (k > 0 && write(STDERR_FILENO, text, (size_t)k) < 0)
+		return;
+	if (k > 0 && !writable())
+		log_dropped++;
+	else
+		while (write(STDERR_FILENO, line, n) < 0 && errno == EINTR)
+			;
+}
+
 void log_write(enum log_level level, const char *fmt, ...)
 {
 	static const char *const names[] = {
@@ -77,6 +109,8 @@ void log_write(enum log_level level, const char *fmt, ...)
 		if (line[i] == '\n' || line[i] == '\r')
 			line[i] = ' ';
 	line[n++] = '\n';
-	while (write(STDERR_FILENO, line, (size_t)n) < 0 && errno == EINTR)
-		;
+	if (writable())
+		put(line, (size_t)n);
+	else
+		log_dropped++;
 }

@@ -18,8 +18,7 @@ struct devices {
 	size_t n, cap;
 };
 
-static bool add(struct devices *d, const char *path, const struct stat *st,
-		const char *permissions)
+static bool add(struct devices *d, const char *path, const struct stat *st, const char *permissions)
 {
 	if (!S_ISCHR(st->st_mode) && !S_ISBLK(st->st_mode))
 		return false;
@@ -47,8 +46,8 @@ static bool add(struct devices *d, const char *path, const struct stat *st,
 /* What a container has of its own is passed over. */
 static bool is_own(const char *name)
 {
-	static const char *const own[] = {"pts", "shm", "fd", "mqueue", "console", ".lxc", ".udev",
-					  "hugepages"};
+	static const char *const own[] = {"pts",     "shm",  "fd",    "mqueue",
+					  "console", ".lxc", ".udev", "hugepages"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
 		if (streq(name, own[i]))
@@ -93,8 +92,8 @@ int devices_collect(const Runtime__V1__ContainerConfig *c, bool all, struct aren
 		struct stat st;
 
 		if (stat(dev->host_path, &st) < 0)
-			return err_invalid(e, "config.devices.host_path: \"%s\": %s", dev->host_path,
-					   strerror(errno));
+			return err_invalid(e, "config.devices.host_path: \"%s\": %s",
+					   dev->host_path, strerror(errno));
 		if (S_ISDIR(st.st_mode)) {
 			walk(&d, dev->host_path, dev->container_path, permissions, 0);
 			if (d.n == before)

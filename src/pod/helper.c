@@ -54,8 +54,8 @@ static void on_end(struct loop_child *c, int status)
 	check(h);
 }
 
-int helper_run(struct loop *l, const char *const *argv, uint64_t timeout_us, struct strbuf *ret,
-	       struct err *e)
+int helper_run(struct loop *l, const char *const *argv, int death_signal, uint64_t timeout_us,
+	       struct strbuf *ret, struct err *e)
 {
 	struct helper h = {.out = ret};
 	struct spawn sp = SPAWN_INIT;
@@ -71,7 +71,7 @@ int helper_run(struct loop *l, const char *const *argv, uint64_t timeout_us, str
 	sp.fds[2] = STDERR_FILENO;
 	sp.setsid = true;
 	sp.no_wait = true;
-	sp.death_signal = SIGKILL;
+	sp.death_signal = death_signal;
 	r = spawn_start(&sp, &pid, &pidfd, e);
 	close(p[1]);
 	if (r < 0) {

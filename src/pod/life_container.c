@@ -40,15 +40,15 @@ static const struct {
 	const char *name;
 	int number;
 } signals[] = {
-	{"HUP", SIGHUP},     {"INT", SIGINT},	{"QUIT", SIGQUIT},   {"ILL", SIGILL},
-	{"TRAP", SIGTRAP},   {"ABRT", SIGABRT}, {"IOT", SIGABRT},    {"BUS", SIGBUS},
-	{"FPE", SIGFPE},     {"KILL", SIGKILL}, {"USR1", SIGUSR1},   {"SEGV", SIGSEGV},
-	{"USR2", SIGUSR2},   {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},   {"TERM", SIGTERM},
-	{"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD}, {"CLD", SIGCHLD},  {"CONT", SIGCONT},
-	{"STOP", SIGSTOP},   {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},   {"TTOU", SIGTTOU},
-	{"URG", SIGURG},     {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
-	{"PROF", SIGPROF},   {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"POLL", SIGIO},
-	{"PWR", SIGPWR},     {"SYS", SIGSYS},	{"RTMIN", 34},	     {"RTMAX", 64},
+	{"HUP", SIGHUP},       {"INT", SIGINT},	    {"QUIT", SIGQUIT}, {"ILL", SIGILL},
+	{"TRAP", SIGTRAP},     {"ABRT", SIGABRT},   {"IOT", SIGABRT},  {"BUS", SIGBUS},
+	{"FPE", SIGFPE},       {"KILL", SIGKILL},   {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},
+	{"USR2", SIGUSR2},     {"PIPE", SIGPIPE},   {"ALRM", SIGALRM}, {"TERM", SIGTERM},
+	{"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD},   {"CLD", SIGCHLD},  {"CONT", SIGCONT},
+	{"STOP", SIGSTOP},     {"TSTP", SIGTSTP},   {"TTIN", SIGTTIN}, {"TTOU", SIGTTOU},
+	{"URG", SIGURG},       {"XCPU", SIGXCPU},   {"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM},
+	{"PROF", SIGPROF},     {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"POLL", SIGIO},
+	{"PWR", SIGPWR},       {"SYS", SIGSYS},	    {"RTMIN", 34},     {"RTMAX", 64},
 };
 
 /* "SIGTERM", "term", "15", "SIGRTMIN+3"; CRI writes "SIGRTMINPLUS3".  0: none. */
@@ -57,7 +57,9 @@ static int signal_number(const char *s)
 	static const struct {
 		const char *name;
 		int base, sign;
-	} relative[] = {{"RTMINPLUS", 34, 1}, {"RTMAXMINUS", 64, -1}, {"RTMIN+", 34, 1},
+	} relative[] = {{"RTMINPLUS", 34, 1},
+			{"RTMAXMINUS", 64, -1},
+			{"RTMIN+", 34, 1},
 			{"RTMAX-", 64, -1}};
 	uint64_t v;
 
@@ -101,7 +103,7 @@ static int stop_signal_of(const Runtime__V1__ContainerConfig *c, const struct im
 struct creation {
 	struct container *c;
 	struct pod *pod;
-	struct image *image; /* borrowed: not across a wait */
+	struct image *image;	    /* borrowed: not across a wait */
 	struct image_record record; /* a copy of what is needed of it */
 	struct spec_user user;
 	struct spec_device *devices;
@@ -175,10 +177,11 @@ static int choose_pidns(struct creation *k, struct err *e)
 		if (r < 0)
 			return err_wrap(e, "namespace_options.target_id");
 		if (target->pod != k->pod)
-			return err_invalid(e,
-					   "namespace_options.target_id: container %s is of another "
-					   "pod sandbox",
-					   target->id);
+			return err_invalid(
+				e,
+				"namespace_options.target_id: container %s is of another "
+				"pod sandbox",
+				target->id);
 		if (target->state != CONTAINER_RUNNING || target->pid <= 0)
 			return err_precondition(e,
 						"namespace_options.target_id: container %s is not "
@@ -366,8 +369,9 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	_cleanup_free_ char *root = NULL, *layers = NULL, *writable = NULL;
 
 	if (!rt)
-		return err_precondition(e, "runtime \"%s\" of pod sandbox %s is not configured any more",
-					k->pod->runtime_name, k->pod->id);
+		return err_precondition(
+			e, "runtime \"%s\" of pod sandbox %s is not configured any more",
+			k->pod->runtime_name, k->pod->id);
 	root = xasprintf("%s/runtime/%s", cfg->state, rt->name);
 	layers = xasprintf("%s/layers", cfg->root);
 	writable = xasprintf("%s/containers/%s", cfg->root, c->id);

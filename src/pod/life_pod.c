@@ -189,8 +189,10 @@ static int lock(struct pod *p, struct err *e)
 {
 	int r = co_lock(&p->lock);
 
-	return r < 0 ? err_set(e, r, GRPC_CANCELLED, "cancelled while another request for pod "
-						     "sandbox %s was under way", p->id)
+	return r < 0 ? err_set(e, r, GRPC_CANCELLED,
+			       "cancelled while another request for pod "
+			       "sandbox %s was under way",
+			       p->id)
 		     : 0;
 }
 
@@ -210,7 +212,8 @@ static int choose_cgroup(struct pod *p, struct err *e)
 
 		p->cgroup_parent = xstrdup(n->cgroup_systemd && slash ? slash + 1 : asked);
 	} else if (n->cgroup_systemd) {
-		p->cgroup_parent = *base ? xstrdup(base) : xasprintf("%s.slice", n->config->instance);
+		p->cgroup_parent =
+			*base ? xstrdup(base) : xasprintf("%s.slice", n->config->instance);
 	} else {
 		p->cgroup_parent = *base ? xasprintf("%s/%s", base, p->id)
 					 : xasprintf("/%s/%s", n->config->instance, p->id);
@@ -275,7 +278,7 @@ static int tear_down(struct pod *p, struct err *e)
 	if (r < 0)
 		return r;
 	FAULT_POINT("daemon.remove-pod.forgotten");
-	list_for_each_safe(c, tmp, &p->containers, in_pod) {
+	list_for_each_safe (c, tmp, &p->containers, in_pod) {
 		if (c->state != CONTAINER_EXITED)
 			container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
 		container_unlink(c);

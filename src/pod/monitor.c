@@ -213,7 +213,7 @@ void pod_monitor_drop_children(struct node *n)
 {
 	struct monitor_child *m, *tmp;
 
-	list_for_each_safe(m, tmp, &n->children, link) {
+	list_for_each_safe (m, tmp, &n->children, link) {
 		loop_child_del(&m->child);
 		list_remove(&m->link);
 		free(m);

@@ -18,7 +18,6 @@ static void arena_cb_free(void *arena, void *p)
 	(void)p;
 }
 
-
 ProtobufCAllocator pod_allocator(struct arena *a)
 {
 	return (ProtobufCAllocator){arena_cb_alloc, arena_cb_free, a};

@@ -78,12 +78,12 @@ struct node {
 		char *config;	  /* struct network_config as JSON; owned */
 		char *pod_cidr;	  /* as the kubelet said (UpdateRuntimeConfig); owned */
 		bool known, ready, running, collecting;
-		char *why;	    /* not ready; owned */
+		char *why;	     /* not ready; owned */
 		uint64_t checked_at; /* clock_mono_us() */
 		struct co_event done;
 	} network;
 	struct list children; /* monitors that this daemon started: struct monitor_child */
-	bool measuring; /* writable layers: see node_measure() */
+	bool measuring;	      /* writable layers: see node_measure() */
 	uint64_t measured_at;
 	bool folding; /* the index: see node_fold_index() */
 	bool draining;
@@ -103,19 +103,19 @@ struct pod {
 	struct node_runtime *runtime;
 	char *runtime_name; /* also when the runtime is no longer configured */
 	int64_t created_at;
-	char *ips; /* space-separated, primary first */
+	char *ips;			     /* space-separated, primary first */
 	char *netns, *ipcns, *utsns, *pidns; /* paths, "" host's */
-	char *cgroup_parent; /* of its containers, in the driver's form */
-	char *cgroup;	     /* its path below the hierarchies */
-	bool cgroup_owned;   /* ours to remove */
+	char *cgroup_parent;		     /* of its containers, in the driver's form */
+	char *cgroup;			     /* its path below the hierarchies */
+	bool cgroup_owned;		     /* ours to remove */
 	struct list in_order;
-	struct list containers; /* container.in_pod */
-	struct co_lock lock;	/* one life-cycle operation at a time */
-	struct ipc_conn monitor; /* its loop is NULL while there is none */
-	struct co_lock monitor_lock;	 /* one at a time finds or starts it */
-	char boot_id[40];		 /* of the machine's boot that it was made in */
-	unsigned calls;			 /* requests that its monitor has not answered */
-	struct strbuf list_item; /* ListPodSandbox's item as bytes; empty: to be made */
+	struct list containers;	     /* container.in_pod */
+	struct co_lock lock;	     /* one life-cycle operation at a time */
+	struct ipc_conn monitor;     /* its loop is NULL while there is none */
+	struct co_lock monitor_lock; /* one at a time finds or starts it */
+	char boot_id[40];	     /* of the machine's boot that it was made in */
+	unsigned calls;		     /* requests that its monitor has not answered */
+	struct strbuf list_item;     /* ListPodSandbox's item as bytes; empty: to be made */
 };
 
 struct container {

@@ -2,6 +2,7 @@
 /* What works on this node: runtimes, network, space. In the background. See node.h. */
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -20,7 +21,7 @@
 #define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)   /* older ones are made anew when asked for */
 #define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)  /* a Status waits no longer for one */
 #define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
-#define POD_CIDR_MAX 256			/* bytes */
+#define POD_CIDR_MAX 256			 /* bytes */
 #define MEASURE_AGE (10 * USEC_PER_SEC)
 
 /* --- runtimes --- */
@@ -77,19 +78,19 @@ static void probe_run(void *arg)
 	struct node_runtime *rt = &n->runtimes[p->index];
 	_cleanup_free_ char *id = xasprintf("probe-%s-%s", n->config->instance, rt->config->name);
 	_cleanup_free_ char *dir = xasprintf("%s/runtime/%s", n->config->state, id);
-	_cleanup_free_ char *parent = n->cgroup_systemd
-					      ? xasprintf("%s.slice", n->config->instance)
-					      : xasprintf("/%s", n->config->instance);
+	_cleanup_free_ char *parent = n->cgroup_systemd ? xasprintf("%s.slice", n->config->instance)
+							: xasprintf("/%s", n->config->instance);
 	_cleanup_free_ char *cgroup = cgroup_name_for(parent, id, n->cgroup_systemd);
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
-	const char *argv[32] = {n->monitor_path, "--probe", dir, cgroup,
-				n->cgroup_systemd ? "systemd" : "cgroupfs", rt->config->path};
+	const char *argv[32] = {
+		n->monitor_path, "--probe", dir, cgroup, n->cgroup_systemd ? "systemd" : "cgroupfs",
+		rt->config->path};
 	struct err e = ERR_NULL;
 	int r;
 
 	for (size_t i = 0, k = 6; rt->config->args[i] && k < ARRAY_SIZE(argv) - 1; i++)
 		argv[k++] = rt->config->args[i];
-	r = helper_run(n->loop, argv, PROBE_TIMEOUT, &out, &e);
+	r = helper_run(n->loop, argv, 0, PROBE_TIMEOUT, &out, &e);
 	strbuf_addc(&out, '\0');
 	take_probe(rt, r, out.s, &e);
 	probe_done(n, p->left);
@@ -110,7 +111,7 @@ static int load_default_profile(struct node *n, struct err *e)
 	r = fs_write_atomic(AT_FDCWD, file, text.s, text.len, 0600, false);
 	if (r < 0)
 		return err_errno(e, r, "write %s", file);
-	r = helper_run(n->loop, argv, PROBE_TIMEOUT, &out, e);
+	r = helper_run(n->loop, argv, 0, PROBE_TIMEOUT, &out, e);
 	return r > 0 ? err_set(e, -EIO, GRPC_INTERNAL, "%s ended with %d", APPARMOR_PARSER, r) : r;
 }
 
@@ -214,8 +215,7 @@ static int pick(struct node *n, const char *handler, struct node_runtime **ret, 
 	return 0;
 }
 
-int node_runtime_peek(struct node *n, const char *handler, struct node_runtime **ret,
-		      struct err *e)
+int node_runtime_peek(struct node *n, const char *handler, struct node_runtime **ret, struct err *e)
 {
 	int r = pick(n, handler, ret, e);
 
@@ -327,7 +327,7 @@ static void collect(void *arg)
 	const char *argv[] = {n->monitor_path, "--network-gc", config, NULL};
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
 	struct err e = ERR_NULL;
-	int r = helper_run(n->loop, argv, NETWORK_GC_TIMEOUT, &out, &e);
+	int r = helper_run(n->loop, argv, 0, NETWORK_GC_TIMEOUT, &out, &e);
 
 	if (r != 0)
 		log_warn("collect what past pods left in the network: %s",
@@ -368,7 +368,7 @@ static void probe_network(void *arg)
 	int r;
 
 	/* A plugin that hangs is named by the helper, so that one gets the longer time. */
-	r = helper_run(n->loop, argv, n->config->cni.timeout_us + PROBE_TIMEOUT, &out, &e);
+	r = helper_run(n->loop, argv, 0, n->config->cni.timeout_us + PROBE_TIMEOUT, &out, &e);
 	strbuf_addc(&out, '\0');
 	take_network(p, r, out.s, &e);
 	if (!p->ready && (was || !knew))
@@ -448,7 +448,7 @@ static void fold(void *arg)
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
 	struct err e = ERR_NULL;
 
-	if (helper_run(n->loop, argv, PROBE_TIMEOUT, &out, &e) != 0)
+	if (helper_run(n->loop, argv, SIGKILL, PROBE_TIMEOUT, &out, &e) != 0)
 		log_warn("fold the log of the index: %s", e.msg);
 	n->folding = false;
 }

@@ -100,7 +100,7 @@ static void end_of_boot(struct pod *p)
 
 	if (p->state == POD_READY && pod_set_state(p, POD_NOTREADY, &e) < 0)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
-	list_for_each(c, &p->containers, in_pod) {
+	list_for_each (c, &p->containers, in_pod) {
 		if (c->state != CONTAINER_CREATED && c->state != CONTAINER_RUNNING)
 			continue;
 		container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
@@ -143,7 +143,7 @@ static void recover_pod(struct pod *pod)
 		end_of_boot(p);
 	else if (pod_monitor_find(p, &e) < 0)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
-	list_for_each_safe(c, tmp, &p->containers, in_pod)
+	list_for_each_safe (c, tmp, &p->containers, in_pod)
 		if (!life_container_listed(c)) {
 			c->state = CONTAINER_REMOVING;
 			co_start(p->node->loop, tear_down_container, container_ref(c));
@@ -188,7 +188,7 @@ static void recover_pods(struct node *n)
 
 	co_event_init(&r->done);
 	r->left = 2; /* ours, and one that the loop below holds */
-	list_for_each_safe(p, tmp, &n->pods_in_order, in_order) {
+	list_for_each_safe (p, tmp, &n->pods_in_order, in_order) {
 		struct one *o;
 
 		if (p->state == POD_CREATING || p->state == POD_REMOVING) {

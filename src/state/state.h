@@ -4,8 +4,10 @@
  *
  * It must survive `kill -9` of the daemon at any instant, not a power cut: write-ahead log,
  * nothing is synced on a commit, so the event loop never waits for a disk.  The log is
- * folded into the database by a process of its own (state_checkpoint()), which may sync.
- * After a power cut the last rows may be missing, never damaged.
+ * folded into the database by a process of its own (state_checkpoint()), which syncs.
+ * After a power cut the last rows may be missing.  Where it came just after a fold, while the
+ * log was begun anew, the index may be damaged: that is found at the next start, which begins a
+ * new one; nothing runs then, and what is on the disks is swept by its directories.
  *
  * Configurations are kept as the bytes that came, so that nothing is lost of fields that a
  * newer kubelet sends.  Everything else is plain columns.

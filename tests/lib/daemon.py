@@ -52,12 +52,13 @@ class Daemon:
         with open(self.config_file, "w") as f:
             f.write(base + text)
 
-    def start(self, wait=True):
+    def start(self, wait=True, stderr=None):
         self.log = open(self.log_file, "ab")
         self.process = subprocess.Popen(
             [BUILD + "/programs/gantryd/gantryd", "--config", self.config_file, "--root",
              self.root, "--state", self.state, "--address", self.address, *self.args],
-            stdout=self.log, stderr=self.log, env=self.env, start_new_session=True)
+            stdout=self.log, stderr=self.log if stderr is None else stderr, env=self.env,
+            start_new_session=True)
         if wait:
             self.connect()
         return self

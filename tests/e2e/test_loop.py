@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The event loop waits for nothing: not for a disk, a process, or whoever reads its log."""
+import os
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from cri import api
+from daemon import BUILD, Daemon, wait_for
+
+SLOW = "fsync,fdatasync,sync_file_range,syncfs,sync"
+
+
+def strace(d, spec, log):
+    """From now on these calls of the daemon and of all it starts take their time."""
+    p = subprocess.Popen(["strace", "-f", "-qq", "-o", log, "-e", "trace=" + SLOW, "-e",
+                          "inject=%s:%s" % (SLOW, spec), "-p", str(d.process.pid)],
+                         start_new_session=True)
+    wait_for(lambda: traced(d.process.pid))
+    return p
+
+
+def traced(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return any(x.startswith("TracerPid:") and int(x.split()[1]) for x in f)
+
+
+def reads_quickly(d):
+    start = time.monotonic()
+    d.cri.ListPodSandbox()
+    d.cri.Version()
+    return time.monotonic() - start
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_slow_disk(fresh, archive, tmp_path):
+    """Each sync takes two seconds.  The watchdog ends a daemon whose loop waits for one."""
+    d = fresh
+    p = d.run_pod(name="before")
+    log = str(tmp_path / "strace.log")
+    tracer = strace(d, "delay_enter=2000000", log)
+    try:
+        # More rows than the log of the index holds: it is folded, and begun anew.
+        big = {"k%d" % i: "v" * 250 for i in range(500)}
+        for i in range(14):
+            q = d.run_pod(name="big%d" % i, annotations=big,
+                          namespaces=api.NamespaceOption(network=api.NODE))
+            d.cri.RemovePodSandbox(pod_sandbox_id=q)
+        load = d.cri.PullImage.future(image=api.ImageSpec(image="127.0.0.1:1/none"))
+        load.exception()
+        d.load(archive)
+        c = d.run(p, "echo hi; exit 3")
+        assert d.wait_exit(c).exit_code == 3
+        wait_for(lambda: syncs(log))
+        for i in range(3):
+            q = d.run_pod(name="after%d" % i, annotations=big,
+                          namespaces=api.NamespaceOption(network=api.NODE))
+            d.cri.RemovePodSandbox(pod_sandbox_id=q)
+        assert str(d.process.pid) not in {x.split()[0] for x in syncs(log)}
+    finally:
+        tracer.terminate()
+        tracer.wait()
+    assert d.process.poll() is None, d.log_text()
+
+
+def syncs(log):
+    with open(log) as f:
+        return [x for x in f if "sync" in x]
+
+
+def test_nobody_reads_the_log(archive):
+    """A full pipe costs lines, which are counted, not the daemon."""
+    r, w = os.pipe()
+    d = Daemon(start=False)
+    d.start(stderr=w)
+    os.close(w)
+    try:
+        d.load(archive)
+        for i in range(400):  # more than a pipe holds
+            d.cri.RemovePodSandbox(pod_sandbox_id="f" * 64)
+            with pytest.raises(Exception):
+                d.cri.ContainerStatus(container_id="none-%d-%s" % (i, "x" * 200))
+        assert reads_quickly(d) < 5
+        text = ""
+        while "were dropped" not in text:
+            text += os.read(r, 65536).decode()
+            d.cri.RemovePodSandbox(pod_sandbox_id="f" * 64)
+        d.stop()
+    finally:
+        os.close(r)
+        d.close()
+
+
+def test_a_hung_monitor_holds_up_its_own_pod_only(fresh):
+    d = fresh
+    hung, other = d.run_pod(name="hung"), d.run_pod(name="other")
+    h, o = d.run(hung, "sleep 100"), d.run(other, "sleep 100")
+    pid = int(subprocess.run(["pgrep", "-f", "gantry-monitor.*" + hung], stdout=subprocess.PIPE,
+                             text=True).stdout.split()[0])
+    os.kill(pid, 19)
+    try:
+        calls = [d.cri.ExecSync.future(container_id=h, cmd=["true"], timeout=1, rpc_timeout=2)
+                 for _ in range(300)]
+        assert d.exec(o, "echo fine").stdout == b"fine\n"
+        codes = {c.exception().code().name for c in calls}
+        assert codes == {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
+        assert d.exec(o, "echo fine").stdout == b"fine\n"
+        d.kill()
+        d.restart()  # does not wait for it for ever
+        assert d.exec(o, "echo fine").stdout == b"fine\n"
+        assert d.status(h).state == api.CONTAINER_RUNNING
+    finally:
+        os.kill(pid, 18)
+    wait_for(lambda: d.exec(h, "echo back").stdout == b"back\n")
