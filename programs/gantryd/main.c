@@ -280,6 +280,7 @@ int main(int argc, char **argv)
 	int what = 0, opt, r;
 
 	log_init("gantryd", LOG_LEVEL_INFO);
+	notify_init();
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (opt) {
 		case OPT_CONFIG:

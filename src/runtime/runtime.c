@@ -250,6 +250,9 @@ static void probe_config(const char *cgroups_path, struct strbuf *b)
 	jw_array_end(&w);
 	jw_key_object(&w, "linux");
 	jw_key_string(&w, "cgroupsPath", cgroups_path);
+	/* crun 1.21 dies of a missing one where systemd makes the cgroup. */
+	jw_key_object(&w, "resources");
+	jw_object_end(&w);
 	jw_key_array(&w, "namespaces");
 	for (size_t i = 0; i < ARRAY_SIZE(ns); i++) {
 		jw_object_begin(&w);

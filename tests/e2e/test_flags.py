@@ -2,7 +2,9 @@
 """The daemon's command line, and several daemons on one machine."""
 import os
 import re
+import socket
 import subprocess
+import time
 
 import pytest
 
@@ -122,3 +124,32 @@ def test_address_of_its_own(archive, tmp_path):
         c.close()
     finally:
         d.close()
+
+
+def test_the_service_manager_is_told_and_the_runtime_is_not(archive, tmp_path):
+    """READY, WATCHDOG and STOPPING go to NOTIFY_SOCKET, which no child inherits: a runtime that
+    did would wait for its container to say that it is ready."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+        s.bind(path)
+        s.settimeout(20)
+        d = Daemon(env={"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "200000"})
+        try:
+            assert s.recv(100) == b"READY=1"
+            assert s.recv(100) == b"WATCHDOG=1"
+            d.load(archive)
+            p = d.run_pod()
+            began = time.monotonic()
+            status, out = d.output(p, "echo ${NOTIFY_SOCKET:-none} ${WATCHDOG_USEC:-none}")
+            assert (status.exit_code, out) == (0, "none none\n")
+            assert time.monotonic() - began < 10
+        finally:
+            d.close()
+        said = set()
+        s.setblocking(False)
+        try:
+            while True:
+                said.add(s.recv(100))
+        except BlockingIOError:
+            pass
+        assert said == {b"WATCHDOG=1", b"STOPPING=1"}
