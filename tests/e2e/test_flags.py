@@ -90,7 +90,7 @@ def test_daemons_side_by_side(archive):
     one, two = Daemon(), Daemon()
     try:
         one.load(archive)
-        assert len(one.cri.ListImages().images) == 1 and not two.cri.ListImages().images
+        assert one.cri.ListImages().images and not two.cri.ListImages().images
         two.load(archive)
         p1, p2 = one.run_pod(name="same"), two.run_pod(name="same")
         c1, c2 = (d.run(p, "sleep 1000") for d, p in ((one, p1), (two, p2)))
