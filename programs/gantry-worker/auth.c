@@ -76,7 +76,7 @@ char *auth_parameter(const char *challenge, const char *name)
 		if (strncasecmp(p, name, n) == 0 && p[n] == '=') {
 			p += n + 1;
 			return *p == '"' ? xstrndup(p + 1, strcspn(p + 1, "\""))
-					 : xstrndup(p, strcspn(p, ", \t"));
+					 : xstrndup(p, strcspn(p, ", \t\""));
 		}
 		p += strcspn(p, " ,\t\"");
 		if (*p == '"') { /* a value's commas are its own */
