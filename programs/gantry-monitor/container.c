@@ -82,7 +82,6 @@ void container_put_state(const struct container *c, struct ipc_out *o)
 	struct ipc_out n;
 
 	ipc_out_init(&n, 0, 0);
-	strbuf_reset(&n.b); /* fields only */
 	ipc_put_str(&n, MON_TAG_ID, c->id);
 	ipc_put_u64(&n, MON_TAG_STATE, c->state);
 	ipc_put_u64(&n, MON_TAG_PID, (uint64_t)c->pid);
@@ -92,8 +91,7 @@ void container_put_state(const struct container *c, struct ipc_out *o)
 	ipc_put_u64(&n, MON_TAG_EXIT_CODE, (uint64_t)c->exit_code);
 	ipc_put_u64(&n, MON_TAG_OOM, c->oom);
 	ipc_put_u64(&n, MON_TAG_UNSEEN, c->unseen);
-	ipc_put_bytes(o, MON_TAG_CONTAINER, n.b.s, n.b.len);
-	ipc_out_fini(&n);
+	ipc_put_nested(o, MON_TAG_CONTAINER, &n);
 }
 
 /* --- exits --- */

@@ -105,7 +105,7 @@ def test_daemons_side_by_side(archive):
         assert one.exec(c1, "echo here").stdout == b"here\n"
         two.restart()
         one.cri.RemovePodSandbox(pod_sandbox_id=p1)
-        assert two.status(c2).state == api.CONTAINER_RUNNING
+        assert two.status(c2).state == api.CONTAINER_RUNNING, two.log_text()
         assert two.exec(c2, "echo there").stdout == b"there\n"
     finally:
         one.close()
