@@ -23,10 +23,14 @@ void ipc_out_fini(struct ipc_out *o)
 	o->n_fds = 0;
 }
 
-/* False, and remembered, where a frame would be larger than its receiver takes. */
+/*
+ * False, and remembered, where a frame would be larger than its receiver takes.  Some callers
+ * collect fields without a header: less than one is nothing.
+ */
 static bool has_room(struct ipc_out *o, size_t head, size_t n)
 {
-	size_t body = o->b.len - sizeof(struct ipc_header) + head;
+	size_t used = o->b.len > sizeof(struct ipc_header) ? o->b.len - sizeof(struct ipc_header) : 0,
+	       body = used + head;
 
 	if (body > IPC_BODY_MAX || n > IPC_BODY_MAX - body)
 		o->too_large = true;
