@@ -172,7 +172,7 @@ class Kubelet:
     def stopped(self):
         """Its output is whole, and its exit code its own."""
         self.attempt(lambda: self.d.cri.StopContainer(container_id=self.long, timeout=20))
-        s = self.d.status(self.long)
+        s = self.attempt(lambda: self.d.status(self.long))
         assert s.state == api.CONTAINER_EXITED
         words = self.d.read_log(s.log_path).split()
         if s.reason != "Unknown":
@@ -185,7 +185,7 @@ class Kubelet:
         self.attempt(lambda: d.cri.RemoveContainer(container_id=self.short))
         self.attempt(lambda: d.cri.StopPodSandbox(pod_sandbox_id=self.pod))
         self.attempt(lambda: d.cri.RemovePodSandbox(pod_sandbox_id=self.pod))
-        assert not self.pods()
+        assert not self.attempt(self.pods)
 
 
 class Again(Exception):

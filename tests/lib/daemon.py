@@ -29,8 +29,12 @@ def wait_for(what, timeout=20, every=0.01):
 
 class Daemon:
     def __init__(self, config="", args=(), env=None, start=True):
-        self.dir = tempfile.mkdtemp(prefix="gt-")
-        self.root, self.state = self.dir + "/root", self.dir + "/state"
+        while True:
+            self.dir = tempfile.mkdtemp(prefix="gt-")
+            self.root, self.state = self.dir + "/root", self.dir + "/state"
+            if self.addresses_are_free():
+                break
+            os.rmdir(self.dir)
         self.address = self.dir + "/gantry.sock"
         self.logs = self.dir + "/logs"
         os.mkdir(self.logs)
@@ -139,11 +143,20 @@ class Daemon:
         for cmd in (["ip", "link", "del", "g-" + name[7:]], ["nft", "delete table inet " + name]):
             subprocess.run(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def instance(self):
+    def hash(self):
         h = 2166136261
         for c in self.state.encode():
             h = ((h ^ c) * 16777619) & 0xffffffff
-        return "gantry-%08x" % h
+        return h
+
+    def instance(self):
+        return "gantry-%08x" % self.hash()
+
+    def addresses_are_free(self):
+        """Of the pool that the instance gets: others may run on this machine."""
+        pool = " 10.%d.%d." % (89 + self.hash() // 256 % 7, self.hash() % 256)
+        return pool not in subprocess.run(["ip", "-4", "-br", "addr"], stdout=subprocess.PIPE,
+                                          text=True).stdout
 
     def leftovers(self):
         """What must not be there when no pod is: mounts, processes, namespaces, files."""
