@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests as they come: decoded, validated, and what is valid written as config.json.
+ * The first byte says what the rest is.
+ */
+#include "base/fuzz.h"
+#include "base/mem.h"
+#include "cri/validate.h"
+#include "spec/spec.h"
+#include "wire/json.h"
+
+static struct node node;
+static struct config config;
+static struct pod pod;
+
+static const ProtobufCMessageDescriptor *const messages[] = {
+	&runtime__v1__run_pod_sandbox_request__descriptor,
+	&runtime__v1__create_container_request__descriptor,
+	&runtime__v1__update_container_resources_request__descriptor,
+	&runtime__v1__exec_sync_request__descriptor,
+	&runtime__v1__list_containers_request__descriptor,
+	&runtime__v1__list_pod_sandbox_request__descriptor,
+	&runtime__v1__pull_image_request__descriptor,
+	&runtime__v1__update_runtime_config_request__descriptor,
+};
+
+static void setup(void)
+{
+	struct config_flags flags = {.file = "/dev/null"};
+	static Runtime__V1__PodSandboxConfig pod_config = RUNTIME__V1__POD_SANDBOX_CONFIG__INIT;
+	static Runtime__V1__PodSandboxMetadata metadata = RUNTIME__V1__POD_SANDBOX_METADATA__INIT;
+	static char none[] = "";
+
+	FUZZ_ASSERT(config_load(&flags, &config, NULL) == 0);
+	node.config = &config;
+	node.has_rro = true;
+	node.cgroup.v2 = true;
+	pod_config.metadata = &metadata;
+	pod_config.log_directory = (char *)(uintptr_t) "/var/log/pods/x";
+	pod.node = &node;
+	pod.config = &pod_config;
+	pod.netns = pod.ipcns = pod.utsns = pod.pidns = none;
+}
+
+static const struct image_config image = {
+	.entrypoint = {(char *[]){(char *)"/entry"}, 1, 1},
+	.env = {(char *[]){(char *)"PATH=/bin"}, 1, 1},
+	.user = (char *)"web:adm",
+	.working_dir = (char *)"/srv",
+	.stop_signal = (char *)"",
+	.passwd = (char *)"root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:w:/var/www:/x\n",
+	.group = (char *)"root:x:0:\nadm:x:4:web,syslog\n",
+};
+
+/* What passed validation makes a document, or names what does not fit the image. */
+static void print(const Runtime__V1__ContainerConfig *c)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *v = NULL;
+	struct spec_user user = {0};
+	struct spec_container s = {.config = c,
+				   .pod = pod.config,
+				   .image = &image,
+				   .user = &user,
+				   .host = &node.host,
+				   .pod_id = "p",
+				   .id = "c",
+				   .image_name = "i",
+				   .hostname = "h",
+				   .netns = "/run/netns/x",
+				   .ipcns = "",
+				   .utsns = "",
+				   .pidns = "",
+				   .own_pidns = true,
+				   .shm = "",
+				   .resolv_conf = "",
+				   .hostname_file = "",
+				   .apparmor_default = "",
+				   .cgroups_path = "/x"};
+	struct err e = ERR_NULL;
+	int r = spec_user_resolve(&image, c->linux ? c->linux->security_context : NULL, &user, &e);
+
+	if (r == 0) {
+		r = spec_container_print(&s, &b, &e);
+		spec_user_fini(&user);
+	}
+	if (r == 0)
+		FUZZ_ASSERT(jv_parse(b.s, b.len, SIZE_MAX, "config.json", &v, &e) == 0);
+	else
+		FUZZ_ASSERT(e.msg[0]);
+}
+
+static void check(unsigned what, const ProtobufCMessage *m)
+{
+	const Runtime__V1__RunPodSandboxRequest *p = (const void *)m;
+	const Runtime__V1__CreateContainerRequest *c = (const void *)m;
+	const Runtime__V1__UpdateContainerResourcesRequest *u = (const void *)m;
+	const Runtime__V1__ExecSyncRequest *x = (const void *)m;
+	struct err e = ERR_NULL;
+	int r = 0;
+
+	if (what == 0 && p->config)
+		r = validate_pod(&node, p->config, &e);
+	else if (what == 1 && c->config)
+		r = validate_container(&node, &pod, c->config, c->sandbox_config, &e);
+	else if (what == 2 && u->linux)
+		r = validate_resources(&node, "linux", u->linux, &e);
+	else if (what == 3)
+		r = validate_command("cmd", x->cmd, x->n_cmd, &e);
+	FUZZ_ASSERT(r == 0 || (e.msg[0] && e.code != GRPC_OK && e.errnum == r));
+	if (what == 1 && c->config && r == 0)
+		print(c->config);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct arena a = ARENA_NULL;
+	ProtobufCAllocator alloc = pod_allocator(&a);
+	const ProtobufCMessageDescriptor *d;
+	ProtobufCMessage *m;
+
+	if (!node.config)
+		setup();
+	if (size < 1)
+		return 0;
+	d = messages[data[0] % ARRAY_SIZE(messages)];
+	m = protobuf_c_message_unpack(d, &alloc, size - 1, data + 1);
+	if (m) {
+		size_t n = protobuf_c_message_get_packed_size(m);
+		uint8_t *again = arena_alloc(&a, n);
+
+		FUZZ_ASSERT(protobuf_c_message_pack(m, again) == n);
+		check(data[0] % ARRAY_SIZE(messages), m);
+	}
+	arena_fini(&a);
+	return 0;
+}
