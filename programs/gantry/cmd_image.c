@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gantry images, pull, load, rmi. */
+#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <termios.h>
 
@@ -213,7 +215,6 @@ static int pull(struct cli *cli, const struct args *a)
 		return cli_fail(cli, &e);
 	for (size_t i = 0; i < a->n; i++) {
 		if (pull_image(cli, a->v[i], user, password, args_has(a, "quiet"), &id, &e) < 0) {
-			err_wrap(&e, "pull %s", a->v[i]);
 			return cli_fail(cli, &e);
 		}
 		cli_print("%s%s\n", str_has_prefix(id, "sha256:") ? "" : "sha256:",
@@ -246,34 +247,74 @@ const struct command cmd_pull = {
 
 /* --- load --- */
 
+#define SPOOL_PREFIX "gantry-load-"
+
+/* Files of loads that were killed: ours, and nobody holds their lock. */
+static void spool_sweep(const char *dir)
+{
+	DIR *d = opendir(dir);
+	struct dirent *x;
+
+	while (d && (x = readdir(d))) {
+		_cleanup_close_ int fd = -EBADF;
+		struct stat st;
+
+		if (!str_has_prefix(x->d_name, SPOOL_PREFIX))
+			continue;
+		fd = openat(dirfd(d), x->d_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+		if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		    st.st_uid == geteuid() && flock(fd, LOCK_EX | LOCK_NB) == 0)
+			unlinkat(dirfd(d), x->d_name, 0);
+	}
+	if (d)
+		closedir(d);
+}
+
+static int spool_copy(int fd, const char *dir, struct err *e)
+{
+	static char buf[1 << 18];
+	ssize_t n;
+
+	while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0) {
+		int r = fs_write_all(fd, buf, (size_t)n);
+
+		if (r < 0)
+			return err_errno(e, r, "write standard input to a file in %s", dir);
+	}
+	if (n == 0)
+		return 0;
+	return errno == EINTR ? err_set(e, -ECANCELED, GRPC_CANCELLED, "interrupted")
+			      : err_errno(e, -errno, "read standard input");
+}
+
 /*
- * Standard input as a file that the daemon can open: one without a name, so that nothing
- * is left of it whatever happens to us.
+ * Standard input as a file that the daemon can open.  It goes when the load is over; what is
+ * left by one that was killed, the next one removes.
  */
 static int spool(char **ret_path, int *ret_fd, struct err *e)
 {
-	const char *tmp = getenv("TMPDIR");
+	const char *dir = str_empty(getenv("TMPDIR")) ? "/var/tmp" : getenv("TMPDIR");
 	_cleanup_close_ int fd = -EBADF;
-	static char buf[1 << 18];
-	ssize_t n;
+	char *path;
 	int r;
 
 	if (isatty(STDIN_FILENO))
 		return err_invalid(e, "an archive is needed: a file's name, or one on standard "
 				      "input");
-	tmp = str_empty(tmp) ? "/var/tmp" : tmp;
-	fd = open(tmp, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return err_errno(e, -errno, "make a file in %s for standard input", tmp);
-	while ((n = read(STDIN_FILENO, buf, sizeof(buf))) > 0) {
-		r = fs_write_all(fd, buf, (size_t)n);
-		if (r < 0)
-			return err_errno(e, r, "write standard input to a file in %s", tmp);
+	spool_sweep(dir);
+	path = xasprintf("%s/" SPOOL_PREFIX "XXXXXX", dir);
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		free(path);
+		return err_errno(e, -errno, "make a file in %s for standard input", dir);
 	}
-	if (n < 0)
-		return errno == EINTR ? err_set(e, -ECANCELED, GRPC_CANCELLED, "interrupted")
-				      : err_errno(e, -errno, "read standard input");
-	*ret_path = xasprintf("/proc/%d/fd/%d", (int)getpid(), fd);
+	r = spool_copy(fd, dir, e);
+	if (r < 0) {
+		unlink(path);
+		free(path);
+		return r;
+	}
+	*ret_path = path;
 	*ret_fd = TAKE_FD(fd);
 	return 0;
 }
@@ -316,7 +357,11 @@ static int load_named(struct cli *cli, const char *name, bool quiet, struct err 
 
 	if (streq(name, "-")) {
 		r = spool(&path, &fd, e);
-		return r < 0 ? r : load_one(cli, "standard input", path, quiet, e);
+		if (r < 0)
+			return r;
+		r = load_one(cli, "standard input", path, quiet, e);
+		unlink(path);
+		return r;
 	}
 	path = realpath(name, NULL);
 	if (!path)

@@ -149,7 +149,7 @@ static int inspect(struct cli *cli, const struct args *a)
 		if (inspect_one(cli, &v, a->v[i], args_get(a, "type"), &w, &e) < 0)
 			status = cli_fail(cli, &e);
 	jw_array_end(&w);
-	if (status != EXIT_INTERRUPTED)
+	if (b.len > strlen("[]") && status != EXIT_INTERRUPTED)
 		output_json(how, b.s, b.len);
 	return status;
 }

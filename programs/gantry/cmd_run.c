@@ -53,8 +53,7 @@ static int get_image(struct run *r, struct err *e)
 				     "image %s is not on this node, and --pull never forbids to "
 				     "fetch it",
 				     c->image);
-	res = pull_image(r->cli, c->image, c->username, c->password, c->quiet, &id, e);
-	return res < 0 ? err_wrap(e, "pull %s", c->image) : 0;
+	return pull_image(r->cli, c->image, c->username, c->password, c->quiet, &id, e);
 }
 
 /* --- making --- */

@@ -58,13 +58,17 @@ struct tail {
 	int fd;
 	int64_t left; /* lines that are still wanted */
 	off_t begin;  /* of the earliest entry that belongs to a wanted line */
-	bool over;
+	bool some, over;
 };
 
-/* An entry begins at `at`, met on the way from the end to the beginning. */
+/* An entry begins at `at`, met on the way from the end to the beginning.  The last one counts
+ * as a line, whether its end has come or not. */
 static void tail_entry(struct tail *t, off_t at)
 {
-	if (ends_line(t->fd, at) && t->left-- == 0)
+	bool ends = !t->some || ends_line(t->fd, at);
+
+	t->some = true;
+	if (ends && t->left-- == 0)
 		t->over = true;
 	else
 		t->begin = at;
@@ -227,7 +231,7 @@ static int read_to_end(struct log_reader *r)
 int log_reader_read(struct log_reader *r)
 {
 	struct stat st;
-	int ret;
+	int ret, res;
 
 	for (;;) {
 		if (r->fd < 0) {
@@ -241,8 +245,9 @@ int log_reader_read(struct log_reader *r)
 		ret = stat(r->path, &st) < 0 ? -errno : 0;
 		if (ret < 0 && ret != -ENOENT)
 			return ret;
-		if (read_to_end(r) < 0)
-			return -EIO;
+		res = read_to_end(r);
+		if (res < 0)
+			return res;
 		if (ret < 0 || (st.st_dev == r->dev && st.st_ino == r->ino) || r->past_until)
 			return 0;
 		r->fd = fd_close(r->fd);
