@@ -745,6 +745,13 @@ static int print_process(struct container *c, char *const *cmd, size_t n, struct
 }
 
 /* At most `max` bytes of a memfd, in one copy: it may be 16 MiB, and the loop waits for it. */
+static size_t output_size(const struct ipc_in *in, unsigned i)
+{
+	struct stat st;
+
+	return i < in->n_fds && fstat(in->fds[i], &st) == 0 ? (size_t)st.st_size : 0;
+}
+
 static int read_output(struct ipc_in *in, unsigned i, size_t max, struct arena *a, uint8_t **ret,
 		       size_t *ret_n)
 {
@@ -778,7 +785,7 @@ int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64
 {
 	_cleanup_container_ struct container *c = container_ref(ctr);
 	size_t max = c->node->config->container.exec_output_max,
-	       room = GRPC_MESSAGE_MAX - EXEC_REPLY_ROOM;
+	       room = GRPC_MESSAGE_MAX - EXEC_REPLY_ROOM, n_err;
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	_cleanup_strbuf_ struct strbuf process = STRBUF_NULL;
 	struct ipc_out o;
@@ -797,10 +804,11 @@ int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64
 	if (r < 0)
 		return r;
 	ret->exit_code = (int32_t)ipc_get_u64(&in, MON_TAG_EXIT_CODE, 0);
-	/* Both have to fit into one reply. */
-	r = read_output(&in, 0, MIN(max, room), a, &ret->out, &ret->out_len);
+	/* Both have to fit into one reply; neither leaves nothing for the other. */
+	n_err = MIN(output_size(&in, 1), MAX(room - MIN(room, output_size(&in, 0)), room / 2));
+	r = read_output(&in, 0, MIN(max, room - n_err), a, &ret->out, &ret->out_len);
 	if (r == 0)
-		r = read_output(&in, 1, MIN(max, room - ret->out_len), a, &ret->err, &ret->err_len);
+		r = read_output(&in, 1, MIN(max, n_err), a, &ret->err, &ret->err_len);
 	return r < 0 ? err_errno(e, r, "read the output of the command") : 0;
 }
 

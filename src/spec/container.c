@@ -96,8 +96,9 @@ static void print_env(const struct spec_container *s, bool tty, struct jw *w)
 
 		env_put(&env, a);
 	}
-	if (s->user->home && !env_has(&env, "HOME"))
-		strv_addf(&env, "HOME=%s", s->user->home);
+	/* Always: without one the runtimes open the image's /etc/passwd, whatever that is. */
+	if (!env_has(&env, "HOME"))
+		strv_addf(&env, "HOME=%s", str_empty(s->user->home) ? "/" : s->user->home);
 	jw_key_array(w, "env");
 	strings(w, env.v, env.n);
 	jw_array_end(w);
@@ -388,8 +389,10 @@ static const char *root_propagation(const struct spec_container *s)
 	for (size_t i = 0; i < s->config->n_mounts; i++) {
 		const char *q = propagation(s->config->mounts[i]);
 
-		if (streq(q, "rshared") || (streq(q, "rslave") && !p))
-			p = q;
+		if (streq(q, "rshared"))
+			return "shared";
+		if (streq(q, "rslave"))
+			p = "slave";
 	}
 	return p;
 }

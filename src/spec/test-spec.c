@@ -113,7 +113,7 @@ static void test_config(void)
 	CHECK_INT(jv_len(jv_get(doc, "process.args")), 2);
 	CHECK_STR(jv_as_string(jv_at(jv_get(doc, "process.env"), 0)), "PATH=/bin");
 	CHECK_STR(jv_string(doc, "process.cwd", ""), "/srv");
-	CHECK_STR(jv_string(doc, "linux.rootfsPropagation", ""), "rshared");
+	CHECK_STR(jv_string(doc, "linux.rootfsPropagation", ""), "shared");
 	CHECK_INT(jv_len(jv_get(doc, "linux.namespaces")), 4); /* mount pid network ipc */
 	CHECK(strstr(b.s, "\"/a\"") < strstr(b.s, "\"/a/b\""));
 	CHECK_STR(jv_string(doc, "linux.seccomp.defaultAction", ""), "SCMP_ACT_ERRNO");
@@ -128,10 +128,210 @@ static void test_config(void)
 	strbuf_fini(&seccomp);
 }
 
-int main(void)
+/* --- every resource, on hosts of both cgroup versions --- */
+
+static Runtime__V1__HugepageLimit huge = {
+	.base = PROTOBUF_C_MESSAGE_INIT(&runtime__v1__hugepage_limit__descriptor),
+	.page_size = (char *)"2MB",
+	.limit = 1 << 21,
+};
+static Runtime__V1__LinuxContainerResources__UnifiedEntry unified = {
+	.base = PROTOBUF_C_MESSAGE_INIT(
+		&runtime__v1__linux_container_resources__unified_entry__descriptor),
+	.key = (char *)"memory.high",
+	.value = (char *)"1000000",
+};
+
+static void all_resources(Runtime__V1__LinuxContainerResources *r)
 {
+	static Runtime__V1__HugepageLimit *limits[] = {&huge};
+	static Runtime__V1__LinuxContainerResources__UnifiedEntry *entries[] = {&unified};
+
+	runtime__v1__linux_container_resources__init(r);
+	r->cpu_period = 100000;
+	r->cpu_quota = 50000;
+	r->cpu_shares = 512;
+	r->memory_limit_in_bytes = 1 << 26;
+	r->memory_swap_limit_in_bytes = 1 << 27;
+	r->oom_score_adj = -500;
+	r->cpuset_cpus = (char *)"0-1";
+	r->cpuset_mems = (char *)"0";
+	r->hugepage_limits = limits;
+	r->n_hugepage_limits = 1;
+	r->unified = entries;
+	r->n_unified = 1;
+}
+
+static const struct spec_host v1 = {.caps = UINT64_MAX, .nofile_soft = 1024, .nofile_hard = 4096,
+				    .seccomp = true, .swap = true, .hugetlb = true};
+static const struct spec_host v2 = {.cgroup_v2 = true, .caps = UINT64_MAX, .nofile_soft = 1024,
+				    .nofile_hard = 4096, .seccomp = true, .apparmor = true,
+				    .selinux = true, .swap = true, .hugetlb = true,
+				    .oom_score_adj_min = -100};
+static const struct spec_host bare = {.caps = 0, .nofile_soft = 1, .nofile_hard = 1};
+
+static const struct spec_device devices[] = {
+	{"/dev/null", 'c', 1, 3, 0666, 0, 0, "rwm"},
+	{"/dev/sda", 'b', 8, 0, 0660, 0, 6, "r"},
+};
+
+/* A pod and a container that use what there is; `privileged` and `tty` vary. */
+static void print(const struct spec_host *host, bool privileged, bool tty, struct strbuf *to)
+{
+	Runtime__V1__PodSandboxConfig pod = RUNTIME__V1__POD_SANDBOX_CONFIG__INIT;
+	Runtime__V1__PodSandboxMetadata pm = RUNTIME__V1__POD_SANDBOX_METADATA__INIT;
+	Runtime__V1__ContainerMetadata cm = RUNTIME__V1__CONTAINER_METADATA__INIT;
+	Runtime__V1__ContainerConfig c = RUNTIME__V1__CONTAINER_CONFIG__INIT;
+	Runtime__V1__LinuxContainerConfig linux_config = RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT;
+	Runtime__V1__LinuxContainerSecurityContext sc =
+		RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
+	Runtime__V1__LinuxContainerResources res;
+	Runtime__V1__SELinuxOption se = RUNTIME__V1__SELINUX_OPTION__INIT;
+	Runtime__V1__Capability caps = RUNTIME__V1__CAPABILITY__INIT;
+	Runtime__V1__Mount m = RUNTIME__V1__MOUNT__INIT, *mounts[] = {&m};
+	char *ambient[] = {(char *)"NET_ADMIN"}, *options[] = {(char *)"noexec"},
+	     *paths[] = {(char *)"/proc/kcore"};
+	uint32_t groups[] = {33, 44};
+	struct spec_user u = {.uid = 33, .gid = 33, .groups = groups, .n_groups = 2,
+			      .home = (char *)"/h"};
+	struct strbuf seccomp = STRBUF_NULL;
+	struct spec_container s = {
+		.pod = &pod, .config = &c, .image = &image, .user = &u, .host = host,
+		.pod_id = "p", .id = "c", .image_name = "i", .hostname = "h", .netns = "/n",
+		.ipcns = "/i", .utsns = "/u", .pidns = "", .own_pidns = true,
+		.shm = "/s", .resolv_conf = "/r", .hostname_file = "/hn", .cgroups_path = "/g/c",
+		.apparmor_default = "gantry-default", .pids_limit = 100,
+		.devices = devices, .n_devices = 2,
+	};
+
+	pod.metadata = &pm;
+	all_resources(&res);
+	m.container_path = (char *)"/m";
+	m.host_path = (char *)"/src";
+	m.readonly = m.recursive_read_only = true;
+	m.mount_options = options;
+	m.n_mount_options = 1;
+	se.user = (char *)"system_u";
+	se.role = (char *)"system_r";
+	se.type = (char *)"container_t";
+	se.level = (char *)"s0:c1,c2";
+	caps.add_ambient_capabilities = ambient;
+	caps.n_add_ambient_capabilities = 1;
+	sc.capabilities = &caps;
+	sc.selinux_options = &se;
+	sc.privileged = privileged;
+	sc.no_new_privs = true;
+	sc.masked_paths = sc.readonly_paths = paths;
+	sc.n_masked_paths = sc.n_readonly_paths = 1;
+	linux_config.resources = &res;
+	linux_config.security_context = &sc;
+	c.metadata = &cm;
+	c.mounts = mounts;
+	c.n_mounts = 1;
+	c.linux = &linux_config;
+	c.tty = tty;
+	spec_seccomp_default_print(spec_caps_of(&sc, host->caps), &seccomp);
+	s.seccomp = seccomp.s;
+	CHECK_INT(spec_container_print(&s, to, NULL), 0);
+	strbuf_fini(&seccomp);
+}
+
+static jv *printed(const struct spec_host *host, bool privileged)
+{
+	struct strbuf b = STRBUF_NULL;
+	struct err e = ERR_NULL;
+	jv *doc = NULL;
+
+	print(host, privileged, false, &b);
+	CHECK_INT(jv_parse(b.s, b.len, 1 << 20, "config.json", &doc, &e), 0);
+	strbuf_fini(&b);
+	return doc;
+}
+
+static void check_common(jv *doc)
+{
+	CHECK_INT(jv_int(doc, "linux.resources.cpu.shares", 0), 512);
+	CHECK_INT(jv_int(doc, "linux.resources.cpu.quota", 0), 50000);
+	CHECK_INT(jv_int(doc, "linux.resources.cpu.period", 0), 100000);
+	CHECK_STR(jv_string(doc, "linux.resources.cpu.cpus", ""), "0-1");
+	CHECK_STR(jv_string(doc, "linux.resources.cpu.mems", ""), "0");
+	CHECK_INT(jv_int(doc, "linux.resources.memory.limit", 0), 1 << 26);
+	CHECK_INT(jv_int(doc, "linux.resources.memory.swap", 0), 1 << 27);
+	CHECK_INT(jv_int(doc, "linux.resources.pids.limit", 0), 100);
+	CHECK_INT(jv_len(jv_get(doc, "linux.resources.hugepageLimits")), 1);
+}
+
+static void test_resources(void)
+{
+	jv *doc = printed(&v1, false);
+
+	check_common(doc);
+	CHECK(!jv_get(doc, "linux.resources.unified"));
+	CHECK_INT(jv_len(jv_get(doc, "linux.namespaces")), 5);
+	CHECK_INT(jv_int(doc, "process.oomScoreAdj", 0), 0); /* not lower than the host allows */
+	CHECK(!jv_get(doc, "process.selinuxLabel") && !jv_get(doc, "process.apparmorProfile"));
+	jv_free(doc);
+
+	doc = printed(&v2, false);
+	check_common(doc);
+	CHECK(jv_is_object(jv_get(doc, "linux.resources.unified")));
+	CHECK_INT(jv_len(jv_get(doc, "linux.namespaces")), 6); /* and cgroup */
+	CHECK_INT(jv_int(doc, "process.oomScoreAdj", 0), -100);
+	CHECK_STR(jv_string(doc, "process.selinuxLabel", ""),
+		  "system_u:system_r:container_t:s0:c1,c2");
+	CHECK_STR(jv_string(doc, "process.apparmorProfile", ""), "gantry-default");
+	jv_free(doc);
+
+	doc = printed(&v2, true);
+	CHECK_INT(jv_len(jv_get(doc, "linux.namespaces")), 5); /* sees the host's cgroups */
+	CHECK(!jv_get(doc, "linux.seccomp") && !jv_get(doc, "linux.maskedPaths"));
+	jv_free(doc);
+
+	doc = printed(&bare, false);
+	CHECK(!jv_get(doc, "linux.resources.hugepageLimits"));
+	CHECK(!jv_get(doc, "linux.resources.memory.swap"));
+	CHECK(!jv_get(doc, "linux.resources.unified"));
+	CHECK_INT(jv_len(jv_get(doc, "process.capabilities.bounding")), 0);
+	jv_free(doc);
+}
+
+static void test_merge(void)
+{
+	Runtime__V1__LinuxContainerResources r, with = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+
+	all_resources(&r);
+	with.cpu_shares = 2;
+	with.cpuset_cpus = (char *)"1";
+	spec_resources_merge(&r, &with);
+	CHECK_INT(r.cpu_shares, 2);
+	CHECK_STR(r.cpuset_cpus, "1");
+	CHECK_INT(r.cpu_quota, 50000);
+	CHECK_INT(r.n_hugepage_limits, 1);
+}
+
+/* Many documents, one a line, for whoever checks them against the runtime specification. */
+static int print_all(void)
+{
+	static const struct spec_host *const hosts[] = {&v1, &v2, &bare};
+
+	for (unsigned i = 0; i < 12; i++) {
+		struct strbuf b = STRBUF_NULL;
+
+		print(hosts[i % 3], i / 3 % 2, i / 6, &b);
+		puts(b.s);
+		strbuf_fini(&b);
+	}
+	return test_failed ? 1 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc > 1 && streq(argv[1], "--print"))
+		return print_all();
 	TEST(user);
 	TEST(caps);
 	TEST(config);
+	TEST(resources);
+	TEST(merge);
 	return test_done();
 }
