@@ -56,7 +56,7 @@ int run_parse_port(struct arena *a, const char *s, Runtime__V1__PortMapping **re
 		goto malformed;
 	end = colon;
 	colon = memrchr(p, ':', (size_t)(end - p));
-	if (colon && *m->host_ip)
+	if (colon && (*m->host_ip || memchr(p, ':', (size_t)(colon - p))))
 		goto malformed;
 	if (colon) {
 		m->host_ip = arena_strndup(a, p, (size_t)(colon - p));
