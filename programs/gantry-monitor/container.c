@@ -491,6 +491,22 @@ static void create(struct monitor *m, struct request *q, const char *id)
 	warm_start(m, WARM_FOR_CONTAINER);
 }
 
+/* Its records are gone, with a restart of the machine say: the daemon's word. */
+static void remove_unknown(struct monitor *m, struct request *q, const char *id)
+{
+	struct container *c;
+
+	if (!ipc_get_str(&q->in, MON_TAG_WRITABLE)) {
+		request_done(q, NULL);
+		return;
+	}
+	c = container_new(m, id);
+	c->state = MON_EXITED;
+	c->create = (struct ipc_in){
+		.type = MON_CREATE, .body = xmemdup(q->in.body, q->in.len), .len = q->in.len};
+	run(c, q);
+}
+
 void container_request(struct monitor *m, struct request *q)
 {
 	const char *id = ipc_get_str(&q->in, MON_TAG_ID);
@@ -499,8 +515,8 @@ void container_request(struct monitor *m, struct request *q)
 
 	if (q->in.type == MON_CREATE && id && *id && !strchr(id, '/')) {
 		create(m, q, id);
-	} else if (!c && q->in.type == MON_REMOVE) {
-		request_done(q, NULL);
+	} else if (!c && q->in.type == MON_REMOVE && id && *id && !strchr(id, '/')) {
+		remove_unknown(m, q, id);
 	} else if (!c) {
 		err_not_found(&e, "the monitor knows no container %s", str_or_empty(id));
 		request_fail(q, &e);

@@ -486,8 +486,7 @@ static void on_sigchld(struct loop *l, int signo, void *arg)
 	while ((pid = waitpid(-1, &st, WNOHANG)) > 0) {
 		int status = WIFSIGNALED(st) ? 128 + WTERMSIG(st) : WEXITSTATUS(st);
 
-		if (warm_exited(pid) || container_exited(m, pid, status, now) ||
-		    job_exited(m, pid))
+		if (warm_exited(pid) || container_exited(m, pid, status, now) || job_exited(m, pid))
 			continue;
 		if (pid == m->init_pid)
 			init_ended(m);

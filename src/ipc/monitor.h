@@ -63,8 +63,9 @@ enum {
 	 * Answered when it is dead (at once where it is already).  A second one never lengthens
 	 * the first.  A container that was not started is killed. */
 	MON_STOP = 22,
-	/* ID: kills it where it runs, removes it with its writable layer. Idempotent: success for
-	 * an unknown one. The log file stays. */
+	/* ID [RUNTIME RUNTIME_ROOT WRITABLE]: kills it where it runs, removes it with its writable
+	 * layer. Idempotent; of an unknown one the fields say what there may be.  The log file
+	 * stays. */
 	MON_REMOVE = 23,
 	/* ID CONFIG(process.json) [TIMEOUT] [OUTPUT_MAX] -> EXIT_CODE [TRUNCATED] and two
 	 * descriptors: standard output and error (memfd, offset 0). DEADLINE_EXCEEDED when

@@ -42,6 +42,10 @@ int life_reopen_log(struct container *c, struct err *e);
 int life_update_container(struct container *c, const Runtime__V1__LinuxContainerResources *r,
 			  struct err *e);
 
+/* MON_REMOVE with all that is needed where the monitor's records are gone. Private to pod/. */
+struct ipc_out;
+void life_remove_request(const struct container *c, struct ipc_out *ret);
+
 /* What follows from a container's configuration: the path of its log. */
 void life_container_derive(struct container *c);
 /* What follows from a pod's configuration and the node: its cgroups. */

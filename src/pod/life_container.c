@@ -447,8 +447,7 @@ static void forget(struct container *c)
 	int r;
 
 	co_shield(true);
-	ipc_out_init(&o, MON_REMOVE, 0);
-	ipc_put_str(&o, MON_TAG_ID, c->id);
+	life_remove_request(c, &o);
 	r = pod_monitor_end(c->pod, &o, NULL, &e); /* of a new monitor where the old one died */
 	co_shield(false);
 	if (r == 0)
@@ -650,6 +649,22 @@ int life_stop_container(struct container *ctr, int64_t timeout_s, struct err *e)
 	return r < 0 && linked(c) && c->state != CONTAINER_EXITED ? r : 0;
 }
 
+void life_remove_request(const struct container *c, struct ipc_out *ret)
+{
+	const struct config *cfg = c->node->config;
+	const struct config_runtime *rt = config_runtime_find(cfg, c->runtime_name);
+	_cleanup_free_ char *root = xasprintf("%s/runtime/%s", cfg->state, c->runtime_name),
+			    *writable = xasprintf("%s/containers/%s", cfg->root, c->id);
+
+	ipc_out_init(ret, MON_REMOVE, 0);
+	ipc_put_str(ret, MON_TAG_ID, c->id);
+	if (rt) {
+		ipc_put_str(ret, MON_TAG_RUNTIME, rt->path);
+		ipc_put_str(ret, MON_TAG_RUNTIME_ROOT, root);
+	}
+	ipc_put_str(ret, MON_TAG_WRITABLE, writable);
+}
+
 static int remove_now(struct container *c, struct err *e)
 {
 	struct err full = ERR_NULL;
@@ -662,7 +677,7 @@ static int remove_now(struct container *c, struct err *e)
 		log_warn("container %s: %s", c->id, full.msg);
 	FAULT_POINT("daemon.remove.row");
 	co_shield(true); /* half-removed is no state to be in */
-	request(c, &o, MON_REMOVE);
+	life_remove_request(c, &o);
 	r = pod_monitor_end(c->pod, &o, NULL, e);
 	co_shield(false);
 	FAULT_POINT("daemon.remove.removed");

@@ -259,6 +259,25 @@ static int set_up(struct pod *p, struct err *e)
 	return pod_set_state(p, POD_READY, e);
 }
 
+/* After the machine was restarted only the index knows them: the records were on a tmpfs. */
+static int remove_old_containers(struct pod *p, struct err *e)
+{
+	struct container *c;
+	int r = 0;
+
+	if (streq(p->boot_id, p->node->boot_id))
+		return 0;
+	list_for_each (c, &p->containers, in_pod) {
+		struct ipc_out o;
+
+		life_remove_request(c, &o);
+		r = pod_monitor_end(p, &o, NULL, e);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 /* Takes everything of a pod away: its monitor's work, the row, the name. */
 static int tear_down(struct pod *p, struct err *e)
 {
@@ -267,8 +286,12 @@ static int tear_down(struct pod *p, struct err *e)
 	int r;
 
 	co_shield(true);
+	r = remove_old_containers(p, e);
 	pod_request(p, &o, MON_POD_REMOVE);
-	r = pod_monitor_end(p, &o, NULL, e);
+	if (r == 0)
+		r = pod_monitor_end(p, &o, NULL, e);
+	else
+		ipc_out_fini(&o);
 	FAULT_POINT("daemon.remove-pod.removed");
 	if (r == 0) {
 		pod_monitor_forget(p);
@@ -381,14 +404,16 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 
 static int stop(struct pod *p, struct err *e)
 {
+	struct err row = ERR_NULL;
 	struct ipc_out o;
 	int r;
 
 	pod_request(p, &o, MON_POD_STOP);
 	r = pod_monitor_end(p, &o, NULL, e);
 	FAULT_POINT("daemon.stop-pod.stopped");
-	if (r == 0 && p->state == POD_READY)
-		r = pod_set_state(p, POD_NOTREADY, e);
+	/* A row that cannot be written does not undo it: the monitor says so again. */
+	if (r == 0 && p->state == POD_READY && pod_set_state(p, POD_NOTREADY, &row) < 0)
+		log_error("pod sandbox %s: %s", p->id, row.msg);
 	FAULT_POINT("daemon.stop-pod.row");
 	return r < 0 ? err_wrap(e, "stop pod sandbox %s", p->id) : 0;
 }

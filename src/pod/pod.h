@@ -65,14 +65,14 @@ struct node {
 	struct node_runtime *runtimes; /* as config->runtimes */
 	struct co_event probed;	       /* all runtimes have been probed */
 	bool probed_once;
-	uint64_t probed_at;	       /* clock_mono_us(); 0: they are being probed */
-	struct map pods, pod_names;    /* by id; by "name/namespace/uid/attempt" */
+	uint64_t probed_at;			/* clock_mono_us(); 0: they are being probed */
+	struct map pods, pod_names;		/* by id; by "name/namespace/uid/attempt" */
 	struct map containers, container_names; /* "name/attempt/pod id" */
 	struct list pods_in_order, containers_in_order; /* by creation */
 	struct spec_host host;
-	bool has_apparmor, has_rro; /* AppArmor; recursive read-only mounts */
+	bool has_apparmor, has_rro;  /* AppArmor; recursive read-only mounts */
 	bool told_oom, told_hugetlb; /* what cannot be had here is logged once */
-	char *apparmor_default;	    /* profile of containers that ask for none, "" none; owned */
+	char *apparmor_default;	     /* profile of containers that ask for none, "" none; owned */
 	struct network_probe {
 		const char *kind; /* "cni" or "bridge", as last probed; static */
 		char *config;	  /* struct network_config as JSON; owned */

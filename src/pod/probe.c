@@ -16,10 +16,10 @@
 
 #define PROBE_TIMEOUT (60 * USEC_PER_SEC)
 #define APPARMOR_PARSER "/sbin/apparmor_parser"
-#define APPARMOR_PROFILE "gantry-default" /* the one that we load */
-#define RUNTIME_PROBE_AGE (10 * USEC_PER_SEC) /* one that does not work is tried again */
-#define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)   /* older ones are made anew when asked for */
-#define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)  /* a Status waits no longer for one */
+#define APPARMOR_PROFILE "gantry-default"	 /* the one that we load */
+#define RUNTIME_PROBE_AGE (10 * USEC_PER_SEC)	 /* one that does not work is tried again */
+#define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)	 /* older ones are made anew when asked for */
+#define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)	 /* a Status waits no longer for one */
 #define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
 #define POD_CIDR_MAX 256			 /* bytes */
 #define MEASURE_AGE (10 * USEC_PER_SEC)
@@ -129,7 +129,8 @@ static void probe_apparmor(void *arg)
 	if (streq(want, APPARMOR_PROFILE) && load_default_profile(n, &e) < 0)
 		log_warn("AppArmor: the default profile cannot be loaded: %s", e.msg);
 	if (*want && apparmor_loaded(want) == 0)
-		log_warn("AppArmor: the profile %s is not loaded, containers run without one", want);
+		log_warn("AppArmor: the profile %s is not loaded, containers run without one",
+			 want);
 	else
 		put(&n->apparmor_default, want);
 	probe_done(n, p->left);

@@ -282,8 +282,8 @@ int node_recover(struct node *n, struct err *e)
 	if (r < 0)
 		return r;
 	FAULT_POINT("daemon.recover.loaded");
-	node_probe(n);
 	recover_pods(n);
+	node_probe(n); /* now: they would take processor time from serving soon */
 	FAULT_POINT("daemon.recover.pods");
 	sweep(n);
 	node_network_collect(n);

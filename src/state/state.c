@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/str.h"
 
 #define LOCK_TRIES 50	   /* a killed daemon's last child may hold it for an instant */
 #define LOCK_PAUSE 10000   /* microseconds */
@@ -23,6 +24,7 @@ struct state {
 	sqlite3_stmt *stmt[N_STMTS];
 	size_t log_bytes;
 	int lock_fd;
+	struct strv owed[N_STMTS]; /* ids of rows that could not be removed: the disk was full */
 };
 
 static const char schema[] =
@@ -143,6 +145,8 @@ struct state *state_close(struct state *s)
 		return NULL;
 	close_db(s);
 	fd_close(s->lock_fd);
+	for (int i = 0; i < N_STMTS; i++)
+		strv_fini(&s->owed[i]);
 	free(s);
 	return NULL;
 }
@@ -217,19 +221,59 @@ static void bind_blob(sqlite3_stmt *q, int i, const void *p, size_t n)
 	sqlite3_bind_blob64(q, i, p ? p : "", n, SQLITE_STATIC);
 }
 
-static int run(struct state *s, int which, const char *what, struct err *e)
+static int step(struct state *s, int which)
 {
 	int r = sqlite3_step(s->stmt[which]);
 
 	sqlite3_reset(s->stmt[which]);
 	sqlite3_clear_bindings(s->stmt[which]);
-	return r == SQLITE_DONE ? 0 : fail(s, e, what);
+	return r;
+}
+
+static int run(struct state *s, int which, const char *what, struct err *e)
+{
+	return step(s, which) == SQLITE_DONE ? 0 : fail(s, e, what);
+}
+
+static int remove_row(struct state *s, int which, const char *id)
+{
+	bind_text(s->stmt[which], 1, id);
+	return step(s, which);
+}
+
+/* Rows that could not be removed before; as long as it does not work, they stay owed. */
+static void pay(struct state *s)
+{
+	static const int which[] = {DEL_CTR, DEL_POD};
+
+	for (size_t i = 0; i < ARRAY_SIZE(which); i++) {
+		struct strv *ids = &s->owed[which[i]];
+
+		while (ids->n > 0 && remove_row(s, which[i], ids->v[ids->n - 1]) == SQLITE_DONE) {
+			free(ids->v[--ids->n]);
+			ids->v[ids->n] = NULL;
+		}
+	}
+}
+
+/* A full disk does not keep a row: it is removed in memory, and here once there is room. */
+static int remove_or_owe(struct state *s, int which, const char *id, const char *what,
+			 struct err *e)
+{
+	int r;
+
+	pay(s);
+	r = remove_row(s, which, id) & 0xff;
+	if (r == SQLITE_FULL)
+		strv_add(&s->owed[which], id);
+	return r == SQLITE_DONE || r == SQLITE_FULL ? 0 : fail(s, e, what);
 }
 
 int state_put_pod(struct state *s, const struct state_pod *p, struct err *e)
 {
 	sqlite3_stmt *q = s->stmt[PUT_POD];
 
+	pay(s);
 	bind_text(q, 1, p->id);
 	bind_blob(q, 2, p->config, p->config_len);
 	bind_text(q, 3, p->handler);
@@ -245,6 +289,7 @@ int state_put_container(struct state *s, const struct state_container *c, struct
 {
 	sqlite3_stmt *q = s->stmt[PUT_CTR];
 
+	pay(s);
 	bind_text(q, 1, c->id);
 	bind_text(q, 2, c->pod_id);
 	bind_blob(q, 3, c->config, c->config_len);
@@ -265,14 +310,12 @@ int state_put_container(struct state *s, const struct state_container *c, struct
 
 int state_remove_pod(struct state *s, const char *id, struct err *e)
 {
-	bind_text(s->stmt[DEL_POD], 1, id);
-	return run(s, DEL_POD, "remove pod", e);
+	return remove_or_owe(s, DEL_POD, id, "remove pod", e);
 }
 
 int state_remove_container(struct state *s, const char *id, struct err *e)
 {
-	bind_text(s->stmt[DEL_CTR], 1, id);
-	return run(s, DEL_CTR, "remove container", e);
+	return remove_or_owe(s, DEL_CTR, id, "remove container", e);
 }
 
 static const char *text(sqlite3_stmt *q, int i)

@@ -64,7 +64,8 @@ struct state *state_close(struct state *s);
 /* Inserts or replaces. */
 int state_put_pod(struct state *s, const struct state_pod *p, struct err *e);
 int state_put_container(struct state *s, const struct state_container *c, struct err *e);
-/* What is not there is success. A pod's containers go with it. */
+/* What is not there is success. A pod's containers go with it.  On a full disk too: then the row
+ * goes with the next change that finds room (a daemon killed before that sees it once more). */
 int state_remove_pod(struct state *s, const char *id, struct err *e);
 int state_remove_container(struct state *s, const char *id, struct err *e);
 
