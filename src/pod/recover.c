@@ -285,6 +285,7 @@ int node_recover(struct node *n, struct err *e)
 	recover_pods(n);
 	node_probe(n); /* now: they would take processor time from serving soon */
 	FAULT_POINT("daemon.recover.pods");
+	node_probe(n); /* not before: the runtimes' probes would take the processors from it */
 	sweep(n);
 	node_network_collect(n);
 	return 0;
