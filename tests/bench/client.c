@@ -12,7 +12,7 @@
  *
  * Output: a word that says what it is, then microseconds.  Progress and errors on stderr.
  * The pods' parent cgroup, log directory and image come from BENCH_CGROUP, BENCH_LOGS and
- * BENCH_IMAGE; BENCH_NAME begins the pods' names.
+ * BENCH_IMAGE; BENCH_NAME begins the pods' names.  BENCH_SECCOMP: the server's default profile.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -140,6 +140,7 @@ static uint64_t create_container(struct pod *p)
 	Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
 	Runtime__V1__LinuxContainerSecurityContext security =
 		RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
+	Runtime__V1__SecurityProfile seccomp = RUNTIME__V1__SECURITY_PROFILE__INIT;
 	Runtime__V1__LinuxContainerConfig linux = RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT;
 	Runtime__V1__ContainerConfig c = RUNTIME__V1__CONTAINER_CONFIG__INIT;
 	char *command[] = {(char *)"/pause"};
@@ -149,6 +150,9 @@ static uint64_t create_container(struct pod *p)
 	metadata.name = (char *)"c";
 	image.image = (char *)setting("BENCH_IMAGE");
 	security.namespace_options = &p->namespaces;
+	seccomp.profile_type = RUNTIME__V1__SECURITY_PROFILE__PROFILE_TYPE__RuntimeDefault;
+	if (getenv("BENCH_SECCOMP"))
+		security.seccomp = &seccomp;
 	linux.security_context = &security;
 	c.metadata = &metadata;
 	c.image = &image;
