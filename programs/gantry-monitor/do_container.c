@@ -25,7 +25,8 @@
 #include "snapshot/snapshot.h"
 
 #define PID_FILE_MAX 32
-#define CONSOLE "tty" /* in the bundle: the path from / would not fit into an address */
+#define FILTER_MAX 32768 /* bytes: 4096 instructions */
+#define CONSOLE "tty"	 /* in the bundle: the path from / would not fit into an address */
 #define CGROUP_ROUNDS 100
 #define CGROUP_PAUSE 10000 /* microseconds */
 #define RUNTIME_TIMEOUT_DEFAULT (120 * USEC_PER_SEC)
@@ -261,6 +262,18 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 	return r < 0 ? err_errno(e, r, "record the container's process") : 0;
 }
 
+/* crun leaves in its state directory what it has compiled, for its exec. */
+static void put_filter(const struct making *k, struct ipc_out *reply)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_free_ char *path =
+		xasprintf("%s/%s/seccomp.bpf", str_or_empty(k->rt.root), k->j->id);
+
+	if (ipc_get_u64(k->in, MON_TAG_WANT_FILTER, 0) &&
+	    fs_read(AT_FDCWD, path, FILTER_MAX, &b) == 0 && b.len)
+		ipc_put_bytes(reply, MON_TAG_FILTER, b.s, b.len);
+}
+
 int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	struct making k = {
@@ -296,6 +309,7 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 	}
 	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)pid);
 	ipc_put_str(reply, MON_TAG_CGROUP, cgroup);
+	put_filter(&k, reply);
 	if (k.tty) {
 		ipc_put_fd(reply, k.master);
 	} else {

@@ -76,6 +76,24 @@ void strbuf_addf(struct strbuf *b, const char *fmt, ...)
 	b->len += (size_t)n;
 }
 
+void strbuf_add_base64(struct strbuf *b, const void *p, size_t n)
+{
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	const uint8_t *in = p;
+
+	for (size_t i = 0; i < n; i += 3) {
+		uint32_t v = (uint32_t)in[i] << 16;
+
+		v |= i + 1 < n ? (uint32_t)in[i + 1] << 8 : 0;
+		v |= i + 2 < n ? in[i + 2] : 0;
+		strbuf_addc(b, digits[v >> 18]);
+		strbuf_addc(b, digits[v >> 12 & 63]);
+		strbuf_addc(b, i + 1 < n ? digits[v >> 6 & 63] : '=');
+		strbuf_addc(b, i + 2 < n ? digits[v & 63] : '=');
+	}
+}
+
 char *strbuf_take(struct strbuf *b)
 {
 	char *s = b->s ? b->s : xstrdup("");

@@ -24,6 +24,7 @@ void strbuf_add(struct strbuf *b, const void *p, size_t n);
 void strbuf_adds(struct strbuf *b, const char *s);
 void strbuf_addc(struct strbuf *b, char c);
 void strbuf_addf(struct strbuf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void strbuf_add_base64(struct strbuf *b, const void *p, size_t n); /* RFC 4648, padded */
 /* Room for `n` more bytes and the NUL; returns where they go. The caller adds to `len`. */
 char *strbuf_reserve(struct strbuf *b, size_t n);
 /* Gives the string away (owned by the caller, never NULL) and empties the buffer. */

@@ -202,6 +202,25 @@ static void test_spawn(void)
 	CHECK_STR(e.msg, "execute /nonexistent/program: No such file or directory");
 }
 
+static void test_base64(void)
+{
+	/* RFC 4648, section 10 */
+	static const char *const vectors[][2] = {{"", ""},
+						 {"f", "Zg=="},
+						 {"fo", "Zm8="},
+						 {"foo", "Zm9v"},
+						 {"foob", "Zm9vYg=="},
+						 {"fooba", "Zm9vYmE="},
+						 {"foobar", "Zm9vYmFy"}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
+		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+		strbuf_add_base64(&b, vectors[i][0], strlen(vectors[i][0]));
+		CHECK_STR(str_or_empty(b.s), vectors[i][1]);
+	}
+}
+
 int main(void)
 {
 	char id[ID_SIZE];
@@ -211,6 +230,7 @@ int main(void)
 	TEST(err);
 	TEST(str);
 	TEST(format);
+	TEST(base64);
 	TEST(map);
 	TEST(arena);
 	TEST(clock);

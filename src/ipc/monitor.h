@@ -51,8 +51,8 @@ enum {
 	/*
 	 * ID CONFIG RUNTIME [RUNTIME_ARG...] RUNTIME_ROOT [SYSTEMD_CGROUP] LAYERS_DIR [LAYER...]
 	 * WRITABLE [TTY] [STDIN] [STDIN_ONCE] [LOG_PATH] [LOG_LINE_MAX] CGROUP [TIMEOUT]
-	 * [SHARED_PIDNS] [MOUNT_SOURCE...]
-	 * -> PID CREATED_AT.  Undone before a failure is answered.  The bundle is
+	 * [SHARED_PIDNS] [MOUNT_SOURCE...] [WANT_FILTER]
+	 * -> PID CREATED_AT [FILTER].  Undone before a failure is answered.  The bundle is
 	 * POD_DIR/containers/ID; config.json must name "rootfs" as root.path.
 	 * ALREADY_EXISTS for an ID that is there.
 	 */
@@ -154,6 +154,8 @@ enum {
 				      * ...); MON_EXEC: of the command, 0 none */
 	MON_TAG_SHARED_PIDNS = 94,   /* u64: it is not process 1 of a PID namespace of its own */
 	MON_TAG_MOUNT_SOURCE = 95,   /* repeated string: made as a directory where it is missing */
+	MON_TAG_WANT_FILTER = 96,    /* u64: the compiled seccomp filter is asked for */
+	MON_TAG_FILTER = 97,	     /* bytes: it, where the runtime left one */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "pod/device.h"
+#include "pod/filter.h"
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
@@ -278,6 +279,7 @@ static void fill_spec(const struct creation *k, struct spec_container *s, char *
 		.hostname_file = hostname_file,
 		.cgroups_path = k->cgroups_path,
 		.seccomp = k->has_seccomp ? k->seccomp.s : NULL,
+		.seccomp_filter = filter_find(n, p->runtime, k->seccomp.s),
 		.apparmor_default = n->apparmor_default,
 		.pids_limit = n->config->container.pids_limit,
 		.devices = k->devices,
@@ -395,6 +397,8 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	ipc_put_str(o, MON_TAG_CGROUP, k->cgroups_path);
 	ipc_put_u64(o, MON_TAG_TIMEOUT, cfg->container.create_timeout_us);
 	ipc_put_u64(o, MON_TAG_SHARED_PIDNS, !k->own_pidns);
+	ipc_put_u64(o, MON_TAG_WANT_FILTER,
+		    k->has_seccomp && !filter_find(n, k->pod->runtime, k->seccomp.s));
 	for (size_t i = 0; i < c->config->n_mounts; i++)
 		ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
 	return 0;
@@ -426,6 +430,7 @@ static int make(struct creation *k, struct err *e)
 		r = err_precondition(e, "pod sandbox %s was removed meanwhile", k->pod->id);
 	if (r < 0)
 		return r;
+	filter_keep(k->pod->node, k->pod->runtime, k->seccomp.s, &in);
 	c->pid = (pid_t)ipc_get_u64(&in, MON_TAG_PID, 0);
 	if (!str_empty(ipc_get_str(&in, MON_TAG_CGROUP))) {
 		free(c->cgroup);

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "pod/filter.h"
 #include "pod/monitor.h"
 
 #define PROC_FILE_MAX 65536
@@ -191,6 +192,7 @@ static void init_tables(struct node *n)
 	list_init(&n->pods_in_order);
 	list_init(&n->containers_in_order);
 	list_init(&n->children);
+	list_init(&n->filters);
 	co_event_init(&n->probed);
 	co_event_init(&n->network.done);
 	n->network.kind = "bridge"; /* until it is known */
@@ -261,6 +263,7 @@ struct node *node_close(struct node *n)
 		pod_unlink(p);
 	}
 	pod_monitor_drop_children(n);
+	filter_free_all(n);
 	image_store_close(n->images);
 	state_close(n->state);
 	cgroup_host_fini(&n->cgroup);

@@ -82,6 +82,7 @@ struct node {
 		uint64_t checked_at; /* clock_mono_us() */
 		struct co_event done;
 	} network;
+	struct list filters;  /* compiled seccomp profiles: pod/filter.h */
 	struct list children; /* monitors that this daemon started: struct monitor_child */
 	bool measuring;	      /* writable layers: see node_measure() */
 	uint64_t measured_at;

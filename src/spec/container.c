@@ -543,6 +543,8 @@ static void print_annotations(const struct spec_container *s, struct jw *w)
 		if (annotation_passes(s->config->annotations[i]->key))
 			jw_key_string(w, s->config->annotations[i]->key,
 				      s->config->annotations[i]->value);
+	if (s->seccomp && s->seccomp_filter && !privileged(s))
+		jw_key_string(w, "run.oci.seccomp_bpf_data", s->seccomp_filter);
 	jw_key_string(w, "io.kubernetes.cri.container-type", "container");
 	jw_key_string(w, "io.kubernetes.cri.container-name", s->config->metadata->name);
 	jw_key_string(w, "io.kubernetes.cri.image-name", s->image_name);

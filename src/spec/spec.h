@@ -72,6 +72,7 @@ struct spec_container {
 	const char *shm, *resolv_conf, *hostname_file;	  /* paths to bind, "" none */
 	const char *cgroups_path;
 	const char *seccomp; /* the profile as JSON, NULL: unconfined */
+	const char *seccomp_filter; /* it, compiled, for crun (run.oci.seccomp_bpf_data); or NULL */
 	const char *apparmor_default;
 	int64_t pids_limit;
 	const struct spec_device *devices; /* asked for, or all of a privileged container */
