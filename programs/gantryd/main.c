@@ -40,7 +40,6 @@ struct daemon {
 	struct node *node;
 	struct cri *cri;
 	int listen_fd;
-	int lock_fd;
 	bool socket_ours;
 	struct loop_timer drain_limit, notify_timer;
 	uint64_t notify_every;
@@ -109,11 +108,14 @@ static void on_terminate(struct loop *l, int signo, void *arg)
 /* A socket file that nobody listens on is a dead daemon's. */
 static int remove_stale_socket(const char *path, const struct sockaddr_un *sa, struct err *e)
 {
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
 
 	if (fd < 0)
 		return err_errno(e, -errno, "socket");
-	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0)
+	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return err_precondition(e, "address: %s is there, and no socket", path);
+	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN)
 		return err_precondition(e, "%s is served by another process", path);
 	if (unlink(path) < 0 && errno != ENOENT)
 		return err_errno(e, -errno, "remove the stale socket %s", path);
@@ -275,7 +277,7 @@ static int dump(const struct config *c)
 int main(int argc, char **argv)
 {
 	struct config_flags flags = {0};
-	struct daemon d = {.listen_fd = -EBADF, .lock_fd = -EBADF};
+	struct daemon d = {.listen_fd = -EBADF};
 	struct err e = ERR_NULL;
 	int what = 0, opt, r;
 

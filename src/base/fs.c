@@ -13,7 +13,7 @@
 #include "base/mem.h"
 
 #define FS_READ_STEP 4096
-#define FS_TREE_DEPTH_MAX 4096 /* directories deep; a deeper tree is refused (-ELOOP) */
+#define FS_TREE_DEPTH_MAX 128 /* directories open at once; what is deeper is moved up first */
 
 int fs_read_fd(int fd, size_t max, struct strbuf *ret)
 {
@@ -146,8 +146,50 @@ int fs_mkdir_p(int dirfd, const char *path, mode_t mode)
 	return 0;
 }
 
+/* A tree that is being removed. */
+struct removal {
+	int top; /* its root */
+	dev_t dev;
+	unsigned n_moved; /* directories that were put there from deep below */
+};
+
+static int empty_dir(struct removal *rm, int fd, int depth);
+
+/* A container can nest directories deeper than there are descriptors. */
+static int move_up(struct removal *rm, int dir, const char *name)
+{
+	char to[32];
+
+	do
+		snprintf(to, sizeof(to), ".gantry-deep-%u", rm->n_moved++);
+	while (renameat(dir, name, rm->top, to) < 0 && (errno == ENOTEMPTY || errno == EEXIST));
+	return fs_exists(dir, name) ? -errno : 0;
+}
+
+/* A directory of that name in `dir`, with all that is in it. */
+static int remove_dir(struct removal *rm, int dir, const char *name, int depth)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r;
+	struct stat st;
+
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || st.st_dev != rm->dev) {
+		close(fd);
+		return -EXDEV;
+	}
+	if (depth == FS_TREE_DEPTH_MAX) {
+		close(fd);
+		return unlinkat(dir, name, AT_REMOVEDIR) == 0 ? 0 : move_up(rm, dir, name);
+	}
+	r = empty_dir(rm, fd, depth);
+	if (r == 0 && unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
+		r = -errno;
+	return r;
+}
+
 /* Empties the directory behind `fd`, which it takes over. */
-static int empty_dir(int fd, dev_t dev, int depth)
+static int empty_dir(struct removal *rm, int fd, int depth)
 {
 	DIR *d = fdopendir(fd);
 	struct dirent *e;
@@ -158,33 +200,14 @@ static int empty_dir(int fd, dev_t dev, int depth)
 		close(fd);
 		return r;
 	}
-	if (depth > FS_TREE_DEPTH_MAX)
-		r = -ELOOP;
 	while (r == 0 && (errno = 0, e = readdir(d))) {
-		struct stat st;
-		int sub;
-
 		if (streq(e->d_name, ".") || streq(e->d_name, ".."))
 			continue;
 		if (unlinkat(dirfd(d), e->d_name, 0) == 0 || errno == ENOENT)
 			continue;
-		if (errno != EISDIR && errno != EPERM) {
-			r = -errno;
-			break;
-		}
-		sub = openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (sub < 0) {
-			r = -errno;
-			break;
-		}
-		if (fstat(sub, &st) < 0 || st.st_dev != dev) {
-			close(sub);
-			r = -EXDEV;
-			break;
-		}
-		r = empty_dir(sub, dev, depth + 1);
-		if (r == 0 && unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-			r = -errno;
+		r = errno == EISDIR || errno == EPERM
+			    ? remove_dir(rm, dirfd(d), e->d_name, depth + 1)
+			    : -errno;
 	}
 	closedir(d);
 	return r;
@@ -192,27 +215,31 @@ static int empty_dir(int fd, dev_t dev, int depth)
 
 int fs_remove_tree(int dirfd, const char *path)
 {
+	struct removal rm = {0};
 	struct stat st;
-	int fd, r;
+	unsigned moved;
+	int r;
 
 	if (unlinkat(dirfd, path, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return -errno;
-	fd = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
+	rm.top = openat(dirfd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (rm.top < 0)
 		return errno == ENOENT ? 0 : -errno;
-	if (fstat(fd, &st) < 0) {
+	r = fstat(rm.top, &st) < 0 ? -errno : 0;
+	rm.dev = st.st_dev;
+	do {
+		int fd = r < 0 ? -1 : openat(rm.top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		moved = rm.n_moved;
+		if (r == 0)
+			r = fd < 0 ? -errno : empty_dir(&rm, fd, 0);
+	} while (r == 0 && rm.n_moved != moved);
+	close(rm.top);
+	if (r == 0 && unlinkat(dirfd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		r = -errno;
-		close(fd);
-		return r;
-	}
-	r = empty_dir(fd, st.st_dev, 0);
-	if (r < 0)
-		return r;
-	if (unlinkat(dirfd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
-		return -errno;
-	return 0;
+	return r;
 }
 
 int fs_open_in_root(int rootfd, const char *path, int flags, mode_t mode)

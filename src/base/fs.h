@@ -30,7 +30,7 @@ int fs_write_str(int dirfd, const char *path, const char *s);
 int fs_write_all(int fd, const void *p, size_t n);
 
 /*
- * Replaces `path` atomically: unnamed temporary beside it, rename.  With `durable` the
+ * Replaces `path` atomically: a temporary file "PATH.tmp-..." beside it, rename.  With `durable` the
  * file and its directory are synced before it returns.
  */
 int fs_write_atomic(int dirfd, const char *path, const void *p, size_t n, mode_t mode,
@@ -41,7 +41,8 @@ int fs_mkdir_p(int dirfd, const char *path, mode_t mode);
 
 /*
  * Removes a tree, staying on its file system and never following links.  What is not
- * there is success: idempotent.  A mount point below gives -EXDEV and is left alone.
+ * there is success: idempotent.  A mount point below gives -EXDEV and is left alone.  A tree
+ * may be deeper than descriptors and paths reach.
  */
 int fs_remove_tree(int dirfd, const char *path);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Open addressing with linear probing, keyed hash (SipHash is not needed: keys that a
- * stranger chooses never become keys here, ids are ours; names come from the kubelet). */
+/* Open addressing with linear probing.  A plain hash will do: no stranger chooses the keys, ids
+ * are ours, names the kubelet's. */
 #include "base/map.h"
 
 #include <stdint.h>

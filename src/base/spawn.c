@@ -25,6 +25,7 @@
 #include "base/mem.h"
 
 #define SPAWN_STACK (32 * 1024)
+#define DRAIN_READS 64 /* of 4 KiB: more than a pipe holds, and an end where somebody writes on */
 
 struct child_args {
 	const struct spawn *s;
@@ -78,7 +79,7 @@ static int child_main(void *arg)
 {
 	struct child_args *a = arg;
 	const struct spawn *s = a->s;
-	int r;
+	int r, exec_fd;
 
 	reset_signals();
 	if (s->death_signal) {
@@ -89,6 +90,7 @@ static int child_main(void *arg)
 	}
 	if (s->setsid)
 		setsid();
+	exec_fd = s->file ? -1 : fcntl(s->exec_fd, F_DUPFD_CLOEXEC, SPAWN_FDS_MAX + 8);
 	r = place_fds(s);
 	if (r == 0 && s->cwd && chdir(s->cwd) < 0)
 		r = -errno;
@@ -96,7 +98,7 @@ static int child_main(void *arg)
 		if (s->file)
 			execve(s->file, a->argv, a->envp);
 		else
-			syscall(SYS_execveat, s->exec_fd, "", a->argv, a->envp, AT_EMPTY_PATH);
+			syscall(SYS_execveat, exec_fd, "", a->argv, a->envp, AT_EMPTY_PATH);
 		r = -errno;
 	}
 	a->error = r;
@@ -229,7 +231,7 @@ void spawn_result_fini(struct spawn_result *r)
 /* Reads what is there. 1: more may come, 0: end of file. */
 static int drain(int fd, size_t max, struct strbuf *to, bool *truncated)
 {
-	for (;;) {
+	for (int i = 0; i < DRAIN_READS; i++) {
 		char buf[4096];
 		ssize_t n = read(fd, buf, sizeof(buf));
 		size_t room = max - to->len;
@@ -244,6 +246,7 @@ static int drain(int fd, size_t max, struct strbuf *to, bool *truncated)
 			*truncated = true;
 		strbuf_add(to, buf, MIN((size_t)n, room));
 	}
+	return 1;
 }
 
 static int pipe_pair(int ret[2], int ours)

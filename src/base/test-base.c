@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "base/arena.h"
@@ -160,6 +161,35 @@ static void test_fs(void)
 	CHECK_INT(rmdir(dir), 0);
 }
 
+/* Deeper than there are descriptors, and than a path can be long. */
+static void test_deep_tree(void)
+{
+	char dir[] = "/tmp/gantry-test-XXXXXX";
+	struct rlimit had, few;
+	int d;
+
+	CHECK_INT(getrlimit(RLIMIT_NOFILE, &had), 0);
+	few = (struct rlimit){256, had.rlim_max};
+	CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
+	CHECK(mkdtemp(dir) != NULL);
+	d = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	for (int i = 0; i < 1500 && d >= 0; i++) {
+		int sub;
+
+		CHECK_INT(mkdirat(d, "directory", 0755), 0);
+		CHECK(mkdirat(d, ".gantry-deep-0", 0755) == 0);
+		sub = openat(d, "directory", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (i % 100 == 0)
+			fd_close(openat(sub, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+		fd_close(d);
+		d = sub;
+	}
+	fd_close(d);
+	CHECK_INT(fs_remove_tree(AT_FDCWD, dir), 0);
+	CHECK(!fs_exists(AT_FDCWD, dir));
+	CHECK_INT(setrlimit(RLIMIT_NOFILE, &had), 0);
+}
+
 static int run(const char *script, const char *in, unsigned long us, size_t max,
 	       struct spawn_result *r)
 {
@@ -191,6 +221,10 @@ static void test_spawn(void)
 	CHECK_INT(run("sleep 60 & sleep 60", NULL, 50000, 10, &r), 0);
 	CHECK(r.timed_out);
 	CHECK_INT(r.status, 128 + 9);
+	spawn_result_fini(&r);
+	/* One that writes on and on keeps nobody. */
+	CHECK_INT(run("yes & sleep 0.1", NULL, USEC_FOREVER, 10, &r), 0);
+	CHECK(r.truncated);
 	spawn_result_fini(&r);
 	CHECK_INT(run("sleep 60 & echo $!", NULL, USEC_FOREVER, 10, &r), 0); /* keeps the pipe */
 	CHECK_INT(r.status, 0);
@@ -235,6 +269,7 @@ int main(void)
 	TEST(arena);
 	TEST(clock);
 	TEST(fs);
+	TEST(deep_tree);
 	TEST(spawn);
 	return test_done();
 }
