@@ -50,6 +50,7 @@ class Cli:
             p.kill()
             raise AssertionError("gantry %s hangs: %s" % (" ".join(args), p.communicate()))
         assert p.returncode == status, (args, p.returncode, out, err)
+        assert "Sanitizer" not in str(err) and "runtime error:" not in str(err), (args, err)
         self.err = err
         return out
 

@@ -104,6 +104,7 @@ class Peer:
         p = subprocess.run([GANTRY, *args], stdin=subprocess.DEVNULL,
                            env=dict(os.environ, GANTRY_ADDRESS=self.path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=20)
         assert p.returncode >= 0, (args, p)  # no signal ended it
+        assert b"Sanitizer" not in p.stderr and b"runtime error:" not in p.stderr, (args, p.stderr)
         return p.returncode, p.stdout.decode(), p.stderr.decode()
 
 
