@@ -83,8 +83,9 @@ apt_get()
 		-o Acquire::Retries=3 -o Dpkg::Options::=--force-confold "$@"
 }
 
-# Packages that start a service which nobody here asked for.
-unwanted_services="docker-registry"
+# Services that start with packages of the tests, and that nobody asked for.
+unwanted_services="docker-registry.service:docker-registry
+cni-dhcp.service:containernetworking-plugins cni-dhcp.socket:containernetworking-plugins"
 
 # apt_install KIND...: installs what is missing of scripts/packages.
 apt_install()
@@ -99,7 +100,7 @@ apt_install()
 	if [ -d /run/systemd/system ]; then
 		for s in $unwanted_services; do
 			case " ${missing[*]} " in
-			*" $s "*) systemctl disable --now "$s" >/dev/null 2>&1 || true ;;
+			*" ${s#*:} "*) systemctl disable --now "${s%:*}" >/dev/null 2>&1 || true ;;
 			esac
 		done
 	fi

@@ -5,11 +5,14 @@ through the module proxy; GANTRY_CRI_API=DIR is a copy of the module to use inst
 import json
 import os
 import re
-import shutil
 import subprocess
+import sys
 
 import pytest
 from google.protobuf import descriptor_pb2
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "conformance"))
+import tools  # noqa: E402
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 PUBLISHED = "pkg/apis/runtime/v1/api.proto"
@@ -20,11 +23,14 @@ def fetch(directory):
     """The module's directory; skips the test where there is no way to it."""
     if os.environ.get("GANTRY_CRI_API"):
         return os.environ["GANTRY_CRI_API"]
-    if not shutil.which("go"):
-        pytest.skip("no Go here to fetch k8s.io/cri-api with")
+    try:
+        go = tools.go()
+    except tools.Unavailable as e:
+        pytest.skip("no Go to fetch k8s.io/cri-api with: %s" % e)
     (directory / "go.mod").write_text("module gantry/tests\n")
     try:
-        r = subprocess.run(["go", "mod", "download", "-json", "k8s.io/cri-api@latest"],
+        r = subprocess.run([*os.environ.get("GANTRY_OUTSIDE", "").split(), go, "mod", "download",
+                            "-json", "k8s.io/cri-api@latest"],
                            cwd=directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                            text=True, timeout=FETCH_TIMEOUT)
     except subprocess.TimeoutExpired:
