@@ -209,18 +209,12 @@ static void finished(struct http_request *r, CURLcode code)
 	r->done = true;
 }
 
-int http_step(struct http *h, struct pollfd *fds, unsigned n, int timeout_ms, struct err *e)
+int http_perform(struct http *h, bool *ret_done, struct err *e)
 {
-	struct curl_waitfd extra[HTTP_FDS_MAX];
 	int alive, left;
 	CURLMsg *m;
 
-	n = MIN(n, (unsigned)ARRAY_SIZE(extra));
-	for (unsigned i = 0; i < n; i++)
-		extra[i] = (struct curl_waitfd){
-			.fd = fds[i].fd,
-			.events = (short)((fds[i].events & POLLIN ? CURL_WAIT_POLLIN : 0) |
-					  (fds[i].events & POLLOUT ? CURL_WAIT_POLLOUT : 0))};
+	*ret_done = false;
 	if (curl_multi_perform(h->multi, &alive) != CURLM_OK)
 		return err_set(e, -EIO, GRPC_INTERNAL, "libcurl failed");
 	while ((m = curl_multi_info_read(h->multi, &left))) {
@@ -230,13 +224,35 @@ int http_step(struct http *h, struct pollfd *fds, unsigned n, int timeout_ms, st
 			continue;
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
 		finished(r, m->data.result);
-		timeout_ms = 0; /* somebody waits for that */
+		*ret_done = true; /* or it has begun anew */
 	}
-	if (timeout_ms && curl_multi_poll(h->multi, extra, n, timeout_ms, NULL) != CURLM_OK)
-		return err_set(e, -EIO, GRPC_INTERNAL, "libcurl failed");
-	if (n && poll(fds, n, 0) < 0 && errno != EINTR)
-		return err_errno(e, -errno, "poll");
 	return 0;
+}
+
+int http_wait(struct http *h, struct pollfd *fds, unsigned n, int timeout_ms, struct err *e)
+{
+	struct curl_waitfd extra[HTTP_FDS_MAX];
+
+	n = MIN(n, (unsigned)ARRAY_SIZE(extra));
+	for (unsigned i = 0; i < n; i++)
+		extra[i] = (struct curl_waitfd){
+			.fd = fds[i].fd,
+			.events = (short)((fds[i].events & POLLIN ? CURL_WAIT_POLLIN : 0) |
+					  (fds[i].events & POLLOUT ? CURL_WAIT_POLLOUT : 0))};
+	if (curl_multi_poll(h->multi, extra, n, timeout_ms, NULL) != CURLM_OK)
+		return err_set(e, -EIO, GRPC_INTERNAL, "libcurl failed");
+	return 0;
+}
+
+int http_step(struct http *h, int timeout_ms, struct err *e)
+{
+	struct pollfd p = {.fd = WORKER_DAEMON_FD, .events = POLLIN};
+	bool done;
+	int r = http_perform(h, &done, e);
+
+	if (r == 0 && !done)
+		r = http_wait(h, &p, 1, timeout_ms, e);
+	return r < 0 ? r : worker_check(e);
 }
 
 int http_run(struct http *h, struct http_request *r, struct err *e)
@@ -244,13 +260,8 @@ int http_run(struct http *h, struct http_request *r, struct err *e)
 	int res = 0;
 
 	http_begin(h, r);
-	while (res == 0 && !r->done) {
-		struct pollfd p = {.fd = WORKER_DAEMON_FD, .events = POLLIN};
-
-		res = http_step(h, &p, 1, 1000, e);
-		if (res == 0)
-			res = worker_check(e);
-	}
+	while (res == 0 && !r->done)
+		res = http_step(h, 1000, e);
 	return res;
 }
 

@@ -68,7 +68,13 @@ void http_resume(struct http_request *r);
 /* Ends it where it is under way and frees what it owns. Idempotent. */
 void http_request_fini(struct http_request *r);
 
-/* Moves everything on; waits for something to do, for one of `fds`, or `timeout_ms`. */
-int http_step(struct http *h, struct pollfd *fds, unsigned n, int timeout_ms, struct err *e);
+/* Moves everything on that can be. *ret_done: a request is done, somebody may want to look
+ * before he waits. */
+int http_perform(struct http *h, bool *ret_done, struct err *e);
+/* Until there is something to do, one of `fds` is ready, or `timeout_ms`. What they are to be
+ * ready for must be asked after http_perform(), which may change it. */
+int http_wait(struct http *h, struct pollfd *fds, unsigned n, int timeout_ms, struct err *e);
+/* Both, where nothing else is waited for but the daemon; CANCELLED. */
+int http_step(struct http *h, int timeout_ms, struct err *e);
 /* One request from begin to done; CANCELLED where the daemon wants the work given up. */
 int http_run(struct http *h, struct http_request *r, struct err *e);

@@ -213,13 +213,18 @@ static void tell_done(struct pulling *p, uint64_t *told)
 static int wait_for_something(struct pulling *p, struct err *e)
 {
 	struct pollfd fds[2 * IMAGE_LAYERS_MAX + 1];
-	unsigned n = layer_set_poll(&p->layers, fds);
-	int timeout = 1000;
+	int timeout = 1000, r;
+	unsigned n;
+	bool done;
 
+	r = http_perform(registry_http(p->registry), &done, e);
+	if (r < 0 || done)
+		return r;
+	n = layer_set_poll(&p->layers, fds);
 	fds[n++] = (struct pollfd){.fd = WORKER_DAEMON_FD, .events = POLLIN};
 	for (size_t k = 0; k < p->started; k++)
 		timeout = transfer_timeout(&p->fetches[k].transfer, timeout);
-	return http_step(registry_http(p->registry), fds, n, timeout, e);
+	return http_wait(registry_http(p->registry), fds, n, timeout, e);
 }
 
 static int fetch_layers(struct pulling *p, struct err *e)

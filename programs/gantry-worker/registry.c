@@ -361,11 +361,7 @@ static int run(struct registry *r, struct transfer *t, struct err *e)
 	int res = 0;
 
 	while (res == 0 && (t->state == TRANSFER_RUNNING || t->state == TRANSFER_WAITING)) {
-		struct pollfd p = {.fd = WORKER_DAEMON_FD, .events = POLLIN};
-
-		res = http_step(r->http, &p, 1, transfer_timeout(t, 1000), e);
-		if (res == 0)
-			res = worker_check(e);
+		res = http_step(r->http, transfer_timeout(t, 1000), e);
 		if (res == 0)
 			transfer_advance(t);
 	}

@@ -71,7 +71,7 @@ struct transfer {
 };
 
 void transfer_start(struct registry *r, struct transfer *t);
-/* After http_step(): sees what became of it. */
+/* After http_perform(): sees what became of it. */
 void transfer_advance(struct transfer *t);
 /* Milliseconds until it has to be advanced again whatever happens; at most `most`. */
 int transfer_timeout(const struct transfer *t, int most);

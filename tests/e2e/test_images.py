@@ -972,3 +972,12 @@ def test_progress_of_a_pull(d, reg):
     seen = list(d.cri.Pull(reference=ref))
     assert seen[-1].image_id == im.id[7:] and seen[-1].image_name == ref
     assert {(s.layer, s.state) for s in seen} >= {(x, "done") for x in im.layer_digests}
+
+
+def test_a_paused_transfer_goes_on_at_once(d, reg):
+    """A pipe holds a megabyte: a wait for nothing at each would take half a minute here."""
+    im = big(13, 40)
+    ref = reg.add(im, "app")
+    start = time.monotonic()
+    assert pull(d, ref) == im.id
+    assert time.monotonic() - start < 20
