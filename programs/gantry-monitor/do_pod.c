@@ -455,3 +455,22 @@ int do_network_gc(const char *config)
 		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
 	return r < 0;
 }
+
+int do_network_check(const char *config, const char *pod_id, const char *netns)
+{
+	struct network_pod p = {.id = pod_id, .netns = netns, .cancel_fd = -1};
+	struct network_config c;
+	struct err e = ERR_NULL;
+	int r = network_config_parse(config, &c, &e);
+
+	if (r == 0) {
+		p.netns_fd = netns_open(netns);
+		r = p.netns_fd < 0 ? err_errno(&e, p.netns_fd, "the network namespace at %s", netns)
+				   : network_check(&c, &p, &e);
+		fd_close(p.netns_fd);
+		network_config_fini(&c);
+	}
+	if (r < 0)
+		fs_write_all(STDOUT_FILENO, e.msg, strlen(e.msg));
+	return r < 0;
+}

@@ -144,6 +144,15 @@ void job_cancel_execs(struct monitor *m, const struct conn *c)
 			cancel(job);
 }
 
+void job_cancel_setup(struct monitor *m)
+{
+	struct job *job;
+
+	list_for_each (job, &m->jobs, link)
+		if (job->request && job->request->in.type == MON_POD_SETUP)
+			cancel(job);
+}
+
 bool job_exited(struct monitor *m, pid_t pid)
 {
 	struct job *job;

@@ -334,6 +334,7 @@ static void end_pod(struct monitor *m, struct request *q)
 					   .body = xmemdup(q->in.body, q->in.len),
 					   .len = q->in.len};
 	list_append(&m->waiting, &q->link);
+	job_cancel_setup(m); /* a plugin may hang in it: nobody wants the pod now */
 	list_for_each (c, &m->containers, link)
 		if (c->state == MON_CREATED || c->state == MON_RUNNING)
 			container_kill(c);
@@ -570,6 +571,8 @@ int main(int argc, char **argv)
 		return do_network_status(argv[2]);
 	if (argc == 3 && streq(argv[1], "--network-gc"))
 		return do_network_gc(argv[2]);
+	if (argc == 5 && streq(argv[1], "--network-check"))
+		return do_network_check(argv[2], argv[3], argv[4]);
 	if (!recover && argc != 3) {
 		fputs("gantry-monitor is started by gantryd.\n", stderr);
 		return 2;

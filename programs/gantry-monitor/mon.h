@@ -117,6 +117,7 @@ struct job {
 void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 	       job_done_fn *done);
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
+void job_cancel_setup(struct monitor *m); /* whoever asked for it */
 /* A connection has gone: commands whose output nobody will read are ended. */
 void job_cancel_execs(struct monitor *m, const struct conn *c);
 /* True when the pid was a job's. */
@@ -231,3 +232,4 @@ _Noreturn void do_init(void);
 int do_probe(int argc, char **argv);
 int do_network_status(const char *config);
 int do_network_gc(const char *config);
+int do_network_check(const char *config, const char *pod_id, const char *netns);

@@ -64,7 +64,28 @@ static int inspect_container(struct cli *cli, const char *id, struct jw *w, stru
 	return 0;
 }
 
-static int inspect_pod(struct cli *cli, const char *id, struct jw *w, struct err *e)
+static int print_check(struct cli *cli, const char *id, struct jw *w, struct err *e)
+{
+	Gantry__V1__CheckPodRequest q = GANTRY__V1__CHECK_POD_REQUEST__INIT;
+	Gantry__V1__CheckPodResponse *m = NULL;
+	struct rpc_stream s = {0};
+	int r;
+
+	q.pod_sandbox_id = (char *)(uintptr_t)id;
+	r = rpc_open(cli, GANTRY, "CheckPod", &q, &s, e);
+	r = r < 0 ? r : rpc_next(&s, &cli->arena, &m, e);
+	rpc_close(&s);
+	if (r <= 0)
+		return r < 0 ? r : err_set(e, -EIO, GRPC_INTERNAL, "check pod %s: no answer", id);
+	jw_key_object(w, "networkCheck");
+	jw_key_bool(w, "ok", !*m->problem);
+	if (*m->problem)
+		jw_key_string(w, "problem", m->problem);
+	jw_object_end(w);
+	return 0;
+}
+
+static int inspect_pod(struct cli *cli, const char *id, bool check, struct jw *w, struct err *e)
 {
 	Runtime__V1__PodSandboxStatusRequest q = RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
 	Runtime__V1__PodSandboxStatusResponse *s;
@@ -82,8 +103,9 @@ static int inspect_pod(struct cli *cli, const char *id, struct jw *w, struct err
 	for (size_t i = 0; i < s->n_containers_statuses; i++)
 		pbjson_print(w, &s->containers_statuses[i]->base);
 	jw_array_end(w);
+	r = check ? print_check(cli, id, w, e) : 0;
 	jw_object_end(w);
-	return 0;
+	return r;
 }
 
 /* -ENOENT: no image has that name. */
@@ -110,7 +132,7 @@ static int inspect_image(struct cli *cli, const char *name, struct jw *w, struct
 }
 
 static int inspect_one(struct cli *cli, const struct inventory *v, const char *word,
-		       const char *type, struct jw *w, struct err *e)
+		       const char *type, bool check, struct jw *w, struct err *e)
 {
 	int kinds = !type		       ? KIND_POD | KIND_CONTAINER
 		    : streq(type, "pod")       ? KIND_POD
@@ -120,7 +142,7 @@ static int inspect_one(struct cli *cli, const struct inventory *v, const char *w
 	int r = kinds ? inventory_find(cli, v, word, kinds, KIND_CONTAINER, &o, e) : -ENOENT;
 
 	if (r == 0)
-		return o.kind == KIND_POD ? inspect_pod(cli, o.id, w, e)
+		return o.kind == KIND_POD ? inspect_pod(cli, o.id, check, w, e)
 					  : inspect_container(cli, o.id, w, e);
 	if (r != -ENOENT || (kinds && type))
 		return r;
@@ -146,7 +168,8 @@ static int inspect(struct cli *cli, const struct args *a)
 		return cli_fail(cli, &e);
 	jw_array_begin(&w);
 	for (size_t i = 0; i < a->n && status != EXIT_INTERRUPTED; i++)
-		if (inspect_one(cli, &v, a->v[i], args_get(a, "type"), &w, &e) < 0)
+		if (inspect_one(cli, &v, a->v[i], args_get(a, "type"), args_has(a, "check"), &w,
+				&e) < 0)
 			status = cli_fail(cli, &e);
 	jw_array_end(&w);
 	if (b.len > strlen("[]") && status != EXIT_INTERRUPTED)
@@ -159,6 +182,8 @@ static const struct opt inspect_options[] = {
 	 .metavar = "KIND",
 	 .help = "what the names stand for: pod, container or image",
 	 .words = "pod container image"},
+	{.name = "check",
+	 .help = "check the networks of pods, by CNI CHECK where they have one of CNI"},
 	{.c = 'o',
 	 .name = "output",
 	 .metavar = "FORMAT",

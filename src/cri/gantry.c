@@ -4,6 +4,7 @@
 #include "cri/cri.h"
 #include "gantry.pb-c.h"
 #include "image/store.h"
+#include "pod/node.h"
 
 static int send_progress(void *arg, const struct image_progress *p, struct err *e)
 {
@@ -44,7 +45,27 @@ static int load(struct cri_call *c, const void *request, struct err *e)
 	return image_load(c->node->images, q->path, send_progress, c, e);
 }
 
+static int check_pod(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__CheckPodRequest *q = request;
+	Gantry__V1__CheckPodResponse m = GANTRY__V1__CHECK_POD_RESPONSE__INIT;
+	_cleanup_strbuf_ struct strbuf problem = STRBUF_NULL;
+	struct pod *p;
+	int r = pod_find(c->node, q->pod_sandbox_id, &p, e);
+
+	c->about = q->pod_sandbox_id;
+	r = r < 0 ? r : node_network_check(p, &problem, e);
+	if (r < 0)
+		return r;
+	m.problem = (char *)(uintptr_t)str_or_empty(problem.s);
+	return cri_send(c, &m.base, e);
+}
+
 const struct cri_method cri_methods_gantry[] = {
+	{.path = "/gantry.v1.Gantry/CheckPod",
+	 .request = &gantry__v1__check_pod_request__descriptor,
+	 .response = &gantry__v1__check_pod_response__descriptor,
+	 .stream_fn = check_pod},
 	{.path = "/gantry.v1.Gantry/Pull",
 	 .request = &gantry__v1__pull_request__descriptor,
 	 .response = &gantry__v1__image_progress__descriptor,

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "network/ipam.h"
 #include "network/network_internal.h"
+#include "wire/json.h"
 
 #define POD_IF "eth0"
 #define SYSCTL_MAX 64 /* bytes of a value that is read */
@@ -329,6 +330,40 @@ static int configure_inside(const struct pools *pools, uint8_t addr[2][16], int 
 	return r;
 }
 
+/* "ingressRate" limits what the host's end sends to the pod, "egressRate" the pod's own end. */
+static int read_rates(const struct network_pod *p, uint64_t *ret_in, uint64_t *ret_out,
+		      struct err *e)
+{
+	_cleanup_jv_ jv *v = NULL;
+	int r = 0;
+
+	*ret_in = *ret_out = 0;
+	if (str_empty(p->bandwidth))
+		return 0;
+	r = jv_parse(p->bandwidth, strlen(p->bandwidth), 4096, "bandwidth", &v, e);
+	if (r < 0)
+		return r;
+	*ret_in = (uint64_t)jv_int(v, "ingressRate", 0);
+	*ret_out = (uint64_t)jv_int(v, "egressRate", 0);
+	return 0;
+}
+
+static int limit_rates(const struct network_pod *p, struct nl *nl, int index, struct err *e)
+{
+	_cleanup_nl_ struct nl inner = NL_NULL;
+	uint64_t in, out;
+	int r = read_rates(p, &in, &out, e);
+
+	if (r == 0 && in)
+		r = nl_set_rate(nl, index, in, e);
+	if (r < 0 || !out)
+		return r;
+	r = network_open_inside(p->netns_fd, &inner, e);
+	if (r == 0)
+		r = nl_set_rate(&inner, nl_index(&inner, POD_IF), out, e);
+	return r;
+}
+
 static int connect_pod(const struct network_config *c, const struct network_pod *p,
 		       const struct pools *pools, uint8_t addr[2][16], struct strbuf *ips,
 		       struct err *e)
@@ -351,6 +386,7 @@ static int connect_pod(const struct network_config *c, const struct network_pod 
 	if (index < 0)
 		return err_errno(e, index, "find the interface %s", veth);
 	r = nl_set_hairpin(&nl, index, e);
+	r = r < 0 ? r : limit_rates(p, &nl, index, e);
 	return r < 0 ? r : configure_inside(pools, addr, p->netns_fd, ips, e);
 }
 

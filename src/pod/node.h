@@ -47,6 +47,8 @@ void node_network_configure(struct node *n);
 void node_network_load(struct node *n);
 /* The node's range of pod addresses, "A" or "A,B"; "" changes nothing. INVALID_ARGUMENT. */
 int node_network_set_pod_cidr(struct node *n, const char *cidr, struct err *e);
+/* Checks the network of a pod (CNI CHECK); waits for it.  What is wrong is appended: nothing. */
+int node_network_check(const struct pod *p, struct strbuf *ret_problem, struct err *e);
 /* Frees in the background what pods that are gone have left in the network. */
 void node_network_collect(struct node *n);
 /* Whether pods can be given a network, as last probed (probed again when that is old); waits

@@ -344,6 +344,26 @@ void node_network_collect(struct node *n)
 	co_start(n->loop, collect, n);
 }
 
+int node_network_check(const struct pod *p, struct strbuf *ret_problem, struct err *e)
+{
+	struct node *n = p->node;
+	_cleanup_free_ char *config = xstrdup(n->network.config), *id = xstrdup(p->id),
+			    *netns = xstrdup(str_or_empty(p->netns));
+	const char *argv[] = {n->monitor_path, "--network-check", config, id, netns, NULL};
+	int r;
+
+	if (p->state != POD_READY) {
+		strbuf_adds(ret_problem, "the pod sandbox is not ready");
+		return 0;
+	}
+	if (!*netns)
+		return 0; /* it has the node's */
+	r = helper_run(n->loop, argv, NETWORK_GC_TIMEOUT, ret_problem, e);
+	if (r > 0 && !ret_problem->len)
+		strbuf_addf(ret_problem, "the check ended with status %d", r);
+	return r < 0 ? r : 0;
+}
+
 /* "KIND\nWHY" */
 static void take_network(struct network_probe *p, int status, char *out, const struct err *e)
 {

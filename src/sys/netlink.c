@@ -13,6 +13,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 #include <net/if.h>
@@ -219,6 +220,38 @@ int nl_set_hairpin(struct nl *nl, int index, struct err *e)
 	nest_end(&q, protinfo);
 	r = talk(nl, &q, NULL, NULL);
 	return r < 0 ? err_errno(e, r, "let the bridge port %d talk to itself", index) : 0;
+}
+
+/* A burst of 20 ms and never less than some full packets of offloaded TCP; 50 ms of it may wait. */
+#define RATE_BURST_MIN (128u << 10)
+
+int nl_set_rate(struct nl *nl, int index, uint64_t bits, struct err *e)
+{
+	uint64_t bytes = MAX(bits / 8, UINT64_C(1)), burst = MAX(bytes / 50, RATE_BURST_MIN);
+	struct tc_tbf_qopt opt = {.rate = {.rate = (uint32_t)MIN(bytes, UINT32_MAX),
+					   .linklayer = TC_LINKLAYER_ETHERNET},
+				  .limit = (uint32_t)MIN(bytes / 20 + burst, UINT32_MAX)};
+	struct tcmsg m = {.tcm_family = AF_UNSPEC,
+			  .tcm_ifindex = index,
+			  .tcm_parent = TC_H_ROOT,
+			  .tcm_handle = 1 << 16};
+	struct rtattr *options;
+	struct request q;
+	int r;
+
+	begin(&q, RTM_NEWQDISC, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
+	append(&q, &m, sizeof(m));
+	put_str(&q, TCA_KIND, "tbf");
+	options = nest(&q, TCA_OPTIONS);
+	put(&q, TCA_TBF_PARMS, &opt, sizeof(opt));
+	put_u32(&q, TCA_TBF_BURST, (uint32_t)MIN(burst, UINT32_MAX));
+	if (bytes > UINT32_MAX)
+		put(&q, TCA_TBF_RATE64, &bytes, sizeof(bytes));
+	nest_end(&q, options);
+	r = talk(nl, &q, NULL, NULL);
+	return r < 0 ? err_errno(e, r, "limit interface %d to %llu bits a second", index,
+				 (unsigned long long)bits)
+		     : 0;
 }
 
 int nl_delete(struct nl *nl, const char *name, struct err *e)

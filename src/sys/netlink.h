@@ -37,6 +37,8 @@ int nl_add_veth(struct nl *nl, const char *name, int master, const char *peer, i
 		uint32_t mtu, struct err *e);
 /* Lets a bridge's port talk to itself. */
 int nl_set_hairpin(struct nl *nl, int index, struct err *e);
+/* Limits what leaves by the interface to so many bits a second (a token bucket). */
+int nl_set_rate(struct nl *nl, int index, uint64_t bits, struct err *e);
 /* Removes it; what is not there is success. */
 int nl_delete(struct nl *nl, const char *name, struct err *e);
 /* An address with prefix length; family AF_INET or AF_INET6; one that is there is success. */

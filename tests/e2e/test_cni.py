@@ -57,6 +57,10 @@ def records(d):
     return os.listdir(d.root + "/cni") if os.path.isdir(d.root + "/cni") else []
 
 
+def sh(*cmd):
+    return subprocess.run(cmd, stdout=subprocess.PIPE, text=True).stdout
+
+
 def remove(d, pod):
     d.cri.StopPodSandbox(pod_sandbox_id=pod)
     d.cri.RemovePodSandbox(pod_sandbox_id=pod)
@@ -321,8 +325,7 @@ def test_misbehaving_second_plugin(d, cni, what):
     assert "\n" not in text and "\x1b" not in text
     assert records(d) == [] and not d.cri.ListPodSandbox().items
     assert os.listdir(cni.dir + "/netns") == []
-    found = subprocess.run(["pgrep", "-f", cni.bin_dir], stdout=subprocess.PIPE, text=True).stdout
-    assert found == ""
+    assert sh("pgrep", "-f", cni.bin_dir) == ""
     cni.behave("two", "ADD", "")
     remove(d, d.run_pod(name="p"))
 
@@ -461,7 +464,54 @@ def test_damaged_record(d, cni, text):
     assert records(d) == []
 
 
-# --- STATUS, GC ---
+@pytest.mark.parametrize("who", ["daemon", "monitor"])
+def test_killed_while_a_plugin_runs(d, cni, who):
+    cni.list("one", "two")
+    cni.behave("two", "ADD", "time.sleep(600)")
+    call = d.cri.RunPodSandbox.future(config=d.pod_config(name="p"))
+    wait_for(lambda: "ADD two" in cni.names())
+    pod = cni.calls("ADD")[0]["env"]["CNI_CONTAINERID"]
+    if who == "daemon":
+        d.kill()
+        d.start()
+    else:
+        os.kill(monitor_of(pod), signal.SIGKILL)
+    with pytest.raises(grpc.RpcError):
+        call.result()
+    wait_for(lambda: "DEL one" in cni.names() and not records(d) and not os.listdir(
+        cni.dir + "/netns") and not d.cri.ListPodSandbox().items)
+    assert cni.names("DEL")[-2:] == ["DEL two", "DEL one"]
+    assert sh("pgrep", "-f", cni.bin_dir) == ""
+
+
+# --- CHECK, STATUS, GC ---
+
+
+def check(d, pod):
+    return [m.problem for m in d.cri.CheckPod(pod_sandbox_id=pod)]
+
+
+def test_check(d, cni):
+    cni.list("one", "two")
+    pod = d.run_pod(name="p")
+    cni.forget()
+    assert check(d, pod) == [""]
+    assert cni.names() == ["CHECK one", "CHECK two"]
+    for c in cni.calls():
+        assert c["conf"]["prevResult"]["ips"][0]["address"] == "192.0.2.77/24"
+        assert c["env"]["CNI_CONTAINERID"] == pod and "K8S_POD_NAME=p;" in c["env"]["CNI_ARGS"]
+    cni.behave("one", "CHECK", FAIL % (100, "the route", "is gone"))
+    assert check(d, pod) == ["CNI plugin one CHECK: the route: is gone (code 100)"]
+    remove(d, pod)
+
+
+@pytest.mark.parametrize("version,more", [("0.3.1", {}), ("1.0.0", {"disableCheck": True})])
+def test_check_not_where_it_must_not_be(d, cni, version, more):
+    cni.list("one", version=version, **more)
+    pod = d.run_pod(name="p")
+    assert check(d, pod) == [""]
+    assert cni.calls("CHECK") == []
+    remove(d, pod)
 
 
 def test_status(d, cni):

@@ -241,6 +241,41 @@ def test_pod_without_ipv6(d):
     assert addresses(d) == []
 
 
+def test_bandwidth(d):
+    p = d.run_pod(name="slow", annotations={"kubernetes.io/ingress-bandwidth": "100M",
+                                            "kubernetes.io/egress-bandwidth": "1500k"})
+
+    def rate(*cmd):
+        return [q["options"]["rate"] for q in json.loads(sh(*cmd)) if q["kind"] == "tbf"]
+    assert rate("tc", "-j", "qdisc", "show", "dev", "gv" + p[:12]) == [100000000 // 8]
+    assert rate("nsenter", "--net=%s/netns/%s-%s" % (d.dir, d.instance(), p[:16]), "tc", "-j",
+                "qdisc", "show", "dev", "eth0") == [1500000 // 8]
+    ping(ips(d, p)[0])
+    remove(d, p)
+
+
+def check(d, pod):
+    return [m.problem for m in d.cri.CheckPod(pod_sandbox_id=pod)]
+
+
+def test_check(d):
+    p = d.run_pod(name="checked")
+    assert check(d, p) == [""]
+    four, six = ips(d, p)
+    inside(d, p, "ip", "addr", "del", four + "/24", "dev", "eth0")
+    assert four in check(d, p)[0]
+    inside(d, p, "ip", "addr", "add", four + "/24", "dev", "eth0")
+    assert check(d, p) == [""]
+    sh("ip", "link", "set", "gv" + p[:12], "nomaster")
+    assert "gv" + p[:12] in check(d, p)[0]
+    d.cri.StopPodSandbox(pod_sandbox_id=p)
+    assert "not ready" in check(d, p)[0]
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+    with pytest.raises(grpc.RpcError) as e:
+        check(d, p)
+    assert e.value.code() == grpc.StatusCode.NOT_FOUND
+
+
 # --- the way out ---
 
 
@@ -481,27 +516,45 @@ def own_network():
     sh("ip", "netns", "del", name)
 
 
-@pytest.mark.parametrize("off", ["all", "default"])
-def test_node_without_ipv6(own_network, off):
-    sh("ip", "netns", "exec", own_network, "sysctl", "-qw",
-       "net.ipv6.conf.%s.disable_ipv6=1" % off)
+def sysctl(net, *what):
+    return sh("ip", "netns", "exec", net, "sysctl", "-n", *what).strip()
+
+
+@contextlib.contextmanager
+def daemon_in(net, monkeypatch):
+    """A daemon whose host's network is that namespace."""
     d = Daemon(start=False)
     real = subprocess.Popen
-
-    def popen(cmd, *args, **kw):
-        return real(["nsenter", "--net=/run/netns/" + own_network, *cmd], *args, **kw)
-    subprocess.Popen = popen
-    try:
+    with monkeypatch.context() as m:
+        m.setattr(subprocess, "Popen", lambda cmd, *args, **kw: real(
+            ["nsenter", "--net=/run/netns/" + net, *cmd], *args, **kw))
         d.start()
-    finally:
-        subprocess.Popen = real
     try:
+        yield d
+    finally:
+        d.close()
+
+
+def test_routes_by_advertisement_are_kept(own_network, monkeypatch):
+    """Forwarding makes the kernel ignore router advertisements, unless told otherwise."""
+    sh("ip", "-n", own_network, "link", "add", "up0", "type", "veth", "peer", "name", "up1")
+    sysctl(own_network, "-w", "net.ipv6.conf.up1.accept_ra=0")
+    with daemon_in(own_network, monkeypatch) as d:
+        remove(d, d.run_pod(name="p"))
+        assert sysctl(own_network, "net.ipv6.conf.all.forwarding", "net.ipv4.ip_forward",
+                      "net.ipv6.conf.up0.accept_ra",
+                      "net.ipv6.conf.up1.accept_ra").split() == ["1", "1", "2", "0"]
+
+
+@pytest.mark.parametrize("off", ["all", "default"])
+def test_node_without_ipv6(own_network, monkeypatch, off):
+    sysctl(own_network, "-w", "net.ipv6.conf.%s.disable_ipv6=1" % off)
+    with daemon_in(own_network, monkeypatch) as d:
         assert network(d) == (True, "")
         p = d.run_pod(name="four")
         assert len(ips(d, p)) == 1
         remove(d, p)
-    finally:
-        d.close()
+        assert sysctl(own_network, "net.ipv6.conf.all.forwarding") == "0"
 
 
 # --- the node's pod range ---
