@@ -328,7 +328,7 @@ static void collect(void *arg)
 	const char *argv[] = {n->monitor_path, "--network-gc", config, NULL};
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
 	struct err e = ERR_NULL;
-	int r = helper_run(n->loop, argv, 0, NETWORK_GC_TIMEOUT, &out, &e);
+	int r = helper_run(n->loop, argv, SIGKILL, NETWORK_GC_TIMEOUT, &out, &e);
 
 	if (r != 0)
 		log_warn("collect what past pods left in the network: %s",
@@ -358,7 +358,7 @@ int node_network_check(const struct pod *p, struct strbuf *ret_problem, struct e
 	}
 	if (!*netns)
 		return 0; /* it has the node's */
-	r = helper_run(n->loop, argv, NETWORK_GC_TIMEOUT, ret_problem, e);
+	r = helper_run(n->loop, argv, SIGKILL, NETWORK_GC_TIMEOUT, ret_problem, e);
 	if (r > 0 && !ret_problem->len)
 		strbuf_addf(ret_problem, "the check ended with status %d", r);
 	return r < 0 ? r : 0;
@@ -389,7 +389,7 @@ static void probe_network(void *arg)
 	int r;
 
 	/* A plugin that hangs is named by the helper, so that one gets the longer time. */
-	r = helper_run(n->loop, argv, 0, n->config->cni.timeout_us + PROBE_TIMEOUT, &out, &e);
+	r = helper_run(n->loop, argv, SIGKILL, n->config->cni.timeout_us + PROBE_TIMEOUT, &out, &e);
 	strbuf_addc(&out, '\0');
 	take_network(p, r, out.s, &e);
 	if (!p->ready && (was || !knew))
