@@ -309,6 +309,7 @@ const struct cri_method cri_methods_container[] = {
 	CRI_METHOD("StopContainer", stop_container, stop_container, false),
 	CRI_METHOD("RemoveContainer", remove_container, remove_container, false),
 	CRI_METHOD("ListContainers", list_containers, list_containers, true),
+	CRI_STREAM("RuntimeService", "StreamContainers", list_containers, list_containers),
 	CRI_METHOD("ContainerStatus", container_status, container_status, true),
 	CRI_METHOD("ExecSync", exec_sync, exec_sync, true),
 	CRI_METHOD("ReopenContainerLog", reopen_container_log, reopen_container_log, false),

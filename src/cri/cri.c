@@ -107,6 +107,38 @@ static void log_call(const struct cri_call *c, const struct cri_method *m, int r
 			  (unsigned long long)took);
 }
 
+#define PIECE 65536 /* bytes of items that are gathered into one message of a stream */
+
+/* Bytes of the first items (each: tag of field 1, length, message) that make a piece. */
+static size_t piece(const uint8_t *p, size_t n)
+{
+	size_t at = 0;
+
+	while (at < n && at < PIECE) {
+		size_t len = 0;
+		unsigned shift = 0;
+
+		at++; /* the tag */
+		for (; p[at] & 0x80; shift += 7)
+			len |= (size_t)(p[at++] & 0x7f) << shift;
+		len |= (size_t)p[at++] << shift;
+		at += len;
+	}
+	return at;
+}
+
+static int send_in_pieces(struct cri_call *c, struct err *e)
+{
+	const uint8_t *p = (const uint8_t *)c->raw.s;
+	int r = 0;
+
+	for (size_t at = 0, n; r == 0 && at < c->raw.len; at += n) {
+		n = piece(p + at, c->raw.len - at);
+		r = grpc_call_send(c->grpc, p + at, n, e);
+	}
+	return r;
+}
+
 static void reply_unary(struct cri_call *c, const struct cri_method *m, const void *request,
 			struct err *e, int *ret)
 {
@@ -124,7 +156,12 @@ static void reply_unary(struct cri_call *c, const struct cri_method *m, const vo
 		protobuf_c_message_pack(response, (uint8_t *)strbuf_reserve(&c->raw, n));
 		c->raw.len += n;
 	}
-	grpc_call_reply(c->grpc, &c->raw);
+	if (!m->in_pieces) {
+		grpc_call_reply(c->grpc, &c->raw);
+		return;
+	}
+	*ret = send_in_pieces(c, e);
+	grpc_call_finish(c->grpc, *ret < 0 ? e->code : GRPC_OK, *ret < 0 ? e->msg : "");
 }
 
 static void reply_stream(struct cri_call *c, const struct cri_method *m, const void *request,

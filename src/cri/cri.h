@@ -44,6 +44,7 @@ struct cri_method {
 	const ProtobufCMessageDescriptor *request, *response;
 	cri_fn *fn;
 	cri_stream_fn *stream_fn; /* set for streaming methods only */
+	bool in_pieces; /* the response of `fn`, a list in field 1, goes out as a stream of such */
 	bool quiet;		  /* asked many times a minute: logged at debug level only */
 };
 
@@ -61,6 +62,15 @@ struct cri_method {
 		.request = &runtime__v1__##type##_request__descriptor,                     \
 		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),  \
 		.quiet = (is_quiet)                                                        \
+	}
+
+/* The streamed form of a list, whose messages have the layout of the list's own. */
+#define CRI_STREAM(service, name, type, handler)                                                   \
+	{                                                                                          \
+		.path = "/runtime.v1." service "/" name,                                           \
+		.request = &runtime__v1__##type##_request__descriptor,                             \
+		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),          \
+		.in_pieces = true, .quiet = true                                                   \
 	}
 
 /* Encodes and sends one message of a stream; waits for the client. */

@@ -246,6 +246,7 @@ static int image_fs_info(struct cri_call *c, const void *request, void *response
 
 const struct cri_method cri_methods_image[] = {
 	CRI_IMAGE_METHOD("ListImages", list_images, list_images, true),
+	CRI_STREAM("ImageService", "StreamImages", list_images, list_images),
 	CRI_IMAGE_METHOD("ImageStatus", image_status, image_status, true),
 	CRI_IMAGE_METHOD("PullImage", pull_image, pull_image, false),
 	CRI_IMAGE_METHOD("RemoveImage", remove_image, remove_image, false),

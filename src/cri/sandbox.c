@@ -238,5 +238,6 @@ const struct cri_method cri_methods_sandbox[] = {
 	CRI_METHOD("RemovePodSandbox", remove_pod_sandbox, remove_pod_sandbox, false),
 	CRI_METHOD("PodSandboxStatus", pod_sandbox_status, pod_sandbox_status, true),
 	CRI_METHOD("ListPodSandbox", list_pod_sandbox, list_pod_sandbox, true),
+	CRI_STREAM("RuntimeService", "StreamPodSandboxes", list_pod_sandbox, list_pod_sandbox),
 	{0},
 };

@@ -469,7 +469,11 @@ static int list_pod_sandbox_stats(struct cri_call *c, const void *request, void 
 const struct cri_method cri_methods_stats[] = {
 	CRI_METHOD("ContainerStats", container_stats, container_stats, true),
 	CRI_METHOD("ListContainerStats", list_container_stats, list_container_stats, true),
+	CRI_STREAM("RuntimeService", "StreamContainerStats", list_container_stats,
+		   list_container_stats),
 	CRI_METHOD("PodSandboxStats", pod_sandbox_stats, pod_sandbox_stats, true),
 	CRI_METHOD("ListPodSandboxStats", list_pod_sandbox_stats, list_pod_sandbox_stats, true),
+	CRI_STREAM("RuntimeService", "StreamPodSandboxStats", list_pod_sandbox_stats,
+		   list_pod_sandbox_stats),
 	{0},
 };

@@ -396,13 +396,13 @@ int loop_turn(struct loop *l, uint64_t timeout_us)
 
 int loop_run(struct loop *l)
 {
-	l->stopped = false;
 	while (!l->stopped) {
 		int r = loop_turn(l, USEC_FOREVER);
 
 		if (r < 0)
 			return r;
 	}
+	l->stopped = false;
 	return l->value;
 }
 

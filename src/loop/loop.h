@@ -21,7 +21,7 @@ struct loop;
 int loop_new(struct loop **ret); /* -errno; owned */
 struct loop *loop_free(struct loop *l);
 
-/* Runs until loop_stop(); returns the value given there, or -errno. */
+/* Runs until loop_stop(), which may come before; returns the value given there, or -errno. */
 int loop_run(struct loop *l);
 void loop_stop(struct loop *l, int value);
 /* One turn: waits at most `timeout_us` for an event, dispatches what is there. */

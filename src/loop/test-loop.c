@@ -38,6 +38,12 @@ static void test_timers(void)
 	trace[0] = '\0';
 }
 
+static void test_stopped_before(void)
+{
+	loop_stop(l, 3);
+	CHECK_INT(loop_run(l), 3);
+}
+
 static void on_exit_of(struct loop_child *c, int status)
 {
 	loop_stop(l, status);
@@ -233,6 +239,7 @@ int main(void)
 {
 	CHECK_INT(loop_new(&l), 0);
 	TEST(timers);
+	TEST(stopped_before);
 	TEST(child);
 	TEST(co);
 	TEST(cancel);

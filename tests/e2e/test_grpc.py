@@ -174,7 +174,9 @@ WRITTEN = set("""Version RunPodSandbox StopPodSandbox RemovePodSandbox PodSandbo
 CreateContainer StartContainer StopContainer RemoveContainer ListContainers ContainerStatus
 UpdateContainerResources ReopenContainerLog ExecSync ContainerStats ListContainerStats
 PodSandboxStats ListPodSandboxStats UpdateRuntimeConfig Status RuntimeConfig
-ListImages ImageStatus PullImage RemoveImage ImageFsInfo""".split())
+ListImages ImageStatus PullImage RemoveImage ImageFsInfo
+StreamPodSandboxes StreamContainers StreamContainerStats StreamPodSandboxStats
+StreamImages""".split())
 
 
 def test_methods(g):
@@ -191,6 +193,38 @@ def test_methods(g):
                      "/grpc.health.v1.Health/Check"):
             assert c.call(path).status == CODE.UNIMPLEMENTED.value[0]
     assert GANTRY.methods
+
+
+def test_streamed_lists(d):
+    """The same items in the same order, in as many messages as it takes."""
+    pods = [d.run_pod(name="s%d" % i, annotations={"much": "x" * 50000}, labels={"i": str(i % 2)})
+            for i in range(4)]
+    for p in pods:
+        d.run(p, "sleep 1000", annotations={"much": "y" * 50000})
+    try:
+        for listed, streamed, field, one in (
+                ("ListPodSandbox", "StreamPodSandboxes", "items", "pod_sandboxes"),
+                ("ListContainers", "StreamContainers", "containers", "containers"),
+                ("ListContainerStats", "StreamContainerStats", "stats", "container_stats"),
+                ("ListPodSandboxStats", "StreamPodSandboxStats", "stats", "pod_sandbox_stats"),
+                ("ListImages", "StreamImages", "images", "images")):
+            messages = list(getattr(d.cri, streamed)())
+            want = getattr(getattr(d.cri, listed)(), field)
+            got = [x for m in messages for x in getattr(m, one)]
+            if "Stats" in listed:
+                assert [x.attributes.id for x in got] == [x.attributes.id for x in want]
+            else:
+                assert got == list(want)
+            assert len(messages) > 1 or listed == "ListImages"
+            assert len(got) >= (1 if listed == "ListImages" else 4)
+        some = d.cri.StreamPodSandboxes(
+            filter=api.PodSandboxFilter(label_selector={"i": "1"}))
+        assert sorted(x.id for m in some for x in m.pod_sandboxes) == sorted(pods[1::2])
+        none = d.cri.StreamContainers(filter=api.ContainerFilter(id="nothing"))
+        assert list(none) == []
+    finally:
+        for p in pods:
+            d.cri.RemovePodSandbox(pod_sandbox_id=p)
 
 
 def test_message_is_percent_encoded(g):
@@ -597,6 +631,21 @@ def test_goaway_drains(archive):
         assert not os.path.exists(daemon.address)
     finally:
         daemon.close()
+
+
+def test_address_is_no_socket(tmp_path):
+    """A file that is no socket is not taken for a dead daemon's."""
+    daemon = Daemon(start=False)
+    with open(daemon.address, "w") as f:
+        f.write("precious")
+    daemon.start(wait=False)
+    assert daemon.process.wait(20) == 1
+    with open(daemon.address) as f:
+        assert f.read() == "precious"
+    assert "no socket" in daemon.log_text()
+    os.unlink(daemon.address)
+    daemon.start()
+    daemon.close()
 
 
 def test_socket_is_roots(g):
