@@ -152,13 +152,19 @@ void cli_cancel_clear(struct cli *cli)
 
 /* --- start --- */
 
+/* crictl and the kubelet write "unix:///run/x.sock". */
+static const char *plain_path(const char *address)
+{
+	return address + (str_has_prefix(address, "unix://") ? strlen("unix://") : 0);
+}
+
 static int apply_options(struct cli *cli, const struct args *a, struct err *e)
 {
 	const char *color = args_get(a, "color"), *term = getenv("TERM");
 	int r = args_duration(a, "timeout", cli->timeout_us, &cli->timeout_us, e);
 
 	if (args_get(a, "address"))
-		cli->address = args_get(a, "address");
+		cli->address = plain_path(args_get(a, "address"));
 	if (!color)
 		return r;
 	cli->color = streq(color, "always") ||
@@ -173,7 +179,7 @@ static void init(struct cli *cli)
 
 	text_init();
 	catch_signals(cli);
-	cli->address = str_empty(address) ? CLI_ADDRESS : address;
+	cli->address = str_empty(address) ? CLI_ADDRESS : plain_path(address);
 	cli->tty = isatty(STDOUT_FILENO);
 	cli->color =
 		cli->tty && str_empty(getenv("NO_COLOR")) && !streq(str_or_empty(term), "dumb");

@@ -152,19 +152,19 @@ static void strings(struct cli *cli, const struct args *a, const char *name, cha
 		(*ret)[(*ret_n)++] = arena_strdup(&cli->arena, s);
 }
 
-/* Entries of every map have one layout; init is what makes them of their type. */
+/* Entries of every map have one layout; the descriptor is what makes them of their type. */
 typedef Runtime__V1__StatusResponse__InfoEntry entry;
-#define MAP_INIT(type) ((void (*)(entry *))(void (*)(void))runtime__v1__##type##__init)
+#define MAP_OF(type) (&runtime__v1__##type##__descriptor)
 
-static void map_add(struct cli *cli, void (*init)(entry *), void *entries, size_t *n,
-		    const char *key, const char *value)
+static void map_add(struct cli *cli, const ProtobufCMessageDescriptor *type, void *entries,
+		    size_t *n, const char *key, const char *value)
 {
 	entry ***list = entries, *x = arena_alloc(&cli->arena, sizeof(*x));
 	entry **grown = arena_calloc(&cli->arena, *n + 1, sizeof(*grown));
 
 	if (*n)
 		memcpy(grown, *list, *n * sizeof(*grown));
-	init(x);
+	protobuf_c_message_init(type, x);
 	x->key = (char *)(uintptr_t)key;
 	x->value = (char *)(uintptr_t)value;
 	grown[(*n)++] = x;
@@ -172,7 +172,8 @@ static void map_add(struct cli *cli, void (*init)(entry *), void *entries, size_
 }
 
 static int map_option(struct cli *cli, const struct args *a, const char *name,
-		      void (*init)(entry *), void *entries, size_t *n, struct err *e)
+		      const ProtobufCMessageDescriptor *type, void *entries, size_t *n,
+		      struct err *e)
 {
 	size_t pos = 0;
 	const char *s;
@@ -182,7 +183,7 @@ static int map_option(struct cli *cli, const struct args *a, const char *name,
 
 		if (!eq || eq == s)
 			return err_invalid(e, "--%s: \"%s\", expected KEY=VALUE", name, s);
-		map_add(cli, init, entries, n, arena_strndup(&cli->arena, s, (size_t)(eq - s)),
+		map_add(cli, type, entries, n, arena_strndup(&cli->arena, s, (size_t)(eq - s)),
 			eq + 1);
 	}
 	return 0;
@@ -599,28 +600,27 @@ static void set_dns(struct cli *cli, const struct args *a, struct run_config *c)
 
 static int set_maps(struct cli *cli, const struct args *a, struct run_config *c, struct err *e)
 {
-	int r = map_option(cli, a, "label", MAP_INIT(pod_sandbox_config__labels_entry),
+	int r = map_option(cli, a, "label", MAP_OF(pod_sandbox_config__labels_entry),
 			   &c->pod.labels, &c->pod.n_labels, e);
 
 	if (r == 0)
-		r = map_option(cli, a, "label", MAP_INIT(container_config__labels_entry),
+		r = map_option(cli, a, "label", MAP_OF(container_config__labels_entry),
 			       &c->container.labels, &c->container.n_labels, e);
 	if (r == 0)
-		r = map_option(cli, a, "annotation",
-			       MAP_INIT(pod_sandbox_config__annotations_entry), &c->pod.annotations,
-			       &c->pod.n_annotations, e);
+		r = map_option(cli, a, "annotation", MAP_OF(pod_sandbox_config__annotations_entry),
+			       &c->pod.annotations, &c->pod.n_annotations, e);
 	if (r == 0)
-		r = map_option(cli, a, "annotation", MAP_INIT(container_config__annotations_entry),
+		r = map_option(cli, a, "annotation", MAP_OF(container_config__annotations_entry),
 			       &c->container.annotations, &c->container.n_annotations, e);
 	if (r == 0)
-		r = map_option(cli, a, "sysctl", MAP_INIT(linux_pod_sandbox_config__sysctls_entry),
+		r = map_option(cli, a, "sysctl", MAP_OF(linux_pod_sandbox_config__sysctls_entry),
 			       &c->pod.linux->sysctls, &c->pod.linux->n_sysctls, e);
 	return r;
 }
 
 void run_config_annotate(struct cli *cli, struct run_config *c, const char *key, const char *value)
 {
-	map_add(cli, MAP_INIT(pod_sandbox_config__annotations_entry), &c->pod.annotations,
+	map_add(cli, MAP_OF(pod_sandbox_config__annotations_entry), &c->pod.annotations,
 		&c->pod.n_annotations, key, value);
 }
 
