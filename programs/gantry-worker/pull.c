@@ -152,7 +152,7 @@ static int serve_layers(struct pulling *p, struct err *e)
 
 		if (f->layer != i)
 			continue;
-		if (!layer_of(f)->wrong_blob || f->transfer.state != TRANSFER_ARRIVED)
+		if (!layer_of(f)->wrong_blob)
 			return err_wrap(e, "layer %s", layer_of(f)->digest);
 		transfer_reject(&f->transfer, e);
 		*e = ERR_NULL;

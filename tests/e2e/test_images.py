@@ -981,3 +981,70 @@ def test_a_paused_transfer_goes_on_at_once(d, reg):
     start = time.monotonic()
     assert pull(d, ref) == im.id
     assert time.monotonic() - start < 20
+
+
+# --- what a worker may do ---
+
+def proc_status(pid):
+    with open("/proc/%d/status" % pid) as f:
+        return {k: v.strip() for k, v in (x.split(":", 1) for x in f)}
+
+
+def test_worker_is_confined(d, reg):
+    im = big(14, 8)
+    ref = reg.add(im, "app")
+    stuck = []
+
+    def hook(h, kind, what):
+        if what != im.layer_digests[0] or stuck:
+            return False
+        stuck.append(1)
+        stall(h, reg.blobs[what], 4 << 20)
+        return True
+    reg.hooks.append(hook)
+    f = d.cri.PullImage.future(image=api.ImageSpec(image=ref))
+    wait_for(lambda: stuck)
+    worker = workers(d)[0]
+    children = wait_for(lambda: [int(x) for x in open("/proc/%d/task/%d/children" % (worker, worker))
+                                 .read().split()])
+    allowed = {0, 1, 3, 4, 27, 31, 21}      # chown dac_override fowner fsetid mknod setfcap sys_admin
+    for pid in (worker, children[0]):
+        s = proc_status(pid)
+        assert s["NoNewPrivs"] == "1"
+        if s["Seccomp"] == "0":
+            pytest.skip("a sanitizer's build has no seccomp filter")
+        assert s["Seccomp"] == "2"
+        caps = int(s["CapEff"], 16)
+        assert not [c for c in range(64) if caps >> c & 1 and c not in allowed]
+        assert os.readlink("/proc/%d/ns/mnt" % pid) != os.readlink("/proc/self/ns/mnt")
+        writable = []
+        with open("/proc/%d/mountinfo" % pid) as m:
+            for line in m:
+                fields = line.split()
+                assert {"nosuid", "nodev", "noexec"} <= set(fields[5].split(",")), line
+                if "rw" in fields[5].split(","):
+                    writable.append(fields[4])
+        assert writable == [d.root]
+    # the process that unpacks has no connection to anybody but its worker
+    fds = [os.readlink("/proc/%d/fd/%s" % (children[0], x))
+           for x in os.listdir("/proc/%d/fd" % children[0])]
+    assert len([x for x in fds if x.startswith("socket:")]) == 1, fds
+    f.cancel()
+    wait_for(lambda: not workers(d))
+
+
+def test_image_of_a_container_is_not_removed(fresh, archive):
+    d = fresh
+    pod = d.run_pod()
+    ctr = d.run(pod, "sleep 1000")
+    im = status(d, "test/busybox:latest").image
+    for ref in ("test/busybox:latest", im.id):
+        with pytest.raises(grpc.RpcError) as e:
+            remove(d, ref)
+        assert e.value.code() == CODE.FAILED_PRECONDITION and ctr in e.value.details()
+    assert d.exec(ctr, "cat /etc/passwd").exit_code == 0
+    assert status(d, im.id).image == im
+    d.cri.RemoveContainer(container_id=ctr)
+    remove(d, "test/busybox:latest")
+    remove(d, "test/busybox:latest")
+    assert not status(d, im.id).HasField("image") and layer_dirs(d) == []
