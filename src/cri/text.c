@@ -90,15 +90,16 @@ static int check(const ProtobufCMessageDescriptor *d, const uint8_t *p, size_t n
 		}
 		if (!take_varint(&p, end, &len) || len > (uint64_t)(end - p))
 			return err_invalid(e, "the request is no %s", d->name);
-		f = tag >> TAG_BITS > UINT32_MAX
-			    ? NULL
-			    : protobuf_c_message_descriptor_get_field(d, (unsigned)(tag >> TAG_BITS));
+		f = tag >> TAG_BITS > UINT32_MAX ? NULL
+						 : protobuf_c_message_descriptor_get_field(
+							   d, (unsigned)(tag >> TAG_BITS));
 		w.field = f ? f->name : "";
 		if (f && f->type == PROTOBUF_C_TYPE_MESSAGE)
 			r = check(f->descriptor, p, len, &w, e);
 		else if (f && f->type == PROTOBUF_C_TYPE_STRING && memchr(p, '\0', len))
 			r = bad(&w, "holds a NUL", e);
-		else if (f && f->type == PROTOBUF_C_TYPE_STRING && !str_is_utf8((const char *)p, len))
+		else if (f && f->type == PROTOBUF_C_TYPE_STRING &&
+			 !str_is_utf8((const char *)p, len))
 			r = bad(&w, "is not UTF-8", e);
 		p += len;
 	}

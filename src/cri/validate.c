@@ -24,8 +24,7 @@ int check_name(const char *field, const char *s, struct err *e)
 	int r = check_text(field, s, false, VALIDATE_NAME_MAX, e);
 
 	if (r == 0 && strpbrk(s, "/;"))
-		r = err_invalid(e, "%s: \"%s\" must not contain '%c'", field, s,
-				*strpbrk(s, "/;"));
+		r = err_invalid(e, "%s: \"%s\" must not contain '%c'", field, s, *strpbrk(s, "/;"));
 	return r;
 }
 
@@ -43,8 +42,7 @@ int check_old_profile(const char *field, const char *s, struct err *e)
 	if (!*s || streq(s, "runtime/default") || streq(s, "docker/default") ||
 	    streq(s, "unconfined") || (str_has_prefix(s, "localhost/") && s[strlen("localhost/")]))
 		return 0;
-	return err_invalid(e,
-			   "%s: \"%s\", expected runtime/default, unconfined or localhost/NAME",
+	return err_invalid(e, "%s: \"%s\", expected runtime/default, unconfined or localhost/NAME",
 			   field, s);
 }
 
@@ -218,7 +216,8 @@ static int check_cpuset(const char *field, const char *what, const char *s, stru
 			good = end != p && *p >= '0' && *p <= '9';
 		}
 		if (!good || from > to || to > 65535 || (*end && (*end != ',' || !end[1])))
-			return err_invalid(e, "%s.%s: \"%s\" is no list like 0-3,7", field, what, s);
+			return err_invalid(e, "%s.%s: \"%s\" is no list like 0-3,7", field, what,
+					   s);
 		p = end + (*end == ',');
 	}
 	return 0;
@@ -269,8 +268,8 @@ static bool has_page_size(const struct node *n, uint64_t kb)
 	return false;
 }
 
-static int check_hugepages(const struct node *n, const char *field, const Runtime__V1__LinuxContainerResources *r,
-			   struct err *e)
+static int check_hugepages(const struct node *n, const char *field,
+			   const Runtime__V1__LinuxContainerResources *r, struct err *e)
 {
 	_cleanup_free_ char *full = xasprintf("%s.hugepage_limits", field);
 	int k = check_count(full, r->n_hugepage_limits, VALIDATE_DNS_MAX, e);
@@ -286,15 +285,17 @@ static int check_hugepages(const struct node *n, const char *field, const Runtim
 						   "twice",
 						   field, s);
 		if (!kb)
-			return err_invalid(e,
-					   "%s.hugepage_limits.page_size: \"%s\", expected a number "
-					   "and KB, MB or GB",
-					   field, s);
+			return err_invalid(
+				e,
+				"%s.hugepage_limits.page_size: \"%s\", expected a number "
+				"and KB, MB or GB",
+				field, s);
 		if (!has_page_size(n, kb) && r->hugepage_limits[i]->limit)
-			return err_invalid(e,
-					   "%s.hugepage_limits.page_size: \"%s\": this kernel has no "
-					   "huge pages of that size",
-					   field, s);
+			return err_invalid(
+				e,
+				"%s.hugepage_limits.page_size: \"%s\": this kernel has no "
+				"huge pages of that size",
+				field, s);
 	}
 	return k;
 }
@@ -303,9 +304,9 @@ static int check_unified(const struct node *n, const char *field,
 			 const Runtime__V1__LinuxContainerResources *r, struct err *e)
 {
 	if (r->n_unified && !n->cgroup.v2)
-		return err_invalid(e,
-				   "%s.unified: \"%s\" is given, but this node has cgroup version 1",
-				   field, r->unified[0]->key);
+		return err_invalid(
+			e, "%s.unified: \"%s\" is given, but this node has cgroup version 1", field,
+			r->unified[0]->key);
 	for (size_t i = 0; i < r->n_unified; i++) {
 		const char *key = r->unified[i]->key;
 

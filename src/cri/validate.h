@@ -9,15 +9,17 @@
 
 #include "pod/pod.h"
 
-#define VALIDATE_NAME_MAX 253	      /* bytes of a name, a namespace, a uid */
-#define VALIDATE_HOSTNAME_MAX 64      /* HOST_NAME_MAX of Linux */
-#define VALIDATE_PATH_MAX 4095	      /* PATH_MAX without its NUL */
+#define VALIDATE_NAME_MAX 253		  /* bytes of a name, a namespace, a uid */
+#define VALIDATE_HOSTNAME_MAX 64	  /* HOST_NAME_MAX of Linux */
+#define VALIDATE_PATH_MAX 4095		  /* PATH_MAX without its NUL */
 #define VALIDATE_MAP_BYTES_MAX (1u << 20) /* labels, annotations: keys and values together */
-#define VALIDATE_DNS_MAX 32	      /* servers, searches, options each */
-#define VALIDATE_LIST_MAX 4096	      /* mounts, devices, ports, ... */
-#define VALIDATE_ARGS_MAX 65536	      /* arguments, variables of the environment */
-#define VALIDATE_ARG_MAX 131071	      /* bytes of one of them: MAX_ARG_STRLEN without its NUL */
+#define VALIDATE_DNS_MAX 32		  /* servers, searches, options each */
+#define VALIDATE_LIST_MAX 4096		  /* mounts, devices, ports, ... */
+#define VALIDATE_ARGS_MAX 65536		  /* arguments, variables of the environment */
+#define VALIDATE_ARG_MAX 131071		  /* bytes of one of them: MAX_ARG_STRLEN without its NUL */
 #define VALIDATE_EXEC_BYTES_MAX (2u << 20) /* of all of them: a quarter of the usual stack limit */
+
+#define VALIDATE_BINARY_MAX 32768 /* bytes of a variable's value that is no UTF-8 */
 
 int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, struct err *e);
 /* `with` is the sandbox_config of the request, or NULL. */

@@ -26,6 +26,12 @@ static int check_env(const Runtime__V1__KeyValue *kv, struct err *e)
 				   kv->key);
 	if (kv->value.len && memchr(kv->value.data, '\0', kv->value.len))
 		return err_invalid(e, "config.envs.value: of \"%s\" holds a NUL", kv->key);
+	if (kv->value.len > VALIDATE_BINARY_MAX &&
+	    !str_is_utf8((const char *)kv->value.data, kv->value.len))
+		return err_invalid(e,
+				   "config.envs.value: of \"%s\" is no UTF-8 and has %zu bytes, at "
+				   "most %d are possible then",
+				   kv->key, kv->value.len, VALIDATE_BINARY_MAX);
 	if (strlen(kv->key) + 1 + kv->value.len > VALIDATE_ARG_MAX)
 		return err_invalid(e,
 				   "config.envs.value: \"%s\" and its value have %zu bytes, at "
@@ -90,8 +96,9 @@ int validate_command(const char *field, char *const *v, size_t n, struct err *e)
 
 static bool option_known(const char *s)
 {
-	static const char *const known[] = {"noexec", "exec", "nosuid", "suid", "nodev", "dev",
-					    "noatime", "relatime", "nodiratime", "strictatime"};
+	static const char *const known[] = {"noexec",	  "exec",	"nosuid",  "suid",
+					    "nodev",	  "dev",	"noatime", "relatime",
+					    "nodiratime", "strictatime"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (streq(s, known[i]))
@@ -129,8 +136,7 @@ static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct
 		r = err_invalid(e, "config.mounts.container_path: \"%s\" is the whole root",
 				m->container_path);
 	if (r == 0 && m->image && !str_empty(m->image->image))
-		r = err_invalid(e,
-				"config.mounts.image: \"%s\": images cannot be mounted here",
+		r = err_invalid(e, "config.mounts.image: \"%s\": images cannot be mounted here",
 				m->image->image);
 	if (r == 0)
 		r = check_path("config.mounts.host_path", m->host_path, false, e);
@@ -138,8 +144,7 @@ static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct
 		r = err_invalid(e, "config.mounts.image_sub_path: \"%s\" is given without an image",
 				m->image_sub_path);
 	if (r == 0 && (m->propagation < 0 ||
-		       m->propagation >
-			       RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL))
+		       m->propagation > RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL))
 		r = err_invalid(e, "config.mounts.propagation: %d is none", (int)m->propagation);
 	if (r == 0)
 		r = check_read_only(n, m, e);
@@ -147,7 +152,8 @@ static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct
 		r = err_invalid(e,
 				"config.mounts.%s: ids of mounts cannot be mapped here (mount of "
 				"\"%s\")",
-				m->n_uidmappings ? "uidMappings" : "gidMappings", m->container_path);
+				m->n_uidmappings ? "uidMappings" : "gidMappings",
+				m->container_path);
 	for (size_t i = 0; r == 0 && i < m->n_mount_options; i++)
 		if (!option_known(m->mount_options[i]))
 			r = err_invalid(e, "config.mounts.mount_options: \"%s\" is not known",
@@ -155,8 +161,7 @@ static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct
 	return r;
 }
 
-static int check_mounts(const struct node *n, const Runtime__V1__ContainerConfig *c,
-			struct err *e)
+static int check_mounts(const struct node *n, const Runtime__V1__ContainerConfig *c, struct err *e)
 {
 	int r = check_count("config.mounts", c->n_mounts, VALIDATE_LIST_MAX, e);
 
@@ -216,7 +221,8 @@ static int check_capability(const Runtime__V1__Capability *c, struct err *e)
 			       c->n_drop_capabilities, true, e);
 	if (r == 0 && c)
 		r = check_caps(SC "capabilities.add_ambient_capabilities",
-			       c->add_ambient_capabilities, c->n_add_ambient_capabilities, false, e);
+			       c->add_ambient_capabilities, c->n_add_ambient_capabilities, false,
+			       e);
 	return r;
 }
 
@@ -247,29 +253,35 @@ static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOpt
 		return err_invalid(e, SC "namespace_options.ipc: %d, expected POD or NODE",
 				   (int)o->ipc);
 	if (o->network == RUNTIME__V1__NAMESPACE_MODE__NODE && *p->netns)
-		return err_invalid(e, SC "namespace_options.network: NODE, but pod sandbox %s has a "
-					 "network of its own",
+		return err_invalid(e,
+				   SC "namespace_options.network: NODE, but pod sandbox %s has a "
+				      "network of its own",
 				   p->id);
 	if (o->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE && *p->ipcns)
-		return err_invalid(e, SC "namespace_options.ipc: NODE, but pod sandbox %s has an "
-					 "IPC namespace of its own",
+		return err_invalid(e,
+				   SC "namespace_options.ipc: NODE, but pod sandbox %s has an "
+				      "IPC namespace of its own",
 				   p->id);
 	return check_userns(SC "namespace_options.userns_options", o->userns_options, e);
 }
 
-static int check_apparmor(const struct node *n,
-			  const Runtime__V1__LinuxContainerSecurityContext *s, struct err *e)
+static int check_apparmor(const struct node *n, const Runtime__V1__LinuxContainerSecurityContext *s,
+			  struct err *e)
 {
 	const char *name = spec_apparmor_of(s, NULL);
 
 	if (!name || streq(name, "unconfined") || s->privileged)
 		return 0;
 	if (!n->has_apparmor)
-		return err_invalid(e, SC "apparmor: the profile \"%s\" is asked for, but AppArmor is "
-					 "not enabled on this node", name);
+		return err_invalid(e,
+				   SC "apparmor: the profile \"%s\" is asked for, but AppArmor is "
+				      "not enabled on this node",
+				   name);
 	if (apparmor_loaded(name) == 0)
-		return err_precondition(e, SC "apparmor: the profile \"%s\" is not loaded on this "
-					      "node", name);
+		return err_precondition(e,
+					SC "apparmor: the profile \"%s\" is not loaded on this "
+					   "node",
+					name);
 	return 0;
 }
 
@@ -295,7 +307,8 @@ static int check_security(const struct node *n, const struct pod *p,
 		r = err_invalid(e, SC "run_as_username: \"%s\" is given beside run_as_user",
 				s->run_as_username);
 	if (r == 0)
-		r = check_text(SC "run_as_username", s->run_as_username, true, VALIDATE_NAME_MAX, e);
+		r = check_text(SC "run_as_username", s->run_as_username, true, VALIDATE_NAME_MAX,
+			       e);
 	if (r == 0)
 		r = check_ids("config.linux.security_context", s->run_as_user, s->run_as_group,
 			      *s->run_as_username != '\0', s->supplemental_groups,
@@ -325,10 +338,11 @@ static int check_log_path(const struct pod *p, const char *s, struct err *e)
 	if (!*s)
 		return 0;
 	if (*s == '/' || has_dot_dot(s))
-		return err_invalid(e,
-				   "config.log_path: \"%s\" must be relative to the log directory of "
-				   "the pod sandbox and not leave it",
-				   s);
+		return err_invalid(
+			e,
+			"config.log_path: \"%s\" must be relative to the log directory of "
+			"the pod sandbox and not leave it",
+			s);
 	if (strlen(s) + strlen(p->config->log_directory) + 1 > VALIDATE_PATH_MAX)
 		return err_invalid(e, "config.log_path: longer than %d bytes", VALIDATE_PATH_MAX);
 	if (!*p->config->log_directory)
@@ -350,12 +364,13 @@ static bool privileged_pod(const Runtime__V1__PodSandboxConfig *c)
 static int check_privileged(const struct pod *p, const Runtime__V1__ContainerConfig *c,
 			    const Runtime__V1__PodSandboxConfig *with, struct err *e)
 {
-	bool asked = c->linux && c->linux->security_context &&
-		     c->linux->security_context->privileged;
+	bool asked =
+		c->linux && c->linux->security_context && c->linux->security_context->privileged;
 
 	if (asked && !privileged_pod(p->config) && !privileged_pod(with))
-		return err_invalid(e, SC "privileged: true, but pod sandbox %s was not made for "
-					 "privileged containers",
+		return err_invalid(e,
+				   SC "privileged: true, but pod sandbox %s was not made for "
+				      "privileged containers",
 				   p->id);
 	return 0;
 }
@@ -393,7 +408,7 @@ int validate_container(const struct node *n, const struct pod *p,
 		r = err_invalid(e, "config.CDI_devices: \"%s\": CDI devices are not possible here",
 				c->cdi_devices[0]->name);
 	if (r == 0 && !protobuf_c_enum_descriptor_get_value(&runtime__v1__signal__descriptor,
-							     (int)c->stop_signal))
+							    (int)c->stop_signal))
 		r = err_invalid(e, "config.stop_signal: %d is none", (int)c->stop_signal);
 	return r;
 }

@@ -83,12 +83,14 @@ static int check_dns(const Runtime__V1__DNSConfig *d, struct err *e)
 
 static int check_port(const Runtime__V1__PortMapping *p, struct err *e)
 {
-	if (p->protocol != RUNTIME__V1__PROTOCOL__TCP && p->protocol != RUNTIME__V1__PROTOCOL__UDP &&
-	    p->protocol != RUNTIME__V1__PROTOCOL__SCTP)
-		return err_invalid(e, "config.port_mappings.protocol: %d, expected TCP, UDP or SCTP",
+	if (p->protocol != RUNTIME__V1__PROTOCOL__TCP &&
+	    p->protocol != RUNTIME__V1__PROTOCOL__UDP && p->protocol != RUNTIME__V1__PROTOCOL__SCTP)
+		return err_invalid(e,
+				   "config.port_mappings.protocol: %d, expected TCP, UDP or SCTP",
 				   (int)p->protocol);
 	if (p->container_port < 1 || p->container_port > 65535)
-		return err_invalid(e, "config.port_mappings.container_port: %d, expected 1 to 65535",
+		return err_invalid(e,
+				   "config.port_mappings.container_port: %d, expected 1 to 65535",
 				   p->container_port);
 	if (p->host_port < 0 || p->host_port > 65535)
 		return err_invalid(e, "config.port_mappings.host_port: %d, expected 0 to 65535",
@@ -199,22 +201,24 @@ static int check_sysctl(const char *key, const char *value, const Runtime__V1__N
 		return err_invalid(e, "config.linux.sysctls: \"%s\" is no name of one", key);
 	if (starts(dotted, net)) {
 		if (o && o->network == RUNTIME__V1__NAMESPACE_MODE__NODE)
-			return err_invalid(e,
-					   "config.linux.sysctls: \"%s\" cannot be set: the pod has "
-					   "the node's network",
-					   key);
+			return err_invalid(
+				e,
+				"config.linux.sysctls: \"%s\" cannot be set: the pod has "
+				"the node's network",
+				key);
 		return 0;
 	}
 	if (starts(dotted, ipc)) {
 		if (o && o->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE)
-			return err_invalid(e,
-					   "config.linux.sysctls: \"%s\" cannot be set: the pod has "
-					   "the node's IPC namespace",
-					   key);
+			return err_invalid(
+				e,
+				"config.linux.sysctls: \"%s\" cannot be set: the pod has "
+				"the node's IPC namespace",
+				key);
 		return 0;
 	}
-	return err_invalid(e, "config.linux.sysctls: \"%s\" does not belong to a namespace of the pod",
-			   key);
+	return err_invalid(
+		e, "config.linux.sysctls: \"%s\" does not belong to a namespace of the pod", key);
 }
 
 static int check_security(const Runtime__V1__LinuxSandboxSecurityContext *s, struct err *e)

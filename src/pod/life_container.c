@@ -281,6 +281,7 @@ static void fill_spec(const struct creation *k, struct spec_container *s, char *
 		.seccomp = k->has_seccomp ? k->seccomp.s : NULL,
 		.seccomp_filter = filter_find(n, p->runtime, k->seccomp.s),
 		.apparmor_default = n->apparmor_default,
+		.env_program = n->env_path,
 		.pids_limit = n->config->container.pids_limit,
 		.devices = k->devices,
 		.n_devices = k->n_devices,

@@ -180,10 +180,13 @@ static int find_helpers(struct node *n, struct err *e)
 {
 	n->monitor_path = find_helper("gantry-monitor");
 	n->worker_path = find_helper("gantry-worker");
-	if (!n->monitor_path || !n->worker_path)
+	n->env_path = find_helper("gantry-env");
+	if (!n->monitor_path || !n->worker_path || !n->env_path)
 		return err_set(e, -ENOENT, GRPC_INTERNAL,
 			       "%s is neither beside gantryd nor in /usr/libexec/gantry",
-			       n->monitor_path ? "gantry-worker" : "gantry-monitor");
+			       !n->monitor_path	 ? "gantry-monitor"
+			       : !n->worker_path ? "gantry-worker"
+						 : "gantry-env");
 	return 0;
 }
 
@@ -282,6 +285,7 @@ struct node *node_close(struct node *n)
 	free(n->network.pod_cidr);
 	free(n->monitor_path);
 	free(n->worker_path);
+	free(n->env_path);
 	free(n->apparmor_default);
 	free(n);
 	return NULL;

@@ -3,7 +3,6 @@
 #include "base/mem.h"
 #include "spec/resources.h"
 
-#define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define OCI_VERSION "1.0.2"
 
 static const Runtime__V1__LinuxContainerSecurityContext *security(const struct spec_container *s)
@@ -36,6 +35,7 @@ static int print_args(const struct spec_container *s, struct jw *w, struct err *
 				   "a command",
 				   s->image_name);
 	jw_key_array(w, "args");
+	spec_env_print_help(s, w);
 	if (c->n_command)
 		strings(w, c->command, c->n_command);
 	else
@@ -46,63 +46,6 @@ static int print_args(const struct spec_container *s, struct jw *w, struct err *
 		strings(w, cmd->v, cmd->n);
 	jw_array_end(w);
 	return 0;
-}
-
-static size_t key_len(const char *assignment)
-{
-	return strcspn(assignment, "=");
-}
-
-/* Adds "KEY=VALUE" or puts it where that key is already. */
-static void env_put(struct strv *env, const char *assignment)
-{
-	size_t n = key_len(assignment);
-
-	for (size_t i = 0; i < env->n; i++) {
-		if (key_len(env->v[i]) == n && strncmp(env->v[i], assignment, n) == 0) {
-			free(env->v[i]);
-			env->v[i] = xstrdup(assignment);
-			return;
-		}
-	}
-	strv_add(env, assignment);
-}
-
-static bool env_has(const struct strv *env, const char *key)
-{
-	size_t n = strlen(key);
-
-	for (size_t i = 0; i < env->n; i++)
-		if (key_len(env->v[i]) == n && strncmp(env->v[i], key, n) == 0)
-			return true;
-	return false;
-}
-
-static void print_env(const struct spec_container *s, bool tty, struct jw *w)
-{
-	struct strv env = STRV_NULL;
-
-	strv_add(&env, DEFAULT_PATH);
-	if (!str_empty(s->hostname))
-		strv_addf(&env, "HOSTNAME=%s", s->hostname);
-	if (tty)
-		strv_add(&env, "TERM=xterm");
-	for (size_t i = 0; i < s->image->env.n; i++)
-		env_put(&env, s->image->env.v[i]);
-	for (size_t i = 0; i < s->config->n_envs; i++) {
-		const Runtime__V1__KeyValue *kv = s->config->envs[i];
-		_cleanup_free_ char *a = xasprintf("%s=%.*s", kv->key, (int)kv->value.len,
-						   kv->value.len ? (char *)kv->value.data : "");
-
-		env_put(&env, a);
-	}
-	/* Always: without one the runtimes open the image's /etc/passwd, whatever that is. */
-	if (!env_has(&env, "HOME"))
-		strv_addf(&env, "HOME=%s", str_empty(s->user->home) ? "/" : s->user->home);
-	jw_key_array(w, "env");
-	strings(w, env.v, env.n);
-	jw_array_end(w);
-	strv_fini(&env);
 }
 
 static void print_user(const struct spec_user *u, struct jw *w)
@@ -216,7 +159,7 @@ static void print_process(const struct spec_container *s, bool tty, struct jw *w
 	if (str_empty(cwd))
 		cwd = str_empty(s->image->working_dir) ? "/" : s->image->working_dir;
 	jw_key_bool(w, "terminal", tty);
-	print_env(s, tty, w);
+	spec_env_print(s, tty, w);
 	jw_key_string(w, "cwd", cwd);
 	print_user(s->user, w);
 	print_caps(s, w);
@@ -232,6 +175,7 @@ void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n
 
 	jw_object_begin(&w);
 	jw_key_array(&w, "args");
+	spec_env_print_help(s, &w);
 	strings(&w, argv, n);
 	jw_array_end(&w);
 	print_process(s, tty, &w);
@@ -240,8 +184,7 @@ void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n
 
 /* --- mounts --- */
 
-static void mount_begin(struct jw *w, const char *destination, const char *type,
-			const char *source)
+static void mount_begin(struct jw *w, const char *destination, const char *type, const char *source)
 {
 	jw_object_begin(w);
 	jw_key_string(w, "destination", destination);
@@ -256,8 +199,8 @@ static void mount_end(struct jw *w)
 	jw_object_end(w);
 }
 
-static void mount_fixed(struct jw *w, const char *destination, const char *type,
-			const char *source, const char *const *options)
+static void mount_fixed(struct jw *w, const char *destination, const char *type, const char *source,
+			const char *const *options)
 {
 	mount_begin(w, destination, type, source);
 	for (; *options; options++)
@@ -292,6 +235,12 @@ static bool taken(const struct spec_container *s, const char *path)
 	return false;
 }
 
+/* In the container's own /dev; where that is a volume, nothing is left in it. */
+const char *spec_env_path(const struct spec_container *s)
+{
+	return taken(s, "/dev") ? "/.gantry-env" : "/dev/.gantry-env";
+}
+
 #define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
 static void default_mounts(const struct spec_container *s, struct jw *w)
@@ -305,8 +254,8 @@ static void default_mounts(const struct spec_container *s, struct jw *w)
 			    OPTIONS("nosuid", "strictatime", "mode=755", "size=65536k"));
 	if (!taken(s, "/dev/pts") && !taken(s, "/dev"))
 		mount_fixed(w, "/dev/pts", "devpts", "devpts",
-			    OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666",
-				    "mode=0620", "gid=5"));
+			    OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
+				    "gid=5"));
 	if (!taken(s, "/dev/mqueue") && !taken(s, "/dev"))
 		mount_fixed(w, "/dev/mqueue", "mqueue", "mqueue",
 			    OPTIONS("nosuid", "noexec", "nodev"));
@@ -378,6 +327,9 @@ static void print_mounts(const struct spec_container *s, struct jw *w)
 		for (size_t i = 0; i < s->config->n_mounts; i++)
 			if (depth(s->config->mounts[i]->container_path) == d)
 				print_mount(s->config->mounts[i], w);
+	if (spec_env_needs_help(s))
+		mount_fixed(w, spec_env_path(s), "bind", s->env_program,
+			    OPTIONS("bind", "rprivate", "ro", "nosuid", "nodev"));
 	jw_array_end(w);
 }
 

@@ -23,12 +23,12 @@
 struct spec_host {
 	bool cgroup_v2, swap;
 	bool seccomp, apparmor, selinux;
-	bool hugetlb; /* limits of huge pages can be set */
+	bool hugetlb;				   /* limits of huge pages can be set */
 	uint64_t hugepages_kb[SPEC_HUGEPAGES_MAX]; /* sizes that the kernel has */
 	size_t n_hugepages;
-	uint64_t caps;		/* capabilities that can be given away: bits by number */
+	uint64_t caps;			   /* capabilities that can be given away: bits by number */
 	uint64_t nofile_soft, nofile_hard; /* of the daemon when it was started */
-	int oom_score_adj_min;	/* lower cannot be set */
+	int oom_score_adj_min;		   /* lower cannot be set */
 };
 
 #define SPEC_GROUPS_MAX 65536 /* NGROUPS_MAX */
@@ -66,14 +66,16 @@ struct spec_container {
 	const struct spec_user *user;
 	const struct spec_host *host;
 	const char *pod_id, *id, *image_name;
-	const char *hostname;				  /* of the pod, for $HOSTNAME */
-	const char *netns, *ipcns, *utsns, *pidns;	  /* paths; "": the host's */
-	bool own_pidns;					  /* a new one instead of pidns */
-	const char *shm, *resolv_conf, *hostname_file;	  /* paths to bind, "" none */
+	const char *hostname;			       /* of the pod, for $HOSTNAME */
+	const char *netns, *ipcns, *utsns, *pidns;     /* paths; "": the host's */
+	bool own_pidns;				       /* a new one instead of pidns */
+	const char *shm, *resolv_conf, *hostname_file; /* paths to bind, "" none */
 	const char *cgroups_path;
 	const char *seccomp; /* the profile as JSON, NULL: unconfined */
 	const char *seccomp_filter; /* it, compiled, for crun (run.oci.seccomp_bpf_data); or NULL */
 	const char *apparmor_default;
+	const char
+		*env_program; /* gantry-env on the host; "": values that are no UTF-8 are changed */
 	int64_t pids_limit;
 	const struct spec_device *devices; /* asked for, or all of a privileged container */
 	size_t n_devices;

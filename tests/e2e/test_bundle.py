@@ -155,6 +155,34 @@ def test_environment(d, pod):
     assert [x for x in lines if x.startswith("HOSTNAME=")]
 
 
+def test_environment_that_is_no_text(d, pod, schema):
+    """Bytes arrive as they are, in the container and in what is run in it."""
+    every = bytes(range(1, 256))
+    c = d.container_config("tr '\\0' '\\n' </proc/self/environ >/e; cat /proc/1/comm; sleep 100")
+    c.envs.add(key="LATIN", value=b"gr\xfcn 100%41")
+    c.envs.add(key="EVERY", value=every)
+    c.envs.add(key="TEXT", value="gr\u00fcn".encode())
+    ctr = d.create(pod, config=c)
+    schema(bundle(d, ctr))
+    d.cri.StartContainer(container_id=ctr)
+
+    def value(data, key):
+        return [x for x in data.split(b"\0") if x.startswith(key + b"=")]
+    pid = json.loads(d.cri.ContainerStatus(container_id=ctr, verbose=True).info["info"])["pid"]
+    wait_for(lambda: "sh" in d.read_log(d.status(ctr).log_path))  # the command, not its helper
+    with open("/proc/%d/environ" % pid, "rb") as f:
+        own = f.read()
+    inside = d.cri.ExecSync(container_id=ctr, cmd=["cat", "/proc/self/environ"], timeout=10).stdout
+    for data in (own, inside):
+        assert value(data, b"LATIN") == [b"LATIN=gr\xfcn 100%41"]
+        assert value(data, b"EVERY") == [b"EVERY=" + every]
+        assert value(data, b"TEXT") == ["TEXT=gr\u00fcn".encode()]
+    r = d.cri.ExecSync(container_id=ctr, cmd=["/not/there"], timeout=10)
+    assert r.exit_code == 127 and b"/not/there" in r.stderr
+    plain = d.container_config("ls -a /dev", name="plain")
+    assert ".gantry-env" not in d.output(pod, None, config=plain)[1]
+
+
 def test_limits_and_files_of_the_pod(d, pod):
     _, out = d.output(pod, "grep 'open files' /proc/self/limits; cat /etc/hostname; hostname; "
                            "df /dev/shm | tail -1; ls -l /dev/ptmx /dev/fd /dev/stdin; "

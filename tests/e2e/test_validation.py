@@ -109,6 +109,7 @@ CONTAINERS = [
     ("env value", lambda c: c.envs.add(key="a", value=b"x\0y"), "NUL"),
     ("long arg", lambda c: c.args.append("x" * 131072), "config.args: number 0 has 131072 bytes"),
     ("long env", lambda c: c.envs.add(key="k", value=b"v" * 131071), "131073 bytes"),
+    ("binary env", lambda c: c.envs.add(key="k", value=b"\xff" * 32769), "32769 bytes"),
     ("many args", lambda c: c.args.extend("x" for _ in range(65537)), "65537 entries"),
     ("slash", lambda c: setattr(c.metadata, "name", "a/b"), 'config.metadata.name: "a/b"'),
     ("privileged", lambda c: setattr(sc(c), "privileged", True), "security_context.privileged"),
