@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 import uuid
 
 import grpc
@@ -630,8 +631,11 @@ def test_real_plugins(d, cni, archive):
         d.run(pod, "mkdir /tmp/w; echo hello > /tmp/w/index.html; httpd -f -p 80 -h /tmp/w")
 
         def get(address):
-            return subprocess.run(["curl", "-s", "-m", "5", "http://%s/" % address],
-                                  stdout=subprocess.PIPE, text=True).stdout
+            try:
+                with urllib.request.urlopen("http://%s/" % address, timeout=5) as r:
+                    return r.read().decode()
+            except OSError:
+                return ""
         wait_for(lambda: get(net.ip) == "hello\n")
         assert get("127.0.0.1:18473") == "hello\n"
         qdisc = subprocess.run(["tc", "qdisc"], stdout=subprocess.PIPE, text=True).stdout

@@ -163,9 +163,13 @@ class Daemon:
         left = []
         with open("/proc/self/mountinfo") as f:
             left += [x.split()[4] for x in f if (self.dir + "/") in x and x.split()[4] != self.state]
-        for d in ("/root/containers", "/state/pods", "/netns", "/root/tmp"):
+        for d in ("/root/containers", "/state/pods", "/netns", "/root/tmp", "/root/cni",
+                  "/state/network/ports"):
             if os.path.isdir(self.dir + d):
                 left += [self.dir + d + "/" + x for x in os.listdir(self.dir + d)]
+        addresses = self.state + "/network/addresses"
+        if os.path.isdir(addresses):
+            left += ["address " + x for x in os.listdir(addresses) if x[0] != "."]
 
         def processes():
             found = []
