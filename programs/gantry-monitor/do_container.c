@@ -368,13 +368,13 @@ int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
 void do_remove_cgroup(struct monitor *m, const char *path)
 {
 	for (int i = 0; i < CGROUP_ROUNDS; i++) {
-		int r;
+		int r = cgroup_remove(&m->cgroup, path);
 
-		cgroup_kill(&m->cgroup, path);
-		r = cgroup_remove(&m->cgroup, path);
 		if (r != -EBUSY && r != -ENOTEMPTY)
-			return;
-		usleep(CGROUP_PAUSE);
+			return; /* as a rule the runtime has done it already */
+		cgroup_kill(&m->cgroup, path);
+		if (i > 0)
+			usleep(CGROUP_PAUSE);
 	}
 }
 
