@@ -11,12 +11,16 @@ static pid_t warmer;
 
 void warm_start(struct monitor *m, uint64_t for_us)
 {
+	pid_t parent = getpid();
+
 	if (warmer > 0 || m->cgroup.v2)
 		return;
 	warmer = fork();
 	if (warmer == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		cgroup_keep_warm(&m->cgroup, clock_mono_us() + for_us);
+		close_range(3, ~0U, 0); /* whoever waits for their end waits for the monitor's */
+		if (getppid() == parent)
+			cgroup_keep_warm(&m->cgroup, clock_mono_us() + for_us);
 		_exit(0);
 	}
 }
