@@ -35,7 +35,7 @@ static int make_private_mount(const char *path, struct err *e)
 {
 	struct statx st;
 
-	if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_INO, &st) < 0)
+	if (statx(AT_FDCWD, path, 0, STATX_INO, &st) < 0)
 		return err_errno(e, -errno, "look at %s", path);
 	if (!(st.stx_attributes & STATX_ATTR_MOUNT_ROOT) &&
 	    mount(path, path, NULL, MS_BIND, NULL) < 0)

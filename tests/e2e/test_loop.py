@@ -114,3 +114,14 @@ def test_a_hung_monitor_holds_up_its_own_pod_only(fresh):
     finally:
         os.kill(pid, 18)
     wait_for(lambda: d.exec(h, "echo back").stdout == b"back\n")
+
+
+def test_largest_output_of_a_command(fresh):
+    """Both streams above the limit: cut, and no turn of the loop is long."""
+    d = fresh
+    c = d.run(d.run_pod(), "sleep 1000")
+    r = d.cri.ExecSync(container_id=c, timeout=30, cmd=[
+        "sh", "-c", "yes out | head -c 30000000; yes err | head -c 30000000 >&2"])
+    assert r.exit_code == 0
+    assert (16 << 20) - 70000 < len(r.stdout) + len(r.stderr) <= 16 << 20
+    assert not r.stdout.replace(b"out\n", b"").strip(b"out\n")
