@@ -12,12 +12,14 @@
 struct cri {
 	struct node *node;
 	struct grpc_server *grpc;
+	struct cri_events *events;
 	struct map methods; /* path -> struct cri_method */
 };
 
 static const struct cri_method *const tables[] = {
 	cri_methods_runtime, cri_methods_sandbox, cri_methods_container,
 	cri_methods_stats,   cri_methods_image,	  cri_methods_gantry,
+	cri_methods_events,
 };
 
 /* --- helpers of the handlers --- */
@@ -236,12 +238,14 @@ int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e)
 		free(s);
 		return r;
 	}
+	s->events = cri_events_new(n);
 	*ret = s;
 	return 0;
 }
 
 void cri_drain(struct cri *s, void (*fn)(void *arg), void *arg)
 {
+	cri_events_end(s->events);
 	grpc_server_drain(s->grpc, fn, arg);
 }
 
@@ -250,6 +254,7 @@ struct cri *cri_free(struct cri *s)
 	if (!s)
 		return NULL;
 	grpc_server_free(s->grpc);
+	cri_events_free(s->events);
 	map_fini(&s->methods);
 	free(s);
 	return NULL;

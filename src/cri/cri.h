@@ -84,6 +84,14 @@ extern const struct cri_method cri_methods_stats[];	/* stats.c */
 extern const struct cri_method cri_methods_image[];	/* image.c */
 extern const struct cri_method cri_methods_gantry[];	/* gantry.c: our own service */
 
+extern const struct cri_method cri_methods_events[];	/* events.c */
+
+/* Takes the node's events; handlers find it there. */
+struct cri_events;
+struct cri_events *cri_events_new(struct node *n);
+void cri_events_end(struct cri_events *ev); /* what waits is sent, then the streams end */
+struct cri_events *cri_events_free(struct cri_events *ev);
+
 struct cri;
 /* The gRPC server over `n`, on a listening socket that it takes over. */
 int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e);
@@ -113,6 +121,10 @@ bool cri_container_matches(const struct container *c, const char *id, const char
 			   struct cri_map_entry *const *labels, size_t n_labels);
 /* ContainerStatus of `c`; arena, partly borrowed from it. */
 Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct container *c);
+/* PodSandboxStatus of `p`, and ContainerStatus of each of its containers; as above. */
+Runtime__V1__PodSandboxStatus *cri_pod_status(struct arena *a, const struct pod *p);
+Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct pod *p,
+						  size_t *ret_n);
 /* A verbose reply's `info` map with one entry; arena. */
 void cri_info(struct arena *a, const char *key, const char *json, void *ret_entries,
 	      size_t *ret_n);

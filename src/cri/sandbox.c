@@ -111,9 +111,10 @@ static int list_pod_sandbox(struct cri_call *c, const void *request, void *respo
 	if (q->filter && q->filter->state &&
 	    !protobuf_c_enum_descriptor_get_value(&runtime__v1__pod_sandbox_state__descriptor,
 						  (int)q->filter->state->state))
-		return err_invalid(e, "filter.state.state: %d is none", (int)q->filter->state->state);
+		return err_invalid(e, "filter.state.state: %d is none",
+				   (int)q->filter->state->state);
 	c->raw_used = true;
-	list_for_each(p, &c->node->pods_in_order, in_order) {
+	list_for_each (p, &c->node->pods_in_order, in_order) {
 		const struct strbuf *item;
 
 		if (!listed(p) || !pod_matches(p, q->filter))
@@ -167,7 +168,7 @@ static Runtime__V1__LinuxPodSandboxStatus *linux_status(struct arena *a, const s
 	return l;
 }
 
-static Runtime__V1__PodSandboxStatus *pod_status(struct arena *a, const struct pod *p)
+Runtime__V1__PodSandboxStatus *cri_pod_status(struct arena *a, const struct pod *p)
 {
 	Runtime__V1__PodSandboxStatus *s = arena_alloc(a, sizeof(*s));
 
@@ -186,9 +187,25 @@ static Runtime__V1__PodSandboxStatus *pod_status(struct arena *a, const struct p
 	return s;
 }
 
+Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct pod *p,
+						  size_t *ret_n)
+{
+	Runtime__V1__ContainerStatus **all;
+	struct container *c;
+	size_t n = 0;
+
+	list_for_each (c, &p->containers, in_pod)
+		n++;
+	all = arena_calloc(a, n + 1, sizeof(*all));
+	*ret_n = 0;
+	list_for_each (c, &p->containers, in_pod)
+		if (life_container_listed(c))
+			all[(*ret_n)++] = cri_container_status(a, c);
+	return all;
+}
+
 /* What `crictl inspectp` shows beyond the status: one JSON text under the key "info". */
-static void pod_info(struct arena *a, const struct pod *p,
-		     Runtime__V1__PodSandboxStatusResponse *r)
+static void pod_info(struct arena *a, const struct pod *p, Runtime__V1__PodSandboxStatusResponse *r)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct jw w = JW_INIT(&b);
@@ -207,9 +224,7 @@ static int pod_sandbox_status(struct cri_call *c, const void *request, void *res
 {
 	const Runtime__V1__PodSandboxStatusRequest *q = request;
 	Runtime__V1__PodSandboxStatusResponse *r = response;
-	struct container *ctr;
 	struct pod *p;
-	size_t n = 0;
 	int ret = pod_find(c->node, q->pod_sandbox_id, &p, e);
 
 	c->about = q->pod_sandbox_id;
@@ -218,15 +233,9 @@ static int pod_sandbox_status(struct cri_call *c, const void *request, void *res
 	if (!listed(p))
 		return err_not_found(e, "pod_sandbox_id: pod sandbox %s is being made or removed",
 				     p->id);
-	r->status = pod_status(c->arena, p);
+	r->status = cri_pod_status(c->arena, p);
 	r->timestamp = clock_wall_ns();
-	list_for_each(ctr, &p->containers, in_pod)
-		n++;
-	r->containers_statuses = arena_calloc(c->arena, n + 1, sizeof(*r->containers_statuses));
-	list_for_each(ctr, &p->containers, in_pod)
-		if (life_container_listed(ctr))
-			r->containers_statuses[r->n_containers_statuses++] =
-				cri_container_status(c->arena, ctr);
+	r->containers_statuses = cri_pod_containers(c->arena, p, &r->n_containers_statuses);
 	if (q->verbose)
 		pod_info(c->arena, p, r);
 	return 0;

@@ -442,6 +442,10 @@ static int make(struct creation *k, struct err *e)
 		c->state = CONTAINER_CREATED;
 	r = container_record(c, e);
 	FAULT_POINT("daemon.create.recorded");
+	if (r == 0)
+		container_event(c, EVENT_CREATED);
+	if (r == 0 && c->state == CONTAINER_EXITED)
+		container_event(c, EVENT_STOPPED);
 	return r;
 }
 
@@ -601,6 +605,7 @@ static int start(struct container *c, struct err *e)
 {
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	struct ipc_out o;
+	bool began;
 	int r;
 
 	request(c, &o, MON_START);
@@ -612,10 +617,13 @@ static int start(struct container *c, struct err *e)
 		return r;
 	if (!c->started_at)
 		c->started_at = ipc_get_i64(&in, MON_TAG_STARTED_AT, clock_wall_ns());
-	if (c->state == CONTAINER_CREATED) /* its exit may have been told already */
+	began = c->state == CONTAINER_CREATED; /* its exit may have been told already */
+	if (began)
 		c->state = CONTAINER_RUNNING;
 	r = linked(c) ? container_record(c, e) : 0;
 	FAULT_POINT("daemon.start.recorded");
+	if (began)
+		container_event(c, EVENT_STARTED);
 	return r;
 }
 
@@ -702,6 +710,8 @@ static int remove_locked(struct container *c, struct err *e)
 	int r = remove_now(c, e);
 
 	if (r == 0) {
+		if (linked(c))
+			container_event(c, EVENT_DELETED);
 		container_unlink(c);
 		return 0;
 	}

@@ -304,8 +304,12 @@ static int tear_down(struct pod *p, struct err *e)
 	list_for_each_safe (c, tmp, &p->containers, in_pod) {
 		if (c->state != CONTAINER_EXITED)
 			container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
+		if (p->state == POD_REMOVING)
+			container_event(c, EVENT_DELETED);
 		container_unlink(c);
 	}
+	if (p->state == POD_REMOVING)
+		pod_event(p, EVENT_DELETED);
 	pod_unlink(p);
 	return 0;
 }

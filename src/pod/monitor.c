@@ -39,7 +39,7 @@ static void put(char **to, const char *v)
 static void take_exit(struct container *c, const struct ipc_in *in)
 {
 	int64_t started = ipc_get_i64(in, MON_TAG_STARTED_AT, 0);
-	bool removing = c->state == CONTAINER_REMOVING;
+	enum container_state was = c->state;
 
 	if (c->state == CONTAINER_EXITED)
 		return;
@@ -51,9 +51,13 @@ static void take_exit(struct container *c, const struct ipc_in *in)
 	if (ipc_get_u64(in, MON_TAG_UNSEEN, 0))
 		put(&c->reason, "Unknown");
 	FAULT_POINT("daemon.exit.told");
-	if (!removing)
+	if (was != CONTAINER_REMOVING)
 		record(c);
 	FAULT_POINT("daemon.exit.recorded");
+	if (was == CONTAINER_CREATED && started) /* the reply to its start comes next */
+		container_event(c, EVENT_STARTED);
+	if (was != CONTAINER_CREATING) /* else once it has been told of */
+		container_event(c, EVENT_STOPPED);
 	log_info("container %s of pod sandbox %s ended: %s (%d)", c->id, c->pod->id, c->reason,
 		 c->exit_code);
 }

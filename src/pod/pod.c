@@ -190,8 +190,18 @@ int pod_record(struct pod *p, struct err *e)
 
 int pod_set_state(struct pod *p, enum pod_state state, struct err *e)
 {
+	enum pod_state was = p->state;
+	int r;
+
 	p->state = state;
-	return pod_record(p, e);
+	r = pod_record(p, e);
+	if (was == POD_CREATING && state == POD_READY && r == 0) {
+		pod_event(p, EVENT_CREATED);
+		pod_event(p, EVENT_STARTED);
+	} else if (was == POD_READY && state != POD_READY) {
+		pod_event(p, EVENT_STOPPED);
+	}
+	return r;
 }
 
 /* --- containers --- */
@@ -365,4 +375,18 @@ void container_set_exited(struct container *c, int code, int64_t at, bool oom)
 	cgroup_files_close(&c->cgroup_files);
 	drop_item(&c->list_item);
 	co_event_set(&c->exited);
+}
+
+/* --- events --- */
+
+void pod_event(struct pod *p, enum node_event what)
+{
+	if (p->node->on_event)
+		p->node->on_event(p->node->on_event_arg, p, p->id, what);
+}
+
+void container_event(struct container *c, enum node_event what)
+{
+	if (c->node->on_event)
+		c->node->on_event(c->node->on_event_arg, c->pod, c->id, what);
 }

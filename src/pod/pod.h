@@ -51,6 +51,16 @@ struct node_runtime {
 	char *reason;  /* why it is not available; owned */
 };
 
+/* CRI's container events, of pods too; the values are CRI's. */
+enum node_event {
+	EVENT_CREATED = 0,
+	EVENT_STARTED = 1,
+	EVENT_STOPPED = 2,
+	EVENT_DELETED = 3,
+};
+
+struct pod;
+
 /* The daemon's world. */
 struct node {
 	struct loop *loop;
@@ -88,6 +98,10 @@ struct node {
 	uint64_t measured_at;
 	bool folding; /* the index: see node_fold_index() */
 	bool draining;
+	/* Something happened to the pod or to a container of it (`id`), which is as it is now; NULL:
+	 * nobody wants to know. */
+	void (*on_event)(void *arg, struct pod *p, const char *id, enum node_event what);
+	void *on_event_arg;
 };
 
 struct pod {
@@ -172,7 +186,7 @@ int pod_link(struct pod *p, struct err *e);
 void pod_unlink(struct pod *p);
 /* A whole id, or a prefix of it that only one pod has. NOT_FOUND. borrowed */
 int pod_find(struct node *n, const char *id, struct pod **ret, struct err *e);
-/* Sets the state, forgets the cached list item, writes the row. */
+/* Sets the state, forgets the cached list item, writes the row, tells the event. */
 int pod_set_state(struct pod *p, enum pod_state state, struct err *e);
 int pod_record(struct pod *p, struct err *e);
 
@@ -190,6 +204,10 @@ void container_restore(struct container *c, const void *extra, size_t n);
 /* "OOMKilled", "Completed", "Error" for an exit that was seen. Sets state (not of one that is
  * being removed), times and reason. */
 void container_set_exited(struct container *c, int code, int64_t at, bool oom);
+
+/* Tells node->on_event. */
+void pod_event(struct pod *p, enum node_event what);
+void container_event(struct container *c, enum node_event what);
 
 #define _cleanup_pod_ __attribute__((cleanup(pod_unrefp)))
 static inline void pod_unrefp(struct pod **p)
