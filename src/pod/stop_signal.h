@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which signal stops a container. Private to pod/. */
+#pragma once
+
+#include "api.pb-c.h"
+#include "image/store.h"
+
+/* The request's, else the image's, else SIGTERM. */
+int signal_to_stop(const Runtime__V1__ContainerConfig *c, const struct image_config *image);
