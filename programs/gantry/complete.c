@@ -29,9 +29,21 @@ static bool harmless(const char *s)
 		       strlen(s);
 }
 
+/* A pod and its container may have one name. */
+static bool offered(const struct completion *c, const char *value)
+{
+	size_t n = strlen(c->before), k = strlen(value);
+
+	for (const char *p = str_or_empty(c->to->s); *p; p = strchr(p, '\n') + 1)
+		if (strncmp(p, c->before, n) == 0 && strncmp(p + n, value, k) == 0 &&
+		    (p[n + k] == '\t' || p[n + k] == '\n'))
+			return true;
+	return false;
+}
+
 static void offer(struct completion *c, const char *value, const char *what)
 {
-	if (!str_has_prefix(value, c->word))
+	if (!str_has_prefix(value, c->word) || offered(c, value))
 		return;
 	strbuf_addf(c->to, "%s%s", c->before, value);
 	if (!str_empty(what)) {

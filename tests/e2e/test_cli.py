@@ -702,7 +702,7 @@ def bash_completes(d, line):
 
 def test_completion_words(web, d):
     assert set(words(d, "")) == set(commands())
-    assert words(d, "im") == ["images"] and words(d, "logs", "w") == ["web", "web"]
+    assert words(d, "im") == ["images"] and words(d, "logs", "w") == ["web"]
     assert words(d, "stop", "we")[0] == "web" and words(d, "exec", "w") == ["web"]
     assert words(d, "logs", "web/") == ["web/web"]
     ctr = web("ps", "-q").strip()
