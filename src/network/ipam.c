@@ -214,7 +214,8 @@ static int find_own(int dirfd, const char *name, const char *owner, void *arg, s
 	struct find *f = arg;
 
 	if (streq(owner, f->pod_id))
-		snprintf(strchr(name, ':') ? f->v6 : f->v4, INET6_ADDRSTRLEN, "%s", name);
+		snprintf(strchr(name, ':') ? f->v6 : f->v4, INET6_ADDRSTRLEN, "%.*s",
+			 INET6_ADDRSTRLEN - 1, name);
 	return 0;
 }
 
