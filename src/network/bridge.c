@@ -239,8 +239,8 @@ static int make_shared(const struct network_config *c, const struct pools *pools
 	if (r < 0)
 		return r;
 	for (unsigned i = 0; r == 0 && i < pools->n; i++)
-		r = nl_add_address(nl, bridge->index, pools->pool[i].family,
-				   pools->pool[i].gateway, pools->pool[i].prefix, e);
+		r = nl_add_address(nl, bridge->index, pools->pool[i].family, pools->pool[i].gateway,
+				   pools->pool[i].prefix, e);
 	r = r < 0 ? r : nl_set_up(nl, bridge->index, true, e);
 	r = r < 0 ? r : set_sysctls(c, pools, e);
 	r = r < 0 ? r : hostport_make_table(c, e);
@@ -377,8 +377,8 @@ static int connect_pod(const struct network_config *c, const struct network_pod 
 	if (r < 0)
 		return r;
 	veth_name(p->id, veth);
-	r = nl_add_veth(&nl, veth, bridge.index, POD_IF, p->netns_fd,
-			c->mtu ? c->mtu : bridge.mtu, e);
+	r = nl_add_veth(&nl, veth, bridge.index, POD_IF, p->netns_fd, c->mtu ? c->mtu : bridge.mtu,
+			e);
 	if (r < 0)
 		return r;
 	FAULT_POINT("job.network.pair");
@@ -493,8 +493,8 @@ static int check_inside(const struct network_pod *p, const char *ips, struct err
 		bool found = false;
 
 		for (int i = 0; i < n && !found; i++)
-			found = streq(ip, inet_ntop(all[i].family, all[i].addr, text,
-						    sizeof(text)));
+			found = streq(ip,
+				      inet_ntop(all[i].family, all[i].addr, text, sizeof(text)));
 		if (!found)
 			return err_precondition(e, "the pod's address %s is gone", ip);
 	}

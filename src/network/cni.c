@@ -49,8 +49,8 @@ static int put_capabilities(const struct network_config *c, const struct network
 	int r = 0;
 
 	if (!str_empty(p->capabilities))
-		r = jv_parse(p->capabilities, strlen(p->capabilities), CNI_CONF_MAX,
-			     "capabilities", &more, e);
+		r = jv_parse(p->capabilities, strlen(p->capabilities), CNI_CONF_MAX, "capabilities",
+			     &more, e);
 	if (r < 0)
 		return r;
 	jw_object_begin(&w);
@@ -118,8 +118,8 @@ static int list_add(const struct network_config *c, const struct cni_pod *p,
 			err_wrap(e, "CNI plugin %s ADD", type_of(l, i));
 	}
 	if (r == 0 && !ips->len)
-		r = err_set(e, -EBADMSG, GRPC_INTERNAL,
-			    "CNI network %s gave " CNI_IF " no address", l->name);
+		r = err_set(e, -EBADMSG, GRPC_INTERNAL, "CNI network %s gave " CNI_IF " no address",
+			    l->name);
 	return r;
 }
 

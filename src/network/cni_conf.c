@@ -12,7 +12,7 @@
 
 /* --- versions --- */
 
-#define OLDEST 3000   /* 0.3.0: results as they are since, chained plugins */
+#define OLDEST 3000    /* 0.3.0: results as they are since, chained plugins */
 #define NEWEST 1001000 /* 1.1.0 */
 
 /* "1.0.0" -> 1000000, that is millions, thousands, ones; -1 for what is no such version. */
@@ -88,7 +88,8 @@ static int add_plugin(struct cni_list *l, jv *plugin, const char *what, struct e
 	const char *type = jv_string(plugin, "type", "");
 
 	if (!name_is_safe(type))
-		return err_invalid(e, "%s: plugin %zu: \"type\" must name a plugin, found \"%.80s\"",
+		return err_invalid(e,
+				   "%s: plugin %zu: \"type\" must name a plugin, found \"%.80s\"",
 				   what, l->n_plugins, type);
 	if (l->n_plugins == CNI_PLUGINS_MAX)
 		return err_invalid(e, "%s: more than %d plugins", what, CNI_PLUGINS_MAX);

@@ -20,8 +20,10 @@ static void check_object(const struct strbuf *b)
 
 static void check_inputs(const struct cni_list *l, const jv *capabilities)
 {
-	struct cni_input in = {
-		.attachment = true, .capabilities = capabilities, .prev_result = "{}", .valid = "[]"};
+	struct cni_input in = {.attachment = true,
+			       .capabilities = capabilities,
+			       .prev_result = "{}",
+			       .valid = "[]"};
 
 	for (size_t i = 0; i < l->n_plugins; i++) {
 		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
@@ -72,7 +74,8 @@ static void feed_result(const char *text, size_t n, const char *version)
 	check_object(&r);
 	/* What the next plugin is given is a result, with the same addresses. */
 	if (r.len < CNI_RESULT_MAX) {
-		FUZZ_ASSERT(cni_result_parse(r.s, r.len, version, "eth0", &again, &more, NULL) == 0);
+		FUZZ_ASSERT(cni_result_parse(r.s, r.len, version, "eth0", &again, &more, NULL) ==
+			    0);
 		FUZZ_ASSERT(streq(str_or_empty(ips.s), str_or_empty(more.s)));
 	}
 	if (ips.s)

@@ -178,13 +178,16 @@ static int find_conflict(const struct port *want, size_t n, const struct port *h
 	for (size_t i = 0; i < n; i++) {
 		for (size_t k = 0; k < i; k++)
 			if (in_the_way(&want[i], &want[k]))
-				return err_invalid(e, "port_mappings: host port %u/%s is asked for "
-						      "twice", want[i].host, want[i].proto);
+				return err_invalid(e,
+						   "port_mappings: host port %u/%s is asked for "
+						   "twice",
+						   want[i].host, want[i].proto);
 		for (size_t k = 0; k < n_have; k++)
 			if (in_the_way(&want[i], &have[k]) && !streq(have[k].owner, want[i].owner))
 				return err_set(e, -EEXIST, GRPC_ALREADY_EXISTS,
 					       "port_mappings: host port %u/%s%s%s is in use by "
-					       "pod sandbox %s", want[i].host, want[i].proto,
+					       "pod sandbox %s",
+					       want[i].host, want[i].proto,
 					       streq(have[k].host_ip, "*") ? "" : " of ",
 					       streq(have[k].host_ip, "*") ? "" : have[k].host_ip,
 					       have[k].owner);
@@ -291,8 +294,9 @@ int hostport_publish(const struct network_config *c, const struct network_pod *p
 		return r;
 	for (size_t i = 0; i < n; i++)
 		if (!put_elements(c, &want[i], ips, true, &script))
-			return err_precondition(e, "port_mappings: host port %u/%s of %s: the pod "
-						   "has no address of that family (%s)",
+			return err_precondition(e,
+						"port_mappings: host port %u/%s of %s: the pod "
+						"has no address of that family (%s)",
 						want[i].host, want[i].proto, want[i].host_ip, ips);
 	r = nft_run(script.s, p->cancel_fd, e);
 	if (r < 0)
@@ -312,7 +316,8 @@ static int delete_elements(char *script, struct err *e)
 	if (r == 0)
 		return 0;
 	r = 0;
-	for (char *l = strtok_r(script, "\n", &save); r == 0 && l; l = strtok_r(NULL, "\n", &save)) {
+	for (char *l = strtok_r(script, "\n", &save); r == 0 && l;
+	     l = strtok_r(NULL, "\n", &save)) {
 		r = nft_run(l, -1, e);
 		if (r == -ENOENT)
 			r = 0;

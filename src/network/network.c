@@ -237,9 +237,8 @@ static int lock_wait(int fd, const char *path, bool exclusive, int cancel_fd, st
 		if (errno != EINTR && errno != EWOULDBLOCK)
 			return err_errno(e, -errno, "lock %s", path);
 		if (clock_mono_us() > end)
-			return err_set(e, -EAGAIN, GRPC_UNAVAILABLE,
-				       "%s has been held for %llu s", path,
-				       (unsigned long long)(NETWORK_LOCK_US / USEC_PER_SEC));
+			return err_set(e, -EAGAIN, GRPC_UNAVAILABLE, "%s has been held for %llu s",
+				       path, (unsigned long long)(NETWORK_LOCK_US / USEC_PER_SEC));
 		if (poll(&p, 1, LOCK_POLL_MS) > 0)
 			return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
 	}

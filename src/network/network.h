@@ -19,7 +19,7 @@ struct network_config {
 	const char *state;    /* directory of its own, may go with a reboot: addresses, locks */
 	const char *cache;    /* directory of its own, survives a reboot: what CNI ADD was given */
 	const char *pods;     /* <pods>/ID is there exactly while a pod is */
-	const char *pins;     /* "DIR/PREFIX": pins of network namespaces are PREFIX and 16 digits */
+	const char *pins; /* "DIR/PREFIX": pins of network namespaces are PREFIX and 16 digits */
 	struct strv bin_dirs;
 	const char *conf_dir;
 	uint64_t timeout_us;		  /* of one plugin */

@@ -32,7 +32,7 @@ int nft_available(struct err *e)
 static int failed(const struct spawn_result *out, struct err *e)
 {
 	const char *text = str_or_empty(out->err.s);
-	int r = strstr(text, "File exists")		? -EEXIST
+	int r = strstr(text, "File exists")		    ? -EEXIST
 		: strstr(text, "No such file or directory") ? -ENOENT
 							    : -EIO;
 
@@ -145,12 +145,13 @@ static void put_masquerade(const struct network_config *c, struct strbuf *b)
 		/* A pod answers 127.0.0.1:PORT, and itself by its host port, only if the sender
 		 * looks like the bridge. */
 		if (f[i].loopback)
-			strbuf_addf(b, "%s oifname \"%s\" %s saddr %s masquerade\n", rule, c->bridge,
-				    f[i].family, f[i].loopback);
+			strbuf_addf(b, "%s oifname \"%s\" %s saddr %s masquerade\n", rule,
+				    c->bridge, f[i].family, f[i].loopback);
 		strbuf_addf(b, "%s oifname \"%s\" %s saddr @%s ct status dnat masquerade\n", rule,
 			    c->bridge, f[i].family, f[i].pool);
 		if (c->masquerade)
-			strbuf_addf(b, "%s %s saddr @%s %s daddr != @%s %s daddr != %s masquerade\n",
+			strbuf_addf(b,
+				    "%s %s saddr @%s %s daddr != @%s %s daddr != %s masquerade\n",
 				    rule, f[i].family, f[i].pool, f[i].family, f[i].pool,
 				    f[i].family, f[i].multicast);
 	}

@@ -13,8 +13,8 @@
 
 static void test_pools(void)
 {
-	static const char *const bad[] = {"",		"10.0.0.0", "10.0.0.0/31", "10.0.0.0/7",
-					  "x/24",	"fd00::/127", "10.0.0.0/24x", "/24"};
+	static const char *const bad[] = {"",	  "10.0.0.0",	"10.0.0.0/31",	"10.0.0.0/7",
+					  "x/24", "fd00::/127", "10.0.0.0/24x", "/24"};
 	struct ipam_pool p;
 	char text[64];
 
@@ -122,8 +122,13 @@ static void test_address_hint(void)
 
 static void test_pod_cidr(void)
 {
-	static const char *const bad[] = {"", ",", "10.1.0.0", "10.1.0.0/24,10.2.0.0/24", "x",
-					  "10.1.0.0/24,fd00::/64,fd01::/64", "10.1.0.0/24; nft"};
+	static const char *const bad[] = {"",
+					  ",",
+					  "10.1.0.0",
+					  "10.1.0.0/24,10.2.0.0/24",
+					  "x",
+					  "10.1.0.0/24,fd00::/64,fd01::/64",
+					  "10.1.0.0/24; nft"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		CHECK_INT(network_pod_cidr_check(bad[i], NULL), -EINVAL);
@@ -160,7 +165,9 @@ static void test_cni_list(void)
 	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
 		CHECK_INT(parse(bad[i], &l, NULL), -EINVAL);
 	CHECK_INT(parse("{\"name\":\"n\",\"cniVersion\":\"0.4.0\",\"type\":\"a\","
-			"\"disableCheck\":\"True\"}", &l, NULL), 0);
+			"\"disableCheck\":\"True\"}",
+			&l, NULL),
+		  0);
 	CHECK(l.n_plugins == 1 && l.disable_check && !l.disable_gc);
 	cni_list_fini(&l);
 	CHECK_INT(parse("{\"name\":\"n\",\"cniVersion\":\"1.0.0\"}", &l, NULL), 0);
@@ -176,7 +183,9 @@ static void test_cni_versions(void)
 	struct cni_list l;
 
 	CHECK_INT(parse("{\"name\":\"n\",\"cniVersion\":\"1.0.0\",\"cniVersions\":[\"0.3.1\","
-			"\"1.1.0\",\"1.0.0\",\"9.0.0\",\"0.2.0\"],\"type\":\"a\"}", &l, NULL), 0);
+			"\"1.1.0\",\"1.0.0\",\"9.0.0\",\"0.2.0\"],\"type\":\"a\"}",
+			&l, NULL),
+		  0);
 	CHECK_INT(l.n_versions, 3);
 	CHECK_STR(l.version, "1.1.0");
 	CHECK_STR(l.versions[2], "0.3.1");
@@ -202,7 +211,9 @@ static void test_cni_input(void)
 	CHECK_INT(parse("{\"name\":\"n\",\"cniVersion\":\"1.0.0\",\"plugins\":[{\"type\":\"a\"},"
 			"{\"type\":\"b\",\"x\":1.50,\"cni.dev/x\":1,\"prevResult\":7,"
 			"\"capabilities\":{\"portMappings\":true,\"bandwidth\":false,\"dns\":true,"
-			"\"io.kubernetes.cri.pod-annotations\":true}}]}", &l, NULL), 0);
+			"\"io.kubernetes.cri.pod-annotations\":true}}]}",
+			&l, NULL),
+		  0);
 	cni_plugin_input(&l, 1, &input, &in);
 	CHECK_STR(in.s, "{\"cniVersion\":\"1.0.0\",\"name\":\"n\",\"type\":\"b\",\"x\":1.50,"
 			"\"runtimeConfig\":{\"portMappings\":[{\"hostPort\":1}],"
@@ -229,8 +240,12 @@ static int result(const char *s, const char *version, struct strbuf *r, struct s
 static void test_cni_result(void)
 {
 	static const char *const bad[] = {
-		"", "garbage", "[]", "{\"ips\":[{\"address\":\"; rm/24\"}]}",
-		"{\"ips\":[{\"address\":\"10.0.0.1\"}]}", "{\"ips\":[{\"address\":\"10.0.0.1/33\"}]}",
+		"",
+		"garbage",
+		"[]",
+		"{\"ips\":[{\"address\":\"; rm/24\"}]}",
+		"{\"ips\":[{\"address\":\"10.0.0.1\"}]}",
+		"{\"ips\":[{\"address\":\"10.0.0.1/33\"}]}",
 		"{\"ips\":[{\"address\":\"10.0.0.1/24\",\"interface\":1}],\"interfaces\":[{}]}",
 		"{\"ips\":[{\"address\":\"10.0.0.1/24\",\"interface\":-1}],\"interfaces\":[{}]}",
 		"{\"ips\":[{}]}",
@@ -285,8 +300,9 @@ static void test_cni_load(void)
 	put_file(dir, "05-note.txt", "{");
 	CHECK(!network_conf_present(dir));
 	put_file(dir, "20-b.conf", "{\"name\":\"b\",\"cniVersion\":\"0.3.1\",\"type\":\"t\"}");
-	put_file(dir, "10-a.conflist", "{\"name\":\"a\",\"cniVersion\":\"1.0.0\",\"plugins\":["
-				       "{\"type\":\"one\"}]}");
+	put_file(dir, "10-a.conflist",
+		 "{\"name\":\"a\",\"cniVersion\":\"1.0.0\",\"plugins\":["
+		 "{\"type\":\"one\"}]}");
 	snprintf(sub, sizeof(sub), "%s/a", dir);
 	CHECK_INT(mkdir(sub, 0700), 0);
 	put_file(sub, "2.conf", "{\"type\":\"three\"}");

@@ -16,10 +16,9 @@ static int read_scale(const char *s, long double *ret)
 		const char *suffix;
 		long double times;
 	} units[] = {
-		{"", 1},	{"m", 1e-3L},	 {"k", 1e3L},	  {"M", 1e6L},
-		{"G", 1e9L},	{"T", 1e12L},	 {"P", 1e15L},	  {"E", 1e18L},
-		{"Ki", 0x1p10L}, {"Mi", 0x1p20L}, {"Gi", 0x1p30L}, {"Ti", 0x1p40L},
-		{"Pi", 0x1p50L}, {"Ei", 0x1p60L},
+		{"", 1},	 {"m", 1e-3L},	  {"k", 1e3L},	   {"M", 1e6L},	    {"G", 1e9L},
+		{"T", 1e12L},	 {"P", 1e15L},	  {"E", 1e18L},	   {"Ki", 0x1p10L}, {"Mi", 0x1p20L},
+		{"Gi", 0x1p30L}, {"Ti", 0x1p40L}, {"Pi", 0x1p50L}, {"Ei", 0x1p60L},
 	};
 	char *end;
 	long n;

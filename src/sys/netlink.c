@@ -557,8 +557,8 @@ static void on_connection(const struct nlmsghdr *h, void *arg)
 	    *(const uint8_t *)RTA_DATA(num) != IPPROTO_UDP ||
 	    memcmp(RTA_DATA(port), &c->port, 2) != 0 || RTA_PAYLOAD(tuple) > TUPLE_MAX)
 		return;
-	c->all[c->n] = (struct connection){.family = g->nfgen_family,
-					   .len = (uint16_t)RTA_PAYLOAD(tuple)};
+	c->all[c->n] =
+		(struct connection){.family = g->nfgen_family, .len = (uint16_t)RTA_PAYLOAD(tuple)};
 	memcpy(c->all[c->n++].tuple, RTA_DATA(tuple), RTA_PAYLOAD(tuple));
 }
 

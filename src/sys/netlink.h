@@ -50,7 +50,7 @@ int nl_add_default_route(struct nl *nl, int family, const void *gateway, int ind
 #define NL_LINKS_MAX 64 /* more interfaces of one namespace are passed over */
 struct nl_link {
 	char name[16], kind[16]; /* kind: "bridge", "veth"; "" hardware and lo */
-	int index, master; /* master: of the bridge it is a port of, 0 none */
+	int index, master;	 /* master: of the bridge it is a port of, 0 none */
 	bool up;
 	uint32_t mtu;
 	uint64_t rx_bytes, rx_errors, tx_bytes, tx_errors;
