@@ -19,6 +19,7 @@
 #include "sys/cgroup.h"
 
 #define NET_DEV_MAX 65536
+#define TURN_MAX (5 * USEC_PER_MS) /* of one turn of the loop for a list */
 
 static Runtime__V1__UInt64Value *value(struct arena *a, uint64_t v)
 {
@@ -204,25 +205,46 @@ static int container_stats(struct cri_call *c, const void *request, void *respon
 	return 0;
 }
 
+/* The kernel takes its time with files of cgroups while others come and go (it holds its lock
+ * over a removal): a long list lets other requests in between. */
+static int breathe(uint64_t *since, struct err *e)
+{
+	if (clock_mono_us() - *since < TURN_MAX)
+		return 0;
+	if (co_sleep(0) < 0)
+		return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
+	*since = clock_mono_us();
+	return 0;
+}
+
 /* Running ones only, as the kubelet expects. */
 static int list_container_stats(struct cri_call *c, const void *request, void *response,
 				struct err *e)
 {
 	const Runtime__V1__ListContainerStatsRequest *q = request;
-	Runtime__V1__ListContainerStatsResponse *r = response;
 	const Runtime__V1__ContainerStatsFilter *f = q->filter;
-	struct container *ctr;
+	size_t n = 0, max = c->node->containers.n;
+	struct container **all = arena_calloc(c->arena, max + 1, sizeof(struct container *)), *ctr;
+	uint64_t since = clock_mono_us();
+	int ret = 0;
 
-	r->stats = arena_calloc(c->arena, c->node->containers.n + 1, sizeof(*r->stats));
-	list_for_each (ctr, &c->node->containers_in_order, in_order) {
-		if (ctr->state != CONTAINER_RUNNING ||
-		    (f && !cri_container_matches(ctr, f->id, f->pod_sandbox_id,
+	list_for_each (ctr, &c->node->containers_in_order, in_order)
+		if (n < max && ctr->state == CONTAINER_RUNNING &&
+		    (!f || cri_container_matches(ctr, f->id, f->pod_sandbox_id,
 						 (void *)f->label_selector, f->n_label_selector)))
-			continue;
-		r->stats[r->n_stats++] = container_stats_of(c, ctr);
+			all[n++] = container_ref(ctr);
+	c->raw_used = true;
+	for (size_t i = 0; i < n; i++) {
+		if (ret == 0 && all[i]->state == CONTAINER_RUNNING) {
+			Runtime__V1__ContainerStats *m = container_stats_of(c, all[i]);
+
+			cri_put_message(&c->raw, 1, &m->base);
+			ret = breathe(&since, e);
+		}
+		container_unref(all[i]);
 	}
 	node_measure(c->node);
-	return 0;
+	return ret;
 }
 
 /* --- pods --- */
@@ -449,21 +471,24 @@ static int list_pod_sandbox_stats(struct cri_call *c, const void *request, void 
 	const Runtime__V1__ListPodSandboxStatsRequest *q = request;
 	size_t n = 0, max = c->node->pods.n;
 	struct pod **pods = arena_calloc(c->arena, max + 1, sizeof(struct pod *)), *p;
+	uint64_t since = clock_mono_us();
+	int ret = 0;
 
 	list_for_each (p, &c->node->pods_in_order, in_order)
 		if (n < max && pod_matches(p, q->filter))
 			pods[n++] = pod_ref(p);
 	c->raw_used = true;
 	for (size_t i = 0; i < n; i++) {
-		if (pods[i]->state == POD_READY) {
+		if (ret == 0 && pods[i]->state == POD_READY) {
 			Runtime__V1__PodSandboxStats *m = pod_stats_of(c, pods[i]);
 
 			cri_put_message(&c->raw, 1, &m->base);
+			ret = breathe(&since, e);
 		}
 		pod_unref(pods[i]);
 	}
 	node_measure(c->node);
-	return 0;
+	return ret;
 }
 
 const struct cri_method cri_methods_stats[] = {
