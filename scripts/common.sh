@@ -191,7 +191,8 @@ wait_until_it_serves()
 	local i
 	for ((i = 0; i < 300; i++)); do
 		gantry version >/dev/null 2>&1 && return
-		if ! has_systemd && ! daemon_pid >/dev/null; then
+		# (Its program may not be in place yet: only that there is a process is asked for.)
+		if ! has_systemd && [ ! -e "/proc/$(cat "$DAEMON_PIDFILE")" ]; then
 			tail -n 20 "$DAEMON_LOG" >&2
 			die "gantryd did not start"
 		fi
