@@ -5,6 +5,7 @@ through the module proxy; GANTRY_CRI_API=DIR is a copy of the module to use inst
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
