@@ -103,7 +103,8 @@ int auth_token(const char *text, size_t n, const char *realm, char **ret, struct
 	for (const char *p = token; *p; p++)
 		if (*p <= ' ' || *p > '~')
 			return err_set(e, -EPROTO, GRPC_UNAUTHENTICATED,
-				       "%s gave a token with characters that a token has not", realm);
+				       "%s gave a token with characters that a token has not",
+				       realm);
 	*ret = xstrdup(token);
 	return 0;
 }

@@ -53,28 +53,66 @@ int mount(const char *source, const char *target, const char *type, unsigned lon
 /* --- system calls --- */
 
 static const int never[] = {
-	SYS_execve, SYS_execveat, SYS_ptrace, SYS_process_vm_readv, SYS_process_vm_writev,
-	SYS_pidfd_getfd, SYS_kexec_load, SYS_init_module, SYS_finit_module, SYS_delete_module,
-	SYS_bpf, SYS_perf_event_open, SYS_userfaultfd, SYS_io_uring_setup, SYS_add_key,
-	SYS_request_key, SYS_keyctl, SYS_mount, SYS_umount2, SYS_pivot_root, SYS_chroot,
-	SYS_move_mount, SYS_open_tree, SYS_fsopen, SYS_fsmount, SYS_fspick, SYS_mount_setattr,
-	SYS_setns, SYS_unshare, SYS_swapon, SYS_swapoff, SYS_reboot, SYS_acct, SYS_quotactl,
-	SYS_open_by_handle_at, SYS_sethostname, SYS_setdomainname, SYS_settimeofday,
-	SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime, SYS_syslog, SYS_personality,
-	SYS_vhangup, SYS_fanotify_init,
+	SYS_execve,
+	SYS_execveat,
+	SYS_ptrace,
+	SYS_process_vm_readv,
+	SYS_process_vm_writev,
+	SYS_pidfd_getfd,
+	SYS_kexec_load,
+	SYS_init_module,
+	SYS_finit_module,
+	SYS_delete_module,
+	SYS_bpf,
+	SYS_perf_event_open,
+	SYS_userfaultfd,
+	SYS_io_uring_setup,
+	SYS_add_key,
+	SYS_request_key,
+	SYS_keyctl,
+	SYS_mount,
+	SYS_umount2,
+	SYS_pivot_root,
+	SYS_chroot,
+	SYS_move_mount,
+	SYS_open_tree,
+	SYS_fsopen,
+	SYS_fsmount,
+	SYS_fspick,
+	SYS_mount_setattr,
+	SYS_setns,
+	SYS_unshare,
+	SYS_swapon,
+	SYS_swapoff,
+	SYS_reboot,
+	SYS_acct,
+	SYS_quotactl,
+	SYS_open_by_handle_at,
+	SYS_sethostname,
+	SYS_setdomainname,
+	SYS_settimeofday,
+	SYS_clock_settime,
+	SYS_adjtimex,
+	SYS_clock_adjtime,
+	SYS_syslog,
+	SYS_personality,
+	SYS_vhangup,
+	SYS_fanotify_init,
 #ifdef SYS_kexec_file_load
 	SYS_kexec_file_load,
 #endif
 #ifdef SYS_iopl
-	SYS_iopl, SYS_ioperm, SYS_modify_ldt,
+	SYS_iopl,
+	SYS_ioperm,
+	SYS_modify_ldt,
 #endif
 };
 
 static const int never_unpacking[] = {
-	SYS_socket, SYS_connect, SYS_bind, SYS_listen, SYS_accept4, SYS_clone, SYS_kill, SYS_tkill,
-	SYS_tgkill, SYS_setsid, SYS_memfd_create,
+	SYS_socket, SYS_connect, SYS_bind,   SYS_listen, SYS_accept4,	   SYS_clone,
+	SYS_kill,   SYS_tkill,	 SYS_tgkill, SYS_setsid, SYS_memfd_create,
 #ifdef SYS_fork
-	SYS_fork, SYS_vfork,
+	SYS_fork,   SYS_vfork,
 #endif
 #ifdef SYS_accept
 	SYS_accept,
@@ -140,8 +178,8 @@ static int keep_capabilities(void)
 {
 	/* Owners, modes, xattrs, device nodes of layers; SYS_ADMIN: trusted.overlay.*, the
 	 * mounts that it stands for too are denied. */
-	static const int keep[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID,
-				   CAP_MKNOD, CAP_SETFCAP, CAP_SYS_ADMIN};
+	static const int keep[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER,   CAP_FSETID,
+				   CAP_MKNOD, CAP_SETFCAP,	CAP_SYS_ADMIN};
 	struct __user_cap_header_struct h = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct d[2];
 	uint32_t mask[2] = {0};

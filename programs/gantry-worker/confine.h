@@ -12,7 +12,7 @@
 
 #include "base/err.h"
 
-#define CONFINE_WORKER_MEMORY (UINT64_C(2) << 30)   /* address space */
+#define CONFINE_WORKER_MEMORY (UINT64_C(2) << 30) /* address space */
 #define CONFINE_UNPACKER_MEMORY (UINT64_C(1) << 30)
 
 /* `root` stays writable; NULL: nothing does. Before anything of the store is opened. */

@@ -22,16 +22,16 @@
 #define HOSTS_NESTING_MAX 8	    /* lists in lists */
 
 struct host {
-	char *url;	/* "https://mirror:5000/v2", no slash at the end */
+	char *url; /* "https://mirror:5000/v2", no slash at the end */
 	bool pull, resolve;
 	bool skip_verify;
 	bool override_path; /* the URL has no /v2 to be added */
-	bool origin;	/* the registry that the reference names: credentials go there only */
-	unsigned dial_timeout_ms; /* 0: none said */
-	struct strv ca; /* files */
-	struct strbuf ca_pem; /* their content: hosts_read_ca() */
+	bool origin;	    /* the registry that the reference names: credentials go there only */
+	unsigned dial_timeout_ms;	/* 0: none said */
+	struct strv ca;			/* files */
+	struct strbuf ca_pem;		/* their content: hosts_read_ca() */
 	char *client_cert, *client_key; /* files; NULL none; key NULL: in the certificate's */
-	struct strv headers; /* "Name: value" */
+	struct strv headers;		/* "Name: value" */
 };
 
 struct hosts {

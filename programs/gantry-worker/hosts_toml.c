@@ -448,8 +448,14 @@ int hosts_toml(const char *text, const char *file, struct hosts *ret, struct hos
 {
 	_cleanup_free_ char *dir = xstrdup(file);
 	struct err mine = ERR_NULL;
-	struct parser k = {.p = text, .file = file, .dir = dir, .line = 1, .h = ret,
-			   .host = server, .server = server, .e = e ? e : &mine};
+	struct parser k = {.p = text,
+			   .file = file,
+			   .dir = dir,
+			   .line = 1,
+			   .h = ret,
+			   .host = server,
+			   .server = server,
+			   .e = e ? e : &mine};
 	int r = 0;
 
 	if (strrchr(dir, '/'))

@@ -82,8 +82,7 @@ static void set_tls(CURL *c, const struct host *h)
 	}
 	if (h->client_cert) {
 		curl_easy_setopt(c, CURLOPT_SSLCERT, h->client_cert);
-		curl_easy_setopt(c, CURLOPT_SSLKEY,
-				 h->client_key ? h->client_key : h->client_cert);
+		curl_easy_setopt(c, CURLOPT_SSLKEY, h->client_key ? h->client_key : h->client_cert);
 	}
 }
 

@@ -19,9 +19,9 @@
 #include "hosts.h"
 
 #define HTTP_REDIRECTS_MAX 10
-#define HTTP_CHALLENGE_MAX 8192	     /* bytes of WWW-Authenticate, all of them */
+#define HTTP_CHALLENGE_MAX 8192		/* bytes of WWW-Authenticate, all of them */
 #define HTTP_ERROR_BODY_MAX (64u << 10) /* bytes kept of what comes with an error */
-#define HTTP_FDS_MAX 256 /* of the caller's, in one step */
+#define HTTP_FDS_MAX 256		/* of the caller's, in one step */
 #define HTTP_PAUSE SIZE_MAX
 
 struct http; /* the pool */
@@ -34,11 +34,11 @@ typedef bool http_begin_fn(void *arg, long status);
 
 struct http_request {
 	/* the caller's */
-	const struct host *host; /* TLS and timeouts; borrowed */
-	char *url;		 /* owned: http_request_fini() */
-	char *post;		 /* a form, NULL: GET; owned */
+	const struct host *host;    /* TLS and timeouts; borrowed */
+	char *url;		    /* owned: http_request_fini() */
+	char *post;		    /* a form, NULL: GET; owned */
 	struct curl_slist *headers; /* for this host only; owned */
-	uint64_t from;		 /* first byte that is wanted of the body, 0: all */
+	uint64_t from;		    /* first byte that is wanted of the body, 0: all */
 	http_begin_fn *on_begin;
 	http_body_fn *on_body;
 	void *arg;

@@ -76,8 +76,8 @@ static int check_blob(const struct layer *l, struct stream *s, int r, bool *ret_
 	if (size != l->size)
 		return err_set(e, -EBADMSG, GRPC_DATA_LOSS, "blob %s has %llu bytes, not %llu",
 			       l->digest, (unsigned long long)size, (unsigned long long)l->size);
-	return err_set(e, -EBADMSG, GRPC_DATA_LOSS,
-		       "the blob that came is %s, asked for was %s", got, l->digest);
+	return err_set(e, -EBADMSG, GRPC_DATA_LOSS, "the blob that came is %s, asked for was %s",
+		       got, l->digest);
 }
 
 static int unpack_stream(struct process *p, struct stream *s, struct message *m)
@@ -107,7 +107,7 @@ static void run_process(struct layer_set *set, size_t i, int talk, int in, int d
 	struct message m = {0};
 	struct stream *s = NULL;
 
-	const int keep[] = {STDERR_FILENO, talk, in, dirfd, set->store->tmp_fd,
+	const int keep[] = {STDERR_FILENO,	  talk, in, dirfd, set->store->tmp_fd,
 			    set->store->layers_fd};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -139,8 +139,7 @@ void layer_set_init(struct layer_set *s, struct store *store, const struct strv 
 		l->diff_id = diff_ids->v[i];
 		l->size = UINT64_MAX;
 		l->talk = l->data = -EBADF;
-		l->state = store_has_layer(store, l->out.name) ||
-					   store_has_made(store, l->out.name)
+		l->state = store_has_layer(store, l->out.name) || store_has_made(store, l->out.name)
 				   ? LAYER_HERE
 				   : LAYER_WANTED;
 	}

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <sys/stat.h>
 
-#define LAYERS_LINKS_MAX 40 /* symbolic links followed in one name, as the kernel has it */
+#define LAYERS_LINKS_MAX 40  /* symbolic links followed in one name, as the kernel has it */
 #define LAYERS_PATH_MAX 8192 /* bytes of a name with its links put in */
 
 struct layers {

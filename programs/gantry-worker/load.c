@@ -37,8 +37,8 @@ struct archive {
 static char *beside(const char *path, const char *link, bool absolute)
 {
 	const char *slash = absolute ? NULL : strrchr(path, '/');
-	_cleanup_free_ char *all = slash ? xasprintf("%.*s/%s", (int)(slash - path), path, link)
-					 : xstrdup(link);
+	_cleanup_free_ char *all =
+		slash ? xasprintf("%.*s/%s", (int)(slash - path), path, link) : xstrdup(link);
 	struct strv parts = STRV_NULL;
 	struct strbuf b = STRBUF_NULL;
 	char *save = NULL;
@@ -340,8 +340,9 @@ static int load_image(struct loading *l, struct strbuf *config, const struct str
 	int r = config_parse(str_or_empty(config->s), config->len, &i.info, e);
 
 	if (r == 0 && (members->n != i.info.diff_ids.n || members->n > IMAGE_LAYERS_MAX))
-		r = err_invalid(e, "the image has %zu layers, its configuration names %zu, %d are "
-				   "possible",
+		r = err_invalid(e,
+				"the image has %zu layers, its configuration names %zu, %d are "
+				"possible",
 				members->n, i.info.diff_ids.n, IMAGE_LAYERS_MAX);
 	if (r == 0) {
 		layer_set_init(&set, l->store, &i.info.diff_ids);
@@ -553,7 +554,8 @@ int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	const char *path = str_or_empty(ipc_get_str(in, WORKER_TAG_PATH));
 	struct archive a;
 	struct store s;
-	struct loading l = {.store = &s, .archive = &a,
+	struct loading l = {.store = &s,
+			    .archive = &a,
 			    .parallel = (unsigned)ipc_get_u64(in, WORKER_TAG_PARALLEL, 3)};
 	int r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
 

@@ -60,7 +60,8 @@ static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 		m->n_layers = i + 1;
 		r = read_descriptor(jv_at(layers, i), "layer", &m->layers[i], e);
 		if (r == 0 && !is_layer_type(m->layers[i].media_type))
-			r = err_invalid(e, "image manifest: layers of type %.100s cannot be unpacked",
+			r = err_invalid(e,
+					"image manifest: layers of type %.100s cannot be unpacked",
 					m->layers[i].media_type);
 	}
 	return r;
@@ -103,9 +104,9 @@ static const char *host_machine(void)
 static const char *host_arch(void)
 {
 	static const char *const names[][2] = {
-		{"x86_64", "amd64"},   {"aarch64", "arm64"},	 {"armv7l", "arm"},
-		{"armv6l", "arm"},     {"i686", "386"},		 {"i386", "386"},
-		{"ppc64le", "ppc64le"}, {"riscv64", "riscv64"},	 {"s390x", "s390x"},
+		{"x86_64", "amd64"},	    {"aarch64", "arm64"},   {"armv7l", "arm"},
+		{"armv6l", "arm"},	    {"i686", "386"},	    {"i386", "386"},
+		{"ppc64le", "ppc64le"},	    {"riscv64", "riscv64"}, {"s390x", "s390x"},
 		{"loongarch64", "loong64"}, {"mips64", "mips64le"},
 	};
 	const char *machine = host_machine();
@@ -215,7 +216,8 @@ static int read_config(const jv *doc, struct image_info *i, struct err *e)
 	int r;
 
 	if (!streq(os, "linux") || (*arch && !fit_arch(arch, jv_string(doc, "variant", ""))))
-		return err_not_found(e, "the image is made for %.50s/%.50s, this machine is linux/%s",
+		return err_not_found(e,
+				     "the image is made for %.50s/%.50s, this machine is linux/%s",
 				     os, arch, host_arch());
 	r = read_strings(doc, "rootfs.diff_ids", &i->diff_ids, e);
 	for (size_t k = 0; r == 0 && k < i->diff_ids.n; k++)

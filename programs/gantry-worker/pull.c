@@ -13,7 +13,7 @@
 #include "registry.h"
 #include "worker.h"
 
-#define ATTEMPTS 3 /* where a layer that was there is removed meanwhile */
+#define ATTEMPTS 3			   /* where a layer that was there is removed meanwhile */
 #define PROGRESS_EVERY (100 * USEC_PER_MS) /* of one layer */
 
 struct fetch {
@@ -133,8 +133,12 @@ static int start_fetch(struct pulling *p, struct fetch *f, struct err *e)
 
 	if (r < 0)
 		return r;
-	f->transfer = (struct transfer){.kind = "blobs", .what = l->digest, .size = l->size,
-					.take = on_bytes, .anew = on_anew, .arg = f};
+	f->transfer = (struct transfer){.kind = "blobs",
+					.what = l->digest,
+					.size = l->size,
+					.take = on_bytes,
+					.anew = on_anew,
+					.arg = f};
 	transfer_start(p->registry, &f->transfer);
 	return 0;
 }
@@ -258,8 +262,8 @@ static int commit(struct pulling *p, bool with_image, struct ipc_out *reply, str
 {
 	struct new_layer layers[IMAGE_LAYERS_MAX + 1];
 	_cleanup_strv_ struct strv tags = STRV_NULL, digests = STRV_NULL;
-	struct new_image im = {.layers = layers, .config = &p->config, .tags = &tags,
-			       .digests = &digests};
+	struct new_image im = {
+		.layers = layers, .config = &p->config, .tags = &tags, .digests = &digests};
 
 	for (size_t i = 0; i < p->layers.n; i++)
 		if (with_image || p->layers.v[i].state == LAYER_DONE)
@@ -323,8 +327,8 @@ static int pull_once(const struct ipc_in *in, struct ipc_out *reply, struct err 
 		return r;
 	}
 	r = registry_open(str_or_empty(ipc_get_str(in, WORKER_TAG_HOSTS_DIR)), p.ref.host,
-			  p.ref.path, &auth,
-			  (unsigned)ipc_get_u64(in, WORKER_TAG_STALL, 60), &p.registry, e);
+			  p.ref.path, &auth, (unsigned)ipc_get_u64(in, WORKER_TAG_STALL, 60),
+			  &p.registry, e);
 	if (r == 0)
 		r = pull_all(&p, reply, e);
 	if (r < 0 && r != -ESTALE)

@@ -99,8 +99,12 @@ static void begin(struct transfer *t)
 	t->e = ERR_NULL;
 	t->done_before = t->done;
 	t->generation = r->access[t->host].generation;
-	*q = (struct http_request){.host = h, .url = url_of(t), .from = t->done,
-				   .on_begin = on_begin, .on_body = on_body, .arg = t};
+	*q = (struct http_request){.host = h,
+				   .url = url_of(t),
+				   .from = t->done,
+				   .on_begin = on_begin,
+				   .on_body = on_body,
+				   .arg = t};
 	if (streq(t->kind, "manifests"))
 		q->headers = curl_slist_append(q->headers, ACCEPT);
 	if (r->access[t->host].field)
@@ -167,20 +171,22 @@ static int judge(struct transfer *t, bool *again)
 		if (t->size_is_limit || t->done == t->size)
 			return 0;
 		*again = t->done > t->done_before;
-		return err_set(&t->e, -EBADMSG, GRPC_DATA_LOSS, "%s: %s %s has %llu bytes, not %llu",
-			       url, t->kind, t->what, (unsigned long long)t->done,
-			       (unsigned long long)t->size);
+		return err_set(&t->e, -EBADMSG, GRPC_DATA_LOSS,
+			       "%s: %s %s has %llu bytes, not %llu", url, t->kind, t->what,
+			       (unsigned long long)t->done, (unsigned long long)t->size);
 	case 401:
-		return err_set(&t->e, -EACCES, GRPC_UNAUTHENTICATED,
-			       "%s refuses %s %s: the credentials are missing or wrong%s (HTTP 401)",
-			       url, t->kind, t->what, str_or_empty(said.s));
+		return err_set(
+			&t->e, -EACCES, GRPC_UNAUTHENTICATED,
+			"%s refuses %s %s: the credentials are missing or wrong%s (HTTP 401)", url,
+			t->kind, t->what, str_or_empty(said.s));
 	case 403:
-		return err_set(&t->e, -EPERM, GRPC_PERMISSION_DENIED, "%s refuses %s %s%s (HTTP 403)",
-			       url, t->kind, t->what, str_or_empty(said.s));
+		return err_set(&t->e, -EPERM, GRPC_PERMISSION_DENIED,
+			       "%s refuses %s %s%s (HTTP 403)", url, t->kind, t->what,
+			       str_or_empty(said.s));
 	case 416: /* there is nothing from there on */
-		return err_set(&t->e, -EBADMSG, GRPC_DATA_LOSS, "%s: %s %s has %llu bytes, not %llu",
-			       url, t->kind, t->what, (unsigned long long)t->done,
-			       (unsigned long long)t->size);
+		return err_set(&t->e, -EBADMSG, GRPC_DATA_LOSS,
+			       "%s: %s %s has %llu bytes, not %llu", url, t->kind, t->what,
+			       (unsigned long long)t->done, (unsigned long long)t->size);
 	case 404:
 		return err_not_found(&t->e, "%s has no %s %s of %s%s", url, t->kind, t->what,
 				     t->registry->path, str_or_empty(said.s));
@@ -386,8 +392,11 @@ static int get(struct registry *r, const char *kind, const char *what, uint64_t 
 	       struct strbuf *ret, char *ret_digest, struct err *e)
 {
 	struct document d = {ret};
-	struct transfer t = {.kind = kind, .what = what, .take = document_take,
-			     .anew = document_anew, .arg = &d};
+	struct transfer t = {.kind = kind,
+			     .what = what,
+			     .take = document_take,
+			     .anew = document_anew,
+			     .arg = &d};
 	int res;
 
 	if (size != UINT64_MAX && size > max)

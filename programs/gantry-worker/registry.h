@@ -14,9 +14,9 @@
 #include "hosts.h"
 #include "http.h"
 
-#define REGISTRY_TRIES 5	     /* of one request at one host without a byte of progress */
-#define REGISTRY_RETRY_MS 250	     /* before the first, doubled for each */
-#define REGISTRY_RETRY_AFTER_MAX 60  /* seconds of Retry-After that are waited */
+#define REGISTRY_TRIES 5	    /* of one request at one host without a byte of progress */
+#define REGISTRY_RETRY_MS 250	    /* before the first, doubled for each */
+#define REGISTRY_RETRY_AFTER_MAX 60 /* seconds of Retry-After that are waited */
 
 struct registry;
 
@@ -57,7 +57,7 @@ struct transfer {
 		TRANSFER_ARRIVED,
 		TRANSFER_FAILED, /* e */
 	} state;
-	uint64_t done;	/* bytes taken */
+	uint64_t done; /* bytes taken */
 	struct err e;
 
 	/* private */

@@ -49,8 +49,11 @@ static int open_tmp(struct store *s, struct err *e)
 
 int store_open(const char *root, struct store *ret, struct err *e)
 {
-	struct store s = {.root = xstrdup(root), .root_fd = -EBADF, .layers_fd = -EBADF,
-			  .images_fd = -EBADF, .tmp_fd = -EBADF};
+	struct store s = {.root = xstrdup(root),
+			  .root_fd = -EBADF,
+			  .layers_fd = -EBADF,
+			  .images_fd = -EBADF,
+			  .tmp_fd = -EBADF};
 	char id[ID_SIZE];
 	int r = 0;
 
@@ -179,7 +182,8 @@ static int write_record(struct store *s, const struct image_record *rec, struct 
 	if (b.len > IMAGE_RECORD_MAX)
 		return err_set(e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
 			       "the configuration of image %s is too large to be recorded: %zu "
-			       "bytes, at most %u", rec->id, b.len, IMAGE_RECORD_MAX);
+			       "bytes, at most %u",
+			       rec->id, b.len, IMAGE_RECORD_MAX);
 	snprintf(file, sizeof(file), "%s.json", rec->id);
 	r = fs_write_atomic(s->images_fd, file, b.s, b.len, 0600, true);
 	if (r < 0)

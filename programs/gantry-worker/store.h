@@ -52,8 +52,8 @@ struct new_layer {
 struct new_image {
 	const struct new_layer *layers; /* lowest first */
 	size_t n_layers;
-	const struct image_info *info; /* NULL: the layers only */
-	const struct strbuf *config;   /* as it came */
+	const struct image_info *info;	   /* NULL: the layers only */
+	const struct strbuf *config;	   /* as it came */
 	const struct strv *tags, *digests; /* become its names, taken from others */
 };
 

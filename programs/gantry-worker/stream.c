@@ -27,7 +27,7 @@ struct stream {
 	struct inflate_state gzip;
 	bool gzip_open; /* inside a member */
 	ZSTD_DStream *zstd;
-	bool zstd_open; /* inside a frame */
+	bool zstd_open;		/* inside a frame */
 	EVP_MD_CTX *md_in, *md; /* md_in: NULL where it is not wanted or `md` says it */
 	uint64_t size_in, made, given;
 };

@@ -9,7 +9,8 @@
 
 struct header { /* pax, ustar Interchange Format */
 	char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100],
-		magic[6], version[2], uname[32], gname[32], major[8], minor[8], prefix[155], pad[12];
+		magic[6], version[2], uname[32], gname[32], major[8], minor[8], prefix[155],
+		pad[12];
 };
 
 static int bad(struct err *e, const char *what)
@@ -308,8 +309,7 @@ static int take_gnu_map(const char *p, size_t n, struct extra *x, struct err *e)
 	return 0;
 }
 
-static int read_gnu_sparse(struct stream *s, const struct header *h, struct extra *x,
-			   struct err *e)
+static int read_gnu_sparse(struct stream *s, const struct header *h, struct extra *x, struct err *e)
 {
 	const char *p = (const char *)h;
 	char block[BLOCK];

@@ -13,10 +13,10 @@
 #include "base/str.h"
 #include "stream.h"
 
-#define TAR_PATH_MAX 4096	       /* bytes of a name or a link's target */
-#define TAR_HEADERS_MAX (1u << 20)     /* bytes of one extended header */
-#define TAR_XATTRS_MAX 256	       /* of one entry */
-#define TAR_SEGMENTS_MAX 65536	       /* of one sparse file */
+#define TAR_PATH_MAX 4096	   /* bytes of a name or a link's target */
+#define TAR_HEADERS_MAX (1u << 20) /* bytes of one extended header */
+#define TAR_XATTRS_MAX 256	   /* of one entry */
+#define TAR_SEGMENTS_MAX 65536	   /* of one sparse file */
 
 struct tar_xattr {
 	char *name;
@@ -29,13 +29,13 @@ struct tar_segment {
 };
 
 struct tar_entry {
-	char type; /* '0' file, '1' hard link, '2' symbolic link, '3' '4' device, '5' directory,
+	char type;  /* '0' file, '1' hard link, '2' symbolic link, '3' '4' device, '5' directory,
 		    * '6' fifo */
 	char *path; /* without leading "/" and "./", without trailing '/'; "" is the root */
 	char *link;
-	uint64_t size;	/* bytes that follow in the archive */
-	uint64_t pad;	/* bytes after them up to the next header */
-	uint64_t real_size; /* of the file; more than `size` where it is sparse */
+	uint64_t size;		      /* bytes that follow in the archive */
+	uint64_t pad;		      /* bytes after them up to the next header */
+	uint64_t real_size;	      /* of the file; more than `size` where it is sparse */
 	struct tar_segment *segments; /* of a sparse file, in order; where its bytes belong */
 	size_t n_segments;
 	bool sparse;

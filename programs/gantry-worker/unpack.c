@@ -26,7 +26,7 @@ struct unpacking {
 	struct layers lower; /* once have_lower */
 	bool have_lower;
 	struct map removed; /* names that whiteouts are about */
-	struct strv dirs; /* "name" of directories whose times are set at the end */
+	struct strv dirs;   /* "name" of directories whose times are set at the end */
 	struct timespec *times;
 	size_t n_times, cap_times;
 	unsigned entries;
@@ -521,8 +521,7 @@ static int remove_one(struct unpacking *k, const char *path)
 	const char *slash = strrchr(path, '/');
 	_cleanup_free_ char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup("");
 	const char *name = slash ? slash + 1 : path;
-	_cleanup_close_ int fd = layer_open(k->u->dirfd, dir, O_RDONLY | O_DIRECTORY),
-			    low = -EBADF;
+	_cleanup_close_ int fd = layer_open(k->u->dirfd, dir, O_RDONLY | O_DIRECTORY), low = -EBADF;
 	struct stat st, low_st;
 	bool there;
 	int r;

@@ -14,8 +14,8 @@
 #include "layers.h"
 #include "stream.h"
 
-#define UNPACK_ENTRIES_MAX (4u << 20)		/* of one layer */
-#define UNPACK_BYTES_MAX (UINT64_C(256) << 30)	/* of one layer, unpacked */
+#define UNPACK_ENTRIES_MAX (4u << 20)	       /* of one layer */
+#define UNPACK_BYTES_MAX (UINT64_C(256) << 30) /* of one layer, unpacked */
 
 struct unpack {
 	int dirfd;		 /* an empty directory, the layer to be */

@@ -11,7 +11,7 @@
 
 #define MANIFEST_MAX (4u << 20) /* bytes of a manifest or index, as registries have it */
 #define CONFIG_MAX IMAGE_CONFIG_MAX
-#define INDEX_DEPTH_MAX 4	/* indexes in indexes */
+#define INDEX_DEPTH_MAX 4	 /* indexes in indexes */
 #define CONFIG_STRINGS_MAX 65536 /* of one list of a configuration */
 
 #define WORKER_DAEMON_FD 3 /* the connection to the daemon */

@@ -190,9 +190,9 @@ static void set_derived(struct config *c)
 	if (!c->bridge.name)
 		c->bridge.name = is_default ? "gantry0" : arena_printf(a, "g-%08x", h);
 	if (!c->bridge.ipv4)
-		c->bridge.ipv4 = is_default ? "10.88.0.0/16"
-					    : arena_printf(a, "10.%u.%u.0/24", 89 + h / 256 % 7,
-							   h % 256);
+		c->bridge.ipv4 =
+			is_default ? "10.88.0.0/16"
+				   : arena_printf(a, "10.%u.%u.0/24", 89 + h / 256 % 7, h % 256);
 	if (!c->bridge.ipv6)
 		c->bridge.ipv6 = is_default ? "fd00:88::/64"
 					    : arena_printf(a, "fd00:89:%x::/64", h & 0xffff);

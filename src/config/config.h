@@ -21,17 +21,17 @@ enum config_cgroup_driver { CONFIG_CGROUP_AUTO, CONFIG_CGROUP_CGROUPFS, CONFIG_C
 /* One entry of `runtimes:`; the name is the handler that RunPodSandbox may ask for. */
 struct config_runtime {
 	const char *name;
-	const char *path;	  /* absolute, or a name looked up in PATH */
-	const char *const *args;  /* put before the command, NULL-terminated; never NULL */
+	const char *path;	 /* absolute, or a name looked up in PATH */
+	const char *const *args; /* put before the command, NULL-terminated; never NULL */
 	bool privileged_without_host_devices;
 };
 
 struct config {
 	struct arena arena;
 
-	const char *root;    /* /var/lib/gantry: images, containers, index */
-	const char *state;   /* /run/gantry: sockets and what a reboot may forget */
-	const char *address; /* /run/gantry/gantry.sock */
+	const char *root;     /* /var/lib/gantry: images, containers, index */
+	const char *state;    /* /run/gantry: sockets and what a reboot may forget */
+	const char *address;  /* /run/gantry/gantry.sock */
 	const char *instance; /* derived: "gantry" for the default state directory, else
 			       * "gantry-" and 8 hex digits of its path; names cgroups,
 			       * the bridge, nft tables */
@@ -42,7 +42,8 @@ struct config {
 
 	struct {
 		enum config_cgroup_driver driver; /* auto: systemd where it is PID 1 */
-		const char *parent; /* for pods that name none: "/<instance>" or "<instance>.slice" */
+		const char
+			*parent; /* for pods that name none: "/<instance>" or "<instance>.slice" */
 	} cgroup;
 
 	struct config_runtime *runtimes; /* in order */
@@ -59,21 +60,21 @@ struct config {
 	} cni;
 
 	struct {
-		bool enabled;	    /* used where conf_dir holds no configuration */
-		const char *name;   /* bridge interface; default gantry0, else g-<8 hex> */
-		const char *ipv4;   /* pool, default 10.88.0.0/16; "" none; other instances: a
+		bool enabled;	  /* used where conf_dir holds no configuration */
+		const char *name; /* bridge interface; default gantry0, else g-<8 hex> */
+		const char *ipv4; /* pool, default 10.88.0.0/16; "" none; other instances: a
 				     * /24 of 10.89.0.0 to 10.95.255.255 chosen by the
 				     * instance's hash */
-		const char *ipv6;   /* pool, default fd00:88::/64; "" none */
-		uint32_t mtu;	    /* 0: the default route's */
+		const char *ipv6; /* pool, default fd00:88::/64; "" none */
+		uint32_t mtu;	  /* 0: the default route's */
 		bool masquerade;
 	} bridge;
 
 	struct {
-		const char *snapshotter; /* "overlay" */
-		const char *hosts_dir;	 /* /etc/gantry/certs.d, containerd's hosts.toml layout */
-		uint32_t parallel_layers; /* 3 */
-		uint32_t parallel_pulls;  /* 4 workers at once, the others wait */
+		const char *snapshotter;   /* "overlay" */
+		const char *hosts_dir;	   /* /etc/gantry/certs.d, containerd's hosts.toml layout */
+		uint32_t parallel_layers;  /* 3 */
+		uint32_t parallel_pulls;   /* 4 workers at once, the others wait */
 		uint64_t stall_timeout_us; /* a transfer without a byte has failed: 60 s */
 		const char *const *pinned; /* image references never collected */
 	} image;
@@ -81,10 +82,11 @@ struct config {
 	struct {
 		const char *seccomp_default; /* profile where a container asks for RuntimeDefault:
 					      * "" is the built-in one, else a file */
-		const char *apparmor_default;	/* profile name for RuntimeDefault: "gantry-default" */
-		uint64_t max_log_line;	/* bytes before a line is split (CRI partial): 16384 */
-		uint64_t exec_output_max; /* 16 MiB a stream */
-		int64_t pids_limit;	/* per container, 0 none */
+		const char
+			*apparmor_default;  /* profile name for RuntimeDefault: "gantry-default" */
+		uint64_t max_log_line;	    /* bytes before a line is split (CRI partial): 16384 */
+		uint64_t exec_output_max;   /* 16 MiB a stream */
+		int64_t pids_limit;	    /* per container, 0 none */
 		uint64_t create_timeout_us; /* one runtime call: 120 s */
 	} container;
 

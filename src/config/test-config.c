@@ -48,12 +48,13 @@ static void test_the_file(void)
 	struct config c;
 	struct err e = ERR_NULL;
 
-	CHECK_INT(load("root: /data\ncni:\n  timeout: 5\n  bin_dirs: [/a, /b]\nlog:\n  level: debug\n"
-		       "container: {max_log_line: 4KiB}\nbridge:\n  ipv6: \"\"\n"
-		       "runtimes:\n  kata:\n    path: /opt/kata\n    args: [--debug]\n"
-		       "default_runtimes: [kata]\n",
-		       &c, &e),
-		  0);
+	CHECK_INT(
+		load("root: /data\ncni:\n  timeout: 5\n  bin_dirs: [/a, /b]\nlog:\n  level: debug\n"
+		     "container: {max_log_line: 4KiB}\nbridge:\n  ipv6: \"\"\n"
+		     "runtimes:\n  kata:\n    path: /opt/kata\n    args: [--debug]\n"
+		     "default_runtimes: [kata]\n",
+		     &c, &e),
+		0);
 	CHECK_STR(c.root, "/data");
 	CHECK_INT(c.cni.timeout_us, 5000000);
 	CHECK_STR(c.cni.bin_dirs[1], "/b");
@@ -73,7 +74,8 @@ static void test_errors(void)
 		const char *text, *message;
 	} cases[] = {
 		{"rot: /x\n", ":1: rot: there is no such key"},
-		{"cni:\n  timeout: no\n", ":2: cni.timeout: found \"no\", expected a number from 1 to 3600"},
+		{"cni:\n  timeout: no\n",
+		 ":2: cni.timeout: found \"no\", expected a number from 1 to 3600"},
 		{"cni:\n  timeout: 0\n", "expected a number"},
 		{"root: relative\n", "expected an absolute path"},
 		{"log: {level: loud}\n", "expected error, warn, info or debug"},

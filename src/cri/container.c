@@ -150,9 +150,10 @@ static int list_containers(struct cri_call *c, const void *request, void *respon
 	if (q->filter && q->filter->state &&
 	    !protobuf_c_enum_descriptor_get_value(&runtime__v1__container_state__descriptor,
 						  (int)q->filter->state->state))
-		return err_invalid(e, "filter.state.state: %d is none", (int)q->filter->state->state);
+		return err_invalid(e, "filter.state.state: %d is none",
+				   (int)q->filter->state->state);
 	c->raw_used = true;
-	list_for_each(ctr, &c->node->containers_in_order, in_order) {
+	list_for_each (ctr, &c->node->containers_in_order, in_order) {
 		const struct strbuf *item;
 
 		if (!matches(ctr, q->filter))

@@ -45,23 +45,23 @@ struct cri_method {
 	cri_fn *fn;
 	cri_stream_fn *stream_fn; /* set for streaming methods only */
 	bool in_pieces; /* the response of `fn`, a list in field 1, goes out as a stream of such */
-	bool quiet;		  /* asked many times a minute: logged at debug level only */
+	bool quiet;	/* asked many times a minute: logged at debug level only */
 };
 
 /* An entry of a table: CRI_METHOD("Version", version, handler, quiet). */
-#define CRI_METHOD(name, type, handler, is_quiet)                                          \
-	{                                                                                  \
-		.path = "/runtime.v1.RuntimeService/" name,                                \
-		.request = &runtime__v1__##type##_request__descriptor,                     \
-		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),  \
-		.quiet = (is_quiet)                                                        \
+#define CRI_METHOD(name, type, handler, is_quiet)                                                  \
+	{                                                                                          \
+		.path = "/runtime.v1.RuntimeService/" name,                                        \
+		.request = &runtime__v1__##type##_request__descriptor,                             \
+		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),          \
+		.quiet = (is_quiet)                                                                \
 	}
-#define CRI_IMAGE_METHOD(name, type, handler, is_quiet)                                    \
-	{                                                                                  \
-		.path = "/runtime.v1.ImageService/" name,                                  \
-		.request = &runtime__v1__##type##_request__descriptor,                     \
-		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),  \
-		.quiet = (is_quiet)                                                        \
+#define CRI_IMAGE_METHOD(name, type, handler, is_quiet)                                            \
+	{                                                                                          \
+		.path = "/runtime.v1.ImageService/" name,                                          \
+		.request = &runtime__v1__##type##_request__descriptor,                             \
+		.response = &runtime__v1__##type##_response__descriptor, .fn = (handler),          \
+		.quiet = (is_quiet)                                                                \
 	}
 
 /* The streamed form of a list, whose messages have the layout of the list's own. */
@@ -84,7 +84,7 @@ extern const struct cri_method cri_methods_stats[];	/* stats.c */
 extern const struct cri_method cri_methods_image[];	/* image.c */
 extern const struct cri_method cri_methods_gantry[];	/* gantry.c: our own service */
 
-extern const struct cri_method cri_methods_events[];	/* events.c */
+extern const struct cri_method cri_methods_events[]; /* events.c */
 
 /* Takes the node's events; handlers find it there. */
 struct cri_events;
@@ -126,7 +126,6 @@ Runtime__V1__PodSandboxStatus *cri_pod_status(struct arena *a, const struct pod 
 Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct pod *p,
 						  size_t *ret_n);
 /* A verbose reply's `info` map with one entry; arena. */
-void cri_info(struct arena *a, const char *key, const char *json, void *ret_entries,
-	      size_t *ret_n);
+void cri_info(struct arena *a, const char *key, const char *json, void *ret_entries, size_t *ret_n);
 /* Appends field `number` (length-delimited) holding `m` to `to`. */
 void cri_put_message(struct strbuf *to, unsigned number, const ProtobufCMessage *m);

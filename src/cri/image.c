@@ -62,7 +62,7 @@ static int list_images(struct cri_call *c, const void *request, void *response, 
 	c->raw_used = true;
 	if (*want && image_find(c->node->images, want, &only, e) < 0)
 		return 0; /* nothing matches */
-	list_for_each(im, image_list(c->node->images), in_order) {
+	list_for_each (im, image_list(c->node->images), in_order) {
 		const struct strbuf *item;
 
 		if ((only && im != only) || im->removing)
@@ -158,7 +158,7 @@ static int pull_image(struct cri_call *c, const void *request, void *response, s
 	if (!str_empty(q->image->runtime_handler) &&
 	    !config_runtime_find(c->node->config, q->image->runtime_handler))
 		return err_invalid(e, "image.runtime_handler: no runtime \"%s\" is configured",
-				     q->image->runtime_handler);
+				   q->image->runtime_handler);
 	if (q->auth)
 		auth = (struct image_auth){q->auth->username,	    q->auth->password,
 					   q->auth->auth,	    q->auth->server_address,
@@ -174,7 +174,7 @@ static int refuse_used(struct node *n, const struct image *im, struct err *e)
 {
 	struct container *c;
 
-	list_for_each(c, &n->containers_in_order, in_order)
+	list_for_each (c, &n->containers_in_order, in_order)
 		if (streq(c->image_id + MIN(strlen("sha256:"), strlen(c->image_id)), im->record.id))
 			return err_precondition(e, "image %s is used by container %s",
 						im->record.id, c->id);
@@ -231,7 +231,7 @@ static int image_fs_info(struct cri_call *c, const void *request, void *response
 			if (co_sleep(5 * USEC_PER_MS) < 0)
 				return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
 	image_store_usage(c->node->images, &u);
-	list_for_each(ctr, &c->node->containers_in_order, in_order) {
+	list_for_each (ctr, &c->node->containers_in_order, in_order) {
 		bytes += ctr->usage_bytes;
 		inodes += ctr->usage_inodes;
 	}

@@ -93,8 +93,8 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 		jw_key_string(&w, "version", str_or_empty(rt->version));
 		jw_key_bool(&w, "available", rt->available);
 		if (!rt->available)
-			jw_key_string(&w, "reason", rt->probed ? str_or_empty(rt->reason)
-							       : "not probed yet");
+			jw_key_string(&w, "reason",
+				      rt->probed ? str_or_empty(rt->reason) : "not probed yet");
 		jw_object_end(&w);
 	}
 	jw_array_end(&w);

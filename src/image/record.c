@@ -39,8 +39,7 @@ void image_record_print(const struct image_record *r, struct strbuf *to)
 	jw_object_end(&w);
 }
 
-static int read_vector(const jv *doc, const char *path, size_t max, struct strv *to,
-		       struct err *e)
+static int read_vector(const jv *doc, const char *path, size_t max, struct strv *to, struct err *e)
 {
 	const jv *a = jv_get(doc, path);
 

@@ -12,11 +12,11 @@
 #include "base/err.h"
 #include "base/str.h"
 
-#define IMAGE_RECORD_MAX (4u << 20)  /* bytes of a record */
-#define IMAGE_CONFIG_MAX (8u << 20)  /* bytes of an image's configuration, as it came */
+#define IMAGE_RECORD_MAX (4u << 20)	/* bytes of a record */
+#define IMAGE_CONFIG_MAX (8u << 20)	/* bytes of an image's configuration, as it came */
 #define IMAGE_ACCOUNTS_MAX (256u << 10) /* bytes kept of an image's /etc/passwd and group */
-#define IMAGE_LAYERS_MAX 127	     /* of one image; more do not fit an overlay mount */
-#define IMAGE_NAMES_MAX 1024	     /* tags, and digests, of one image */
+#define IMAGE_LAYERS_MAX 127		/* of one image; more do not fit an overlay mount */
+#define IMAGE_NAMES_MAX 1024		/* tags, and digests, of one image */
 
 /* What the image's configuration says about its containers (OCI image-spec, config.md). */
 struct image_config {

@@ -134,7 +134,7 @@ static struct image *find_prefix(struct image_store *s, const char *hex)
 
 	if (n < ID_PREFIX_MIN || strspn(hex, "0123456789abcdef") != n)
 		return NULL;
-	list_for_each(im, &s->images, in_order) {
+	list_for_each (im, &s->images, in_order) {
 		if (strncmp(im->record.id, hex, n) != 0)
 			continue;
 		if (found)
@@ -176,8 +176,8 @@ int image_find(struct image_store *s, const char *ref, struct image **ret, struc
 
 /* --- start --- */
 
-static void load_record(struct image_store *s, int dirfd, const char *name,
-			struct image_record **v, size_t *n)
+static void load_record(struct image_store *s, int dirfd, const char *name, struct image_record **v,
+			size_t *n)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct image_record rec;
@@ -457,7 +457,7 @@ static void on_pull_progress(void *arg, const struct image_progress *p)
 	struct pull *pull = arg;
 	struct listener *l;
 
-	list_for_each(l, &pull->listeners, link) {
+	list_for_each (l, &pull->listeners, link) {
 		queue_progress(l, p);
 		co_wake(l->co);
 	}
@@ -527,7 +527,7 @@ static void pull_run(void *arg)
 	if (map_get(&s->pulls, p->key) == p)
 		map_remove(&s->pulls, p->key);
 	co_event_set(&p->done);
-	list_for_each(l, &p->listeners, link)
+	list_for_each (l, &p->listeners, link)
 		co_wake(l->co);
 	p->waiters++;
 	pull_unref(p);

@@ -21,8 +21,8 @@ struct image_store;
 struct image {
 	struct image_record record;
 	bool pinned;
-	bool removing; /* not to be found any more */
-	uint64_t seq;  /* of the change that made the record, in the store's order */
+	bool removing;		 /* not to be found any more */
+	uint64_t seq;		 /* of the change that made the record, in the store's order */
 	struct list in_order;	 /* by time of arrival */
 	struct strbuf list_item; /* ListImages' item as bytes; empty: to be made */
 };
@@ -47,8 +47,8 @@ struct image_auth {
 };
 
 struct image_progress {
-	const char *layer, *state; /* a layer, "fetching", "unpacking", "done", "exists" */
-	uint64_t done, total;	   /* bytes */
+	const char *layer, *state;	   /* a layer, "fetching", "unpacking", "done", "exists" */
+	uint64_t done, total;		   /* bytes */
 	const char *image_id, *image_name; /* an image that is there now */
 };
 /* May wait; < 0 is remembered and given back by the operation. */

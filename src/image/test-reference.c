@@ -36,8 +36,23 @@ static void test_good(void)
 static void test_bad(void)
 {
 	static const char *const cases[] = {
-		"",	"UPPER", "a//b", "/a", "a/", "a:", "a:b:c/", "a@sha256:12", "a:-x",
-		"a__" "_b", "a..b", "../etc", "http://a/b", "a b", "h:port/x", "a@md5:" HEX,
+		"",
+		"UPPER",
+		"a//b",
+		"/a",
+		"a/",
+		"a:",
+		"a:b:c/",
+		"a@sha256:12",
+		"a:-x",
+		"a__"
+		"_b",
+		"a..b",
+		"../etc",
+		"http://a/b",
+		"a b",
+		"h:port/x",
+		"a@md5:" HEX,
 		"-h.io/x",
 	};
 

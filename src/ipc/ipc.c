@@ -29,7 +29,8 @@ void ipc_out_fini(struct ipc_out *o)
  */
 static bool has_room(struct ipc_out *o, size_t head, size_t n)
 {
-	size_t used = o->b.len > sizeof(struct ipc_header) ? o->b.len - sizeof(struct ipc_header) : 0,
+	size_t used = o->b.len > sizeof(struct ipc_header) ? o->b.len - sizeof(struct ipc_header)
+							   : 0,
 	       body = used + head;
 
 	if (body > IPC_BODY_MAX || n > IPC_BODY_MAX - body)

@@ -71,7 +71,7 @@ struct spec_container {
 	bool own_pidns;				       /* a new one instead of pidns */
 	const char *shm, *resolv_conf, *hostname_file; /* paths to bind, "" none */
 	const char *cgroups_path;
-	const char *seccomp; /* the profile as JSON, NULL: unconfined */
+	const char *seccomp;	    /* the profile as JSON, NULL: unconfined */
 	const char *seccomp_filter; /* it, compiled, for crun (run.oci.seccomp_bpf_data); or NULL */
 	const char *apparmor_default;
 	const char

@@ -56,7 +56,8 @@ static void test_caps(void)
 	Runtime__V1__LinuxContainerSecurityContext sc =
 		RUNTIME__V1__LINUX_CONTAINER_SECURITY_CONTEXT__INIT;
 	Runtime__V1__Capability c = RUNTIME__V1__CAPABILITY__INIT;
-	char *all[] = {(char *)"ALL"}, *net[] = {(char *)"net_admin"}, *chown[] = {(char *)"CAP_CHOWN"};
+	char *all[] = {(char *)"ALL"}, *net[] = {(char *)"net_admin"},
+	     *chown[] = {(char *)"CAP_CHOWN"};
 
 	CHECK_INT(spec_caps_of(NULL, UINT64_MAX), (int64_t)spec_caps_default());
 	sc.capabilities = &c;
@@ -87,9 +88,21 @@ static void test_config(void)
 	struct strbuf b = STRBUF_NULL, seccomp = STRBUF_NULL;
 	struct err e = ERR_NULL;
 	struct spec_container s = {
-		.pod = &pod, .config = &c, .image = &image, .user = &u, .host = &host,
-		.pod_id = "p", .id = "c", .image_name = "i", .hostname = "h", .netns = "/n",
-		.ipcns = "/i", .utsns = "", .pidns = "", .own_pidns = true, .cgroups_path = "/g/c",
+		.pod = &pod,
+		.config = &c,
+		.image = &image,
+		.user = &u,
+		.host = &host,
+		.pod_id = "p",
+		.id = "c",
+		.image_name = "i",
+		.hostname = "h",
+		.netns = "/n",
+		.ipcns = "/i",
+		.utsns = "",
+		.pidns = "",
+		.own_pidns = true,
+		.cgroups_path = "/g/c",
 	};
 	jv *doc;
 
@@ -162,11 +175,21 @@ static void all_resources(Runtime__V1__LinuxContainerResources *r)
 	r->n_unified = 1;
 }
 
-static const struct spec_host v1 = {.caps = UINT64_MAX, .nofile_soft = 1024, .nofile_hard = 4096,
-				    .seccomp = true, .swap = true, .hugetlb = true};
-static const struct spec_host v2 = {.cgroup_v2 = true, .caps = UINT64_MAX, .nofile_soft = 1024,
-				    .nofile_hard = 4096, .seccomp = true, .apparmor = true,
-				    .selinux = true, .swap = true, .hugetlb = true,
+static const struct spec_host v1 = {.caps = UINT64_MAX,
+				    .nofile_soft = 1024,
+				    .nofile_hard = 4096,
+				    .seccomp = true,
+				    .swap = true,
+				    .hugetlb = true};
+static const struct spec_host v2 = {.cgroup_v2 = true,
+				    .caps = UINT64_MAX,
+				    .nofile_soft = 1024,
+				    .nofile_hard = 4096,
+				    .seccomp = true,
+				    .apparmor = true,
+				    .selinux = true,
+				    .swap = true,
+				    .hugetlb = true,
 				    .oom_score_adj_min = -100};
 static const struct spec_host bare = {.caps = 0, .nofile_soft = 1, .nofile_hard = 1};
 
@@ -192,16 +215,32 @@ static void print(const struct spec_host *host, bool privileged, bool tty, struc
 	char *ambient[] = {(char *)"NET_ADMIN"}, *options[] = {(char *)"noexec"},
 	     *paths[] = {(char *)"/proc/kcore"};
 	uint32_t groups[] = {33, 44};
-	struct spec_user u = {.uid = 33, .gid = 33, .groups = groups, .n_groups = 2,
-			      .home = (char *)"/h"};
+	struct spec_user u = {
+		.uid = 33, .gid = 33, .groups = groups, .n_groups = 2, .home = (char *)"/h"};
 	struct strbuf seccomp = STRBUF_NULL;
 	struct spec_container s = {
-		.pod = &pod, .config = &c, .image = &image, .user = &u, .host = host,
-		.pod_id = "p", .id = "c", .image_name = "i", .hostname = "h", .netns = "/n",
-		.ipcns = "/i", .utsns = "/u", .pidns = "", .own_pidns = true,
-		.shm = "/s", .resolv_conf = "/r", .hostname_file = "/hn", .cgroups_path = "/g/c",
-		.apparmor_default = "gantry-default", .pids_limit = 100,
-		.devices = devices, .n_devices = 2,
+		.pod = &pod,
+		.config = &c,
+		.image = &image,
+		.user = &u,
+		.host = host,
+		.pod_id = "p",
+		.id = "c",
+		.image_name = "i",
+		.hostname = "h",
+		.netns = "/n",
+		.ipcns = "/i",
+		.utsns = "/u",
+		.pidns = "",
+		.own_pidns = true,
+		.shm = "/s",
+		.resolv_conf = "/r",
+		.hostname_file = "/hn",
+		.cgroups_path = "/g/c",
+		.apparmor_default = "gantry-default",
+		.pids_limit = 100,
+		.devices = devices,
+		.n_devices = 2,
 	};
 
 	pod.metadata = &pm;

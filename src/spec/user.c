@@ -146,8 +146,8 @@ static struct wanted wanted_of(const struct image_config *image,
 	return w;
 }
 
-static int resolve(const struct image_config *image, const struct wanted *w,
-		   struct spec_user *u, struct passwd_entry *pw, struct err *e)
+static int resolve(const struct image_config *image, const struct wanted *w, struct spec_user *u,
+		   struct passwd_entry *pw, struct err *e)
 {
 	uint32_t uid;
 

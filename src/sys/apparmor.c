@@ -41,24 +41,26 @@ static const char denied[] =
 	"  deny /proc/sys/{abi,debug,dev,user,vm}/** wklx,\n"
 	"  deny /proc/sys/fs/[^m]** wklx,\n"
 	"  deny /proc/sys/kernel/[^ms]** wklx,\n"
-	"  deny /proc/sys/kernel/{modprobe,modules_disabled,stack*,sysrq,sched*,seccomp}{,/**} wklx,\n"
+	"  deny /proc/sys/kernel/{modprobe,modules_disabled,stack*,sysrq,sched*,seccomp}{,/**} "
+	"wklx,\n"
 	"  deny /sys/firmware/** rwklx,\n"
 	"  deny /sys/kernel/{debug,security,tracing}/** rwklx,\n"
 	"  deny /sys/devices/virtual/powercap/** rwklx,\n";
 
 void apparmor_print_default(const char *name, struct strbuf *ret)
 {
-	strbuf_addf(ret,
-		    "profile %s flags=(attach_disconnected,mediate_deleted) {\n"
-		    "  network,\n"
-		    "  capability,\n"
-		    "  file,\n"
-		    "  umount,\n"
-		    "  # the host may signal what runs here, and so may runtimes that are confined\n"
-		    "  signal (receive) peer=unconfined,\n"
-		    "  signal (receive) peer=crun,\n"
-		    "  signal (receive) peer=runc,\n"
-		    "  signal (send, receive) peer=%s,\n"
-		    "  ptrace (trace, read, tracedby, readby) peer=%s,\n\n%s}\n",
-		    name, name, name, denied);
+	strbuf_addf(
+		ret,
+		"profile %s flags=(attach_disconnected,mediate_deleted) {\n"
+		"  network,\n"
+		"  capability,\n"
+		"  file,\n"
+		"  umount,\n"
+		"  # the host may signal what runs here, and so may runtimes that are confined\n"
+		"  signal (receive) peer=unconfined,\n"
+		"  signal (receive) peer=crun,\n"
+		"  signal (receive) peer=runc,\n"
+		"  signal (send, receive) peer=%s,\n"
+		"  ptrace (trace, read, tracedby, readby) peer=%s,\n\n%s}\n",
+		name, name, name, denied);
 }
