@@ -5,6 +5,7 @@
  */
 #include "base/fuzz.h"
 #include "base/mem.h"
+#include "cri/cri.h"
 #include "cri/validate.h"
 #include "spec/spec.h"
 #include "wire/json.h"
@@ -118,18 +119,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ProtobufCAllocator alloc = pod_allocator(&a);
 	const ProtobufCMessageDescriptor *d;
 	ProtobufCMessage *m;
+	bool text;
 
 	if (!node.config)
 		setup();
 	if (size < 1)
 		return 0;
 	d = messages[data[0] % ARRAY_SIZE(messages)];
+	text = cri_check_text(d, data + 1, size - 1, NULL) == 0;
 	m = protobuf_c_message_unpack(d, &alloc, size - 1, data + 1);
 	if (m) {
 		size_t n = protobuf_c_message_get_packed_size(m);
 		uint8_t *again = arena_alloc(&a, n);
 
 		FUZZ_ASSERT(protobuf_c_message_pack(m, again) == n);
+		FUZZ_ASSERT(!text || cri_check_text(d, again, n, NULL) == 0);
 		check(data[0] % ARRAY_SIZE(messages), m);
 	}
 	arena_fini(&a);
