@@ -14,6 +14,8 @@
 
 #define RECOVER_PAUSE_MIN (100 * USEC_PER_MS) /* between tries to start a monitor */
 #define RECOVER_PAUSE_MAX (60 * USEC_PER_SEC)
+#define FIND_TRIES 3 /* of a monitor that is there and does not answer */
+#define FIND_PAUSE (20 * USEC_PER_MS)
 
 char *pod_dir(const struct pod *p)
 {
@@ -280,21 +282,37 @@ static int sync_state(struct pod *p, struct err *e)
 	return r;
 }
 
-static int find_or_launch(struct pod *p, struct err *e)
+/* 1 when it answers, 0 when there is none, or -errno where that cannot be told. */
+static int find(struct pod *p, struct err *e)
 {
 	_cleanup_free_ char *dir = pod_dir(p);
 	int fd = monitor_connect(dir, e), r;
 
-	if (fd < 0 && fd != -ENOENT && fd != -ECONNREFUSED) /* there may be one */
+	if (fd == -ENOENT || fd == -ECONNREFUSED)
+		return 0;
+	if (fd < 0)
 		return err_wrap(e, "the monitor of pod sandbox %s", p->id);
-	if (fd >= 0) {
-		r = ipc_conn_open(&p->monitor, p->node->loop, fd, on_message, on_lost);
-		if (r == 0)
-			r = sync_state(p, NULL);
-		if (r == 0)
-			return 0;
-		ipc_conn_close(&p->monitor); /* it died just now */
-	}
+	r = ipc_conn_open(&p->monitor, p->node->loop, fd, on_message, on_lost);
+	if (r == 0)
+		r = sync_state(p, e);
+	if (r == 0)
+		return 1;
+	ipc_conn_close(&p->monitor);
+	return err_wrap(e, "the monitor of pod sandbox %s", p->id);
+}
+
+/*
+ * A second monitor beside one that lives would take its containers for lost: only a socket that
+ * nobody listens on says that it is dead.  One that is just dying is asked again.
+ */
+static int find_or_launch(struct pod *p, struct err *e)
+{
+	int r = find(p, e);
+
+	for (unsigned i = 1; r < 0 && i < FIND_TRIES; i++)
+		r = co_sleep(FIND_PAUSE) < 0 ? r : find(p, e);
+	if (r != 0)
+		return r < 0 ? r : 0;
 	r = launch(p, true, e);
 	return r < 0 ? r : sync_state(p, e);
 }

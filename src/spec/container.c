@@ -479,11 +479,16 @@ static void print_linux(const struct spec_container *s, struct jw *w)
 	jw_object_end(w);
 }
 
-/* Annotations under these names steer crun and its helpers: not for users to set. */
+/* Annotations under these names steer runtimes and systemd's units: not for users to set. */
 static bool annotation_passes(const char *key)
 {
-	return !str_has_prefix(key, "run.oci.") && !str_has_prefix(key, "krun.") &&
-	       !str_has_prefix(key, "io.kubernetes.cri.");
+	static const char *const taken[] = {"run.oci.", "krun.", "org.systemd.property.",
+					    "org.criu.", "module.wasm.image/", "io.kubernetes.cri."};
+
+	for (size_t i = 0; i < ARRAY_SIZE(taken); i++)
+		if (str_has_prefix(key, taken[i]))
+			return false;
+	return true;
 }
 
 static void print_annotations(const struct spec_container *s, struct jw *w)
