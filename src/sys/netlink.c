@@ -166,12 +166,17 @@ int nl_add_bridge(struct nl *nl, const char *name, uint32_t mtu, const uint8_t m
 	append(&q, &i, sizeof(i));
 	put_str(&q, IFLA_IFNAME, name);
 	put(&q, IFLA_ADDRESS, mac, 6);
-	if (mtu)
-		put_u32(&q, IFLA_MTU, mtu);
 	info = nest(&q, IFLA_LINKINFO);
 	put_str(&q, IFLA_INFO_KIND, "bridge");
 	nest_end(&q, info);
 	r = talk(nl, &q, NULL, NULL);
+	if (r == 0 && mtu) { /* given at its birth it would be lost with the last port */
+		begin(&q, RTM_NEWLINK, NLM_F_ACK);
+		append(&q, &(struct ifinfomsg){0}, sizeof(struct ifinfomsg));
+		put_str(&q, IFLA_IFNAME, name);
+		put_u32(&q, IFLA_MTU, mtu);
+		r = talk(nl, &q, NULL, NULL);
+	}
 	return r < 0 ? err_errno(e, r, "make the bridge %s", name) : 0;
 }
 

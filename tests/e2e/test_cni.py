@@ -406,6 +406,9 @@ def test_delete_after_a_kill_has_the_result(d, cni, who):
         os.kill(monitor_of(pod), signal.SIGKILL)
     if who != "monitor":
         d.start()
+    if who != "daemon":
+        wait_for(lambda: d.cri.PodSandboxStatus(pod_sandbox_id=pod).status.state ==
+                 api.SANDBOX_NOTREADY)
     remove(d, pod)
     assert cni.names("DEL") == ["DEL two", "DEL one"]
     for c in cni.calls("DEL"):
