@@ -173,7 +173,7 @@ static int remove_dir(struct removal *rm, int dir, const char *name, int depth)
 	struct stat st;
 
 	if (fd < 0)
-		return -errno;
+		return errno == ENOENT ? 0 : -errno; /* another one removes it as well */
 	if (fstat(fd, &st) < 0 || st.st_dev != rm->dev) {
 		close(fd);
 		return -EXDEV;
@@ -233,8 +233,10 @@ int fs_remove_tree(int dirfd, const char *path)
 		int fd = r < 0 ? -1 : openat(rm.top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 		moved = rm.n_moved;
-		if (r == 0)
-			r = fd < 0 ? -errno : empty_dir(&rm, fd, 0);
+		if (r == 0 && fd < 0)
+			r = errno == ENOENT ? 0 : -errno;
+		else if (r == 0)
+			r = empty_dir(&rm, fd, 0);
 	} while (r == 0 && rm.n_moved != moved);
 	close(rm.top);
 	if (r == 0 && unlinkat(dirfd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
