@@ -482,8 +482,12 @@ static void print_linux(const struct spec_container *s, struct jw *w)
 /* Annotations under these names steer runtimes and systemd's units: not for users to set. */
 static bool annotation_passes(const char *key)
 {
-	static const char *const taken[] = {"run.oci.", "krun.", "org.systemd.property.",
-					    "org.criu.", "module.wasm.image/", "io.kubernetes.cri."};
+	static const char *const taken[] = {"run.oci.",
+					    "krun.",
+					    "org.systemd.property.",
+					    "org.criu.",
+					    "module.wasm.image/",
+					    "io.kubernetes.cri."};
 
 	for (size_t i = 0; i < ARRAY_SIZE(taken); i++)
 		if (str_has_prefix(key, taken[i]))
