@@ -39,7 +39,7 @@ struct container *container_new(struct monitor *m, const char *id)
 	c->id = xstrdup(id);
 	c->cgroup = xstrdup("");
 	c->log_path = xstrdup("");
-	c->pidfd = c->stdin_fd = c->log_fd = c->out.fd = c->err.fd = -EBADF;
+	c->pidfd = c->oom_fd = c->stdin_fd = c->log_fd = c->out.fd = c->err.fd = -EBADF;
 	list_init(&c->queue);
 	list_init(&c->stops);
 	list_append(&m->containers, &c->link);
@@ -67,6 +67,7 @@ void container_free(struct container *c)
 	loop_timer_clear(&c->grace);
 	loop_io_del(&c->pidfd_io);
 	fd_close(c->pidfd);
+	oom_forget(c);
 	output_close(c);
 	list_remove(&c->link);
 	c->mon->n_containers--;
@@ -134,7 +135,7 @@ static void take_exit(struct container *c)
 	c->exit_pending = false;
 	if (ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
 		cgroup_kill(&c->mon->cgroup, c->cgroup); /* what it left behind */
-	c->oom = *c->cgroup && cgroup_oom_kills(&c->mon->cgroup, c->cgroup) > 0;
+	oom_ended(c);
 	c->state = MON_EXITED;
 	c->exit_code = c->exit_status;
 	c->finished_at = c->exit_at;
@@ -200,6 +201,7 @@ void container_adopt(struct container *c, int pidfd)
 {
 	c->pidfd = pidfd;
 	loop_io_add(c->mon->loop, &c->pidfd_io, pidfd, EPOLLIN, on_pidfd);
+	oom_watch(c);
 }
 
 /* --- jobs --- */
@@ -271,6 +273,7 @@ static void create_done(struct job *job, int r, struct ipc_in *reply, const stru
 	c->pid = (pid_t)ipc_get_u64(reply, MON_TAG_PID, 0);
 	free(c->cgroup);
 	c->cgroup = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_CGROUP)));
+	oom_watch(c);
 	c->state = MON_CREATED;
 	c->created_at = clock_wall_ns();
 	/* The order in which do_create() put them: output, error, input. */

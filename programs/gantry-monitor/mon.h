@@ -6,6 +6,7 @@
  *   job.c        forked children and their answers
  *   container.c  containers: requests in order, exits
  *   warm.c       a child that keeps joins of cgroups quick
+ *   oom.c        kills for want of memory
  *   output.c     stdio to CRI logs
  *   record.c     what is kept in the pod's directory for a monitor that comes after us
  *   do_pod.c, do_container.c, do_exec.c   what jobs do: blocking, sequential
@@ -153,6 +154,8 @@ struct container {
 	int64_t created_at, started_at, finished_at;
 	int exit_code;
 	bool oom;
+	int oom_fd; /* memory.events on v2, -EBADF: none */
+	struct loop_io oom_io;
 	bool unseen; /* it ended, but nobody saw how */
 	struct loop_timer grace;
 	struct stream out, err;
@@ -186,6 +189,12 @@ void warm_start(struct monitor *m, uint64_t for_us);
 void warm_stop(void);
 /* True when the pid was the child that does it. */
 bool warm_exited(pid_t pid);
+
+/* --- oom.c --- */
+
+void oom_watch(struct container *c); /* its cgroup is known */
+void oom_ended(struct container *c); /* sets c->oom */
+void oom_forget(struct container *c);
 
 /* --- output.c --- */
 

@@ -453,16 +453,45 @@ static uint64_t keyed(const char *text, const char *key)
 	return CGROUP_ABSENT;
 }
 
+static uint64_t oom_kills_in(const char *text)
+{
+	uint64_t v = keyed(text, "oom_kill");
+
+	return v == CGROUP_ABSENT ? 0 : v;
+}
+
 uint64_t cgroup_oom_kills(const struct cgroup_host *h, const char *path)
 {
 	char buf[STAT_FILE_MAX];
-	uint64_t v;
 
 	if (read_file(h->v2 ? h->mount : h->memory, path,
 		      h->v2 ? "memory.events" : "memory.oom_control", buf, sizeof(buf)) < 0)
 		return 0;
-	v = keyed(buf, "oom_kill");
-	return v == CGROUP_ABSENT ? 0 : v;
+	return oom_kills_in(buf);
+}
+
+int cgroup_open_events(const struct cgroup_host *h, const char *path)
+{
+	_cleanup_free_ char *file = NULL;
+	int fd;
+
+	if (!h->v2)
+		return -EOPNOTSUPP;
+	file = xasprintf("%s%s/memory.events", h->mount, path);
+	fd = open(file, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+int cgroup_read_events(int fd, uint64_t *ret_oom_kills)
+{
+	char buf[STAT_FILE_MAX];
+	ssize_t n = pread(fd, buf, sizeof(buf) - 1, 0);
+
+	if (n < 0)
+		return -errno;
+	buf[n] = '\0';
+	*ret_oom_kills = oom_kills_in(buf);
+	return 0;
 }
 
 static int stats_v1(const struct cgroup_host *h, struct source *f, struct cgroup_stats *s)

@@ -58,6 +58,13 @@ int cgroup_remove(const struct cgroup_host *h, const char *path);
 int cgroup_keep_warm(const struct cgroup_host *h, uint64_t until_us);
 /* How many processes were killed for want of memory in it (and below). 0 where unknown. */
 uint64_t cgroup_oom_kills(const struct cgroup_host *h, const char *path);
+/*
+ * v2: a descriptor (owned) that polls as EPOLLPRI when there is news of memory in the cgroup
+ * since it was last read (cgroup-v2.rst, memory.events); -EOPNOTSUPP on v1, -errno.
+ */
+int cgroup_open_events(const struct cgroup_host *h, const char *path);
+/* Reads it; -ENODEV once the cgroup is gone (it polls as ready for ever then). */
+int cgroup_read_events(int fd, uint64_t *ret_oom_kills);
 /* The path of a process's memory cgroup (v1) or cgroup (v2). owned */
 int cgroup_of_process(const struct cgroup_host *h, pid_t pid, char **ret);
 
