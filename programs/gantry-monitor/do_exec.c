@@ -100,6 +100,21 @@ static void kill_tree(pid_t pid)
 		kill(all[i], SIGKILL);
 }
 
+/* A runtime that was ended in the middle may have left the command behind: as the subreaper this
+ * process has it, and everything else below it, for a child. */
+static void kill_left(void)
+{
+	static pid_t all[TREE_MAX];
+	unsigned n;
+
+	while ((n = tree_of(getpid(), all, 0)) > 1) {
+		while (n-- > 1)
+			kill(all[n], SIGKILL);
+		if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
+			break;
+	}
+}
+
 struct running {
 	pid_t pid;
 	int pidfd, cancel_fd;
@@ -221,13 +236,17 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 		return err_errno(e, r, "make pipes for the command");
 	r = start(j, &x, e);
 	FAULT_POINT("job.exec.started");
-	if (r < 0)
+	if (r < 0) {
+		kill_left();
 		return r;
+	}
 	close(x.out.pipe[1]);
 	close(x.err.pipe[1]);
 	x.pidfd = spawn_pidfd_open(x.pid);
-	if (x.pidfd < 0)
+	if (x.pidfd < 0) {
+		kill_left();
 		return err_errno(e, x.pidfd, "watch the command");
+	}
 	attend(&x);
 	r = spawn_wait(x.pid, &status);
 	if (x.timed_out)

@@ -187,6 +187,15 @@ static void start(void *arg)
 	malloc_trim(0);
 }
 
+static int open_node(struct daemon *d, struct err *e)
+{
+	loop_watchdog(d->loop, TURN_LIMIT, on_slow_turn);
+	if (loop_signal_add(d->loop, SIGTERM, on_terminate, d) < 0 ||
+	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0)
+		return err_errno(e, -errno, "signals");
+	return node_open(d->loop, &d->config, &d->nofile, &d->node, e);
+}
+
 static int serve(struct daemon *d)
 {
 	struct err e = ERR_NULL;
@@ -194,12 +203,10 @@ static int serve(struct daemon *d)
 
 	if (r < 0)
 		return fail((err_errno(&e, r, "event loop"), &e));
-	loop_watchdog(d->loop, TURN_LIMIT, on_slow_turn);
-	if (loop_signal_add(d->loop, SIGTERM, on_terminate, d) < 0 ||
-	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0)
-		return fail((err_errno(&e, -errno, "signals"), &e));
-	if (node_open(d->loop, &d->config, &d->nofile, &d->node, &e) < 0)
+	if (open_node(d, &e) < 0) {
+		d->loop = loop_free(d->loop);
 		return fail(&e);
+	}
 	d->notify_every = notify_watchdog_us() / 2;
 	co_start(d->loop, start, d);
 	r = loop_run(d->loop);

@@ -991,6 +991,8 @@ def proc_status(pid):
 
 
 def test_worker_is_confined(d, reg):
+    if d.sanitized():
+        pytest.skip("a sanitizer's build is not confined: it maps terabytes, and traces itself")
     im = big(14, 8)
     ref = reg.add(im, "app")
     stuck = []
@@ -1011,8 +1013,6 @@ def test_worker_is_confined(d, reg):
     for pid in (worker, children[0]):
         s = proc_status(pid)
         assert s["NoNewPrivs"] == "1"
-        if s["Seccomp"] == "0":
-            pytest.skip("a sanitizer's build has no seccomp filter")
         assert s["Seccomp"] == "2"
         caps = int(s["CapEff"], 16)
         assert not [c for c in range(64) if caps >> c & 1 and c not in allowed]

@@ -90,6 +90,11 @@ class Daemon:
         with open(self.log_file) as f:
             return f.read()
 
+    def sanitized(self):
+        """True for a daemon that was built with sanitizers."""
+        with open("/proc/%d/maps" % self.process.pid) as f:
+            return "libasan" in f.read()
+
     def kill(self):
         """kill -9 in the middle of whatever it does."""
         self.process.send_signal(signal.SIGKILL)
