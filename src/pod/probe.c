@@ -468,9 +468,12 @@ static void fold(void *arg)
 	const char *argv[] = {"/proc/self/exe", "--fold-index", path, NULL};
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
 	struct err e = ERR_NULL;
+	int r = helper_run(n->loop, argv, SIGKILL, PROBE_TIMEOUT, &out, &e);
 
-	if (helper_run(n->loop, argv, SIGKILL, PROBE_TIMEOUT, &out, &e) != 0)
+	if (r < 0)
 		log_warn("fold the log of the index: %s", e.msg);
+	else if (r > 0)
+		log_warn("fold the log of the index: its process ended with %d", r);
 	n->folding = false;
 }
 
