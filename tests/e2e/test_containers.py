@@ -260,17 +260,20 @@ def test_no_new_privs_masked_readonly(d, pod):
     assert "NoNewPrivs:\t1" in out and "\n0\n" in out and "Read-only" in out
 
 
-def read_limit(pid, controller, v1, v2):
-    """A limit of a process, from whichever hierarchy has the controller."""
+def limits(pid, controller, v1, v2):
+    """What limits a process, from whichever hierarchy has the controller."""
     with open("/proc/%d/cgroup" % pid) as f:
         for line in f:
             _, controllers, path = line.strip().split(":", 2)
             if controller in controllers.split(","):
                 with open("/sys/fs/cgroup/%s%s/%s" % (controller, path, v1)) as g:
-                    return g.read().strip()
-    path = path[:-len("/container")] if path.endswith("/container") else path  # crun's own, below
-    with open("/sys/fs/cgroup" + path + "/" + v2) as g:
-        return g.read().strip()
+                    return {g.read().strip()}
+    found = set()
+    # crun makes a cgroup of its own below systemd's scope, and sets some limits here, some there
+    for where in (path, os.path.dirname(path)):
+        with open("/sys/fs/cgroup" + where + "/" + v2) as g:
+            found.add(g.read().strip())
+    return found
 
 
 def test_resources_and_update(d, pod):
@@ -279,16 +282,16 @@ def test_resources_and_update(d, pod):
         oom_score_adj=500, cpuset_cpus="0"))
     c = d.run(pod, "sleep 100", linux=lin)
     pid = json.loads(d.cri.ContainerStatus(container_id=c, verbose=True).info["info"])["pid"]
-    assert read_limit(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(64 << 20)
+    assert str(64 << 20) in limits(pid, "memory", "memory.limit_in_bytes", "memory.max")
     # 1 + (512 - 2) * 9999 / 262142, as runtimes map shares to weights
-    assert read_limit(pid, "cpu", "cpu.shares", "cpu.weight") in ("512", "20")
-    assert read_limit(pid, "cpuset", "cpuset.cpus", "cpuset.cpus") == "0"
+    assert limits(pid, "cpu", "cpu.shares", "cpu.weight") & {"512", "20"}
+    assert "0" in limits(pid, "cpuset", "cpuset.cpus", "cpuset.cpus")
     with open("/proc/%d/oom_score_adj" % pid) as f:
         assert f.read() == "500\n"
     d.cri.UpdateContainerResources(container_id=c, linux=api.LinuxContainerResources(
         memory_limit_in_bytes=128 << 20, cpu_shares=256))
-    assert read_limit(pid, "memory", "memory.limit_in_bytes", "memory.max") == str(128 << 20)
-    assert read_limit(pid, "cpu", "cpu.shares", "cpu.weight") in ("256", "10")
+    assert str(128 << 20) in limits(pid, "memory", "memory.limit_in_bytes", "memory.max")
+    assert limits(pid, "cpu", "cpu.shares", "cpu.weight") & {"256", "10"}
     r = d.status(c).resources.linux
     assert (r.memory_limit_in_bytes, r.cpu_shares, r.cpu_quota) == (128 << 20, 256, 50000)
 
