@@ -14,6 +14,7 @@
 
 #define FS_READ_STEP 4096
 #define FS_TREE_DEPTH_MAX 128 /* directories open at once; what is deeper is moved up first */
+#define FS_REMOVE_ROUNDS 16   /* of a tree that others still write into */
 
 int fs_read_fd(int fd, size_t max, struct strbuf *ret)
 {
@@ -213,7 +214,7 @@ static int empty_dir(struct removal *rm, int fd, int depth)
 	return r;
 }
 
-int fs_remove_tree(int dirfd, const char *path)
+static int remove_once(int dirfd, const char *path)
 {
 	struct removal rm = {0};
 	struct stat st;
@@ -241,6 +242,16 @@ int fs_remove_tree(int dirfd, const char *path)
 	close(rm.top);
 	if (r == 0 && unlinkat(dirfd, path, AT_REMOVEDIR) < 0 && errno != ENOENT)
 		r = -errno;
+	return r;
+}
+
+int fs_remove_tree(int dirfd, const char *path)
+{
+	int r, round = 0;
+
+	do /* who was about to write into it may have done so meanwhile */
+		r = remove_once(dirfd, path);
+	while (r == -ENOTEMPTY && ++round < FS_REMOVE_ROUNDS);
 	return r;
 }
 

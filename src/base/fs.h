@@ -42,7 +42,8 @@ int fs_mkdir_p(int dirfd, const char *path, mode_t mode);
 /*
  * Removes a tree, staying on its file system and never following links.  What is not
  * there is success: idempotent.  A mount point below gives -EXDEV and is left alone.  A tree
- * may be deeper than descriptors and paths reach.
+ * may be deeper than descriptors and paths reach.  What is put into it meanwhile goes too, within
+ * reason: -ENOTEMPTY after FS_REMOVE_ROUNDS.
  */
 int fs_remove_tree(int dirfd, const char *path);
 

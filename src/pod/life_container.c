@@ -672,14 +672,28 @@ static int remove_if(struct container *ctr, bool unlisted, struct err *e)
 	return r;
 }
 
+/* Not beside a removal of its pod, which does the same work. */
+static int remove_alone(struct container *ctr, bool unlisted, struct err *e)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(ctr->pod);
+	_cleanup_container_ struct container *c = container_ref(ctr);
+	int r = co_lock(&p->lock);
+
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED, "cancelled");
+	r = remove_if(c, unlisted, e);
+	co_unlock(&p->lock);
+	return r;
+}
+
 int life_remove_container(struct container *c, struct err *e)
 {
-	return remove_if(c, false, e);
+	return remove_alone(c, false, e);
 }
 
 int life_tear_down_container(struct container *c, struct err *e)
 {
-	return remove_if(c, true, e);
+	return remove_alone(c, true, e);
 }
 
 /* --- in a container --- */
