@@ -7,22 +7,7 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from daemon import Daemon  # noqa: E402
-import image  # noqa: E402
-
-# busybox-static of Debian
-BUSYBOX = os.environ.get("GANTRY_BUSYBOX", "/bin/busybox")
-
-
-@pytest.fixture(scope="session")
-def busybox():
-    return image.busybox_image(BUSYBOX)
-
-
-@pytest.fixture(scope="session")
-def archive(busybox, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("image") / "busybox.tar")
-    busybox.docker_archive(path, ["test/busybox:latest"])
-    return path
+from fixtures import archive, busybox  # noqa: E402,F401
 
 
 @pytest.fixture(scope="module")

@@ -257,7 +257,7 @@ HOSTILE = {
 @pytest.fixture(scope="module")
 def hostile(d, tmp_path_factory):
     """Images whose /etc/passwd is not what one expects."""
-    from conftest import BUSYBOX
+    from fixtures import BUSYBOX
     import tarfile
     base = image.busybox_layer(BUSYBOX).bytes()
     for i, (kind, data) in enumerate(HOSTILE.values()):
@@ -318,7 +318,7 @@ def test_ambient_capabilities_reach_a_user(d, pod):
 
 
 def test_stop_signal_of_the_image(d, pod, tmp_path):
-    from conftest import BUSYBOX
+    from fixtures import BUSYBOX
     img = image.busybox_image(BUSYBOX, {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"],
                                         "StopSignal": "SIGUSR2"})
     path = str(tmp_path / "i.tar")

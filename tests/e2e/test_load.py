@@ -12,27 +12,10 @@ import grpc
 import pytest
 
 from cri import api
-from daemon import Daemon
+from fixtures import empty as d, emptied  # noqa: F401
 from image import Image, Layer, zstd
 
 CODE = grpc.StatusCode
-
-
-@pytest.fixture(scope="module")
-def d():
-    daemon = Daemon()
-    yield daemon
-    daemon.close()
-
-
-@pytest.fixture(autouse=True)
-def clean(request):
-    yield
-    if "d" in request.fixturenames:
-        d = request.getfixturevalue("d")
-        for i in d.cri.ListImages().images:
-            d.cri.RemoveImage(image=api.ImageSpec(image=i.id))
-        assert os.listdir(d.root + "/layers") == [] and os.listdir(d.root + "/tmp") == []
 
 
 def simple(text="x", n=2, **kw):
