@@ -73,9 +73,13 @@ def pid_of(d, ctr):
 
 
 def monitors(d):
+    """The monitors themselves; the children that they fork for a while have the same name."""
     out = subprocess.run(["pgrep", "-f", "gantry-monitor .*%s/pods" % d.state],
                          stdout=subprocess.PIPE, text=True).stdout
-    return [int(x) for x in out.split()]
+    found = out.split()
+    parents = subprocess.run(["ps", "-o", "pid=,ppid=", "-p", ",".join(found)],
+                             stdout=subprocess.PIPE, text=True).stdout.split()
+    return [int(pid) for pid, ppid in zip(parents[::2], parents[1::2]) if ppid not in found]
 
 
 def test_fifty_pods(archive):
