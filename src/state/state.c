@@ -2,6 +2,7 @@
 /* The index in SQLite: see state.h. */
 #include "state/state.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "state/vfs.h"
 
 #define LOCK_TRIES 50	   /* a killed daemon's last child may hold it for an instant */
 #define LOCK_PAUSE 10000   /* microseconds */
@@ -70,16 +72,17 @@ static int exec(struct state *s, const char *sql)
 	return sqlite3_exec(s->db, sql, NULL, NULL, NULL);
 }
 
-static bool schema_is_newer(struct state *s)
+/* 0: it has been made just now. */
+static int schema_version(struct state *s)
 {
 	sqlite3_stmt *q = NULL;
-	bool newer = false;
+	int version = 0;
 
 	if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &q, NULL) == SQLITE_OK &&
 	    sqlite3_step(q) == SQLITE_ROW)
-		newer = sqlite3_column_int(q, 0) > STATE_SCHEMA;
+		version = sqlite3_column_int(q, 0);
 	sqlite3_finalize(q);
-	return newer;
+	return version;
 }
 
 /* Damage is what the check says, not a failure of it. */
@@ -99,13 +102,27 @@ static int check(struct state *s)
 	return r;
 }
 
+/* A new index reaches the disk before it is used: a power cut can then take rows, not the file. */
+static int make_schema(struct state *s, int version)
+{
+	int r = exec(s, schema);
+
+	if (r == SQLITE_OK && version == 0)
+		r = exec(s, "PRAGMA synchronous=FULL; PRAGMA wal_checkpoint(TRUNCATE);"
+			    "PRAGMA synchronous=OFF");
+	return r;
+}
+
 /*
  * synchronous=OFF: nothing that the daemon does waits for a disk, not even the first commit of
- * a log that is begun anew (NORMAL syncs its head).  Folding, in its own process, syncs.
+ * a log that is begun anew (NORMAL syncs its head; vfs.c does what that is for).  Folding, in
+ * its own process, syncs.
  */
 static int open_db(struct state *s, const char *path)
 {
-	int r = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+	int version = 0,
+	    r = sqlite3_open_v2(path, &s->db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE,
+				state_vfs());
 
 	sqlite3_busy_timeout(s->db, OPEN_BUSY_MS);
 	/* Closing would fold too, without a sync: the log stays for the next start. */
@@ -116,10 +133,12 @@ static int open_db(struct state *s, const char *path)
 			    "PRAGMA cache_size=-512; PRAGMA temp_store=MEMORY");
 	if (r == SQLITE_OK)
 		r = check(s);
-	if (r == SQLITE_OK && schema_is_newer(s))
+	if (r == SQLITE_OK)
+		version = schema_version(s);
+	if (version > STATE_SCHEMA)
 		return SQLITE_MISMATCH;
 	if (r == SQLITE_OK)
-		r = exec(s, schema);
+		r = make_schema(s, version);
 	for (int i = 0; r == SQLITE_OK && i < N_STMTS; i++)
 		r = sqlite3_prepare_v3(s->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT,
 				       &s->stmt[i], NULL);
@@ -167,11 +186,30 @@ static int take_lock(struct state *s, const char *path, struct err *e)
 	return err_precondition(e, "%s is in use: another gantryd runs on this directory", path);
 }
 
+/* Of several the newest is kept: the disk is not filled with them. */
+static void remove_damaged(const char *path)
+{
+	_cleanup_free_ char *dir = xstrdup(path);
+	char *slash = strrchr(dir, '/');
+	_cleanup_free_ char *prefix = xasprintf("%s.damaged-", slash ? slash + 1 : dir);
+	DIR *d;
+
+	if (slash)
+		slash[slash == dir] = '\0';
+	d = opendir(slash ? dir : ".");
+	for (struct dirent *f; d && (f = readdir(d));)
+		if (str_has_prefix(f->d_name, prefix))
+			unlinkat(dirfd(d), f->d_name, 0);
+	if (d)
+		closedir(d);
+}
+
 static void move_aside(const char *path, char **ret_moved)
 {
 	static const char *const tails[] = {"", "-wal", "-shm"};
 	char *to = xasprintf("%s.damaged-%lld", path, (long long)(clock_wall_ns() / NSEC_PER_SEC));
 
+	remove_damaged(path);
 	for (size_t i = 0; i < ARRAY_SIZE(tails); i++) {
 		_cleanup_free_ char *a = xasprintf("%s%s", path, tails[i]);
 		_cleanup_free_ char *b = xasprintf("%s%s", to, tails[i]);
@@ -405,7 +443,8 @@ int state_checkpoint(const char *path, struct err *e)
 	struct state s = {.lock_fd = -EBADF};
 	int r = 0;
 
-	if (sqlite3_open_v2(path, &s.db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK ||
+	if (sqlite3_open_v2(path, &s.db, SQLITE_OPEN_READWRITE, state_vfs()) != SQLITE_OK ||
+	    exec(&s, "PRAGMA synchronous=FULL") != SQLITE_OK ||
 	    sqlite3_wal_checkpoint_v2(s.db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) !=
 		    SQLITE_OK)
 		r = fail(&s, e, "fold the log");

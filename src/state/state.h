@@ -5,9 +5,10 @@
  * It must survive `kill -9` of the daemon at any instant, not a power cut: write-ahead log,
  * nothing is synced on a commit, so the event loop never waits for a disk.  The log is
  * folded into the database by a process of its own (state_checkpoint()), which syncs.
- * After a power cut the last rows may be missing.  Where it came just after a fold, while the
- * log was begun anew, the index may be damaged: that is found at the next start, which begins a
- * new one; nothing runs then, and what is on the disks is swept by its directories.
+ * After a power cut the last rows may be missing, and no more than that: what was folded has
+ * been synced, and a log is emptied before it is begun anew (vfs.c).  Where a disk has lost more
+ * than it may, that is found at the next start, which begins a new index; what is on the disks
+ * is swept by its directories then.
  *
  * Configurations are kept as the bytes that came, so that nothing is lost of fields that a
  * newer kubelet sends.  Everything else is plain columns.
@@ -55,8 +56,8 @@ struct state_container {
 
 /*
  * Opens or creates the index; blocking, for the start of the daemon.  A file that SQLite
- * calls damaged is moved aside (*ret_moved: its new name, owned, else NULL) and a new one
- * begun.  Another daemon on the same file is FAILED_PRECONDITION.
+ * calls damaged is moved aside (*ret_moved: its new name, owned, else NULL; the one before it
+ * is removed) and a new one begun.  Another daemon on the same file is FAILED_PRECONDITION.
  */
 int state_open(const char *path, struct state **ret, char **ret_moved, struct err *e);
 struct state *state_close(struct state *s);
