@@ -59,6 +59,7 @@ debootstrap_base()
 	rm -f "$dir"/var/cache/apt/archives/*.deb
 	tar -C "$dir" -cf "$tar.new" .
 	mv "$tar.new" "$tar"
+	date +%s.%N >"$tar.id"
 	rm -rf "$dir"
 }
 
