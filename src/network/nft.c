@@ -8,7 +8,7 @@
 #include "base/spawn.h"
 #include "network/ipam.h"
 
-/* The first one after a boot loads the kernel's modules, which took more than 10 s on a busy machine. */
+/* The first one after a boot loads kernel modules: more than 10 s on a busy machine. */
 #define NFT_TIMEOUT_US (60 * 1000000UL)
 #define NFT_OUTPUT_MAX 4096
 
