@@ -197,6 +197,7 @@ static void init_tables(struct node *n)
 	list_init(&n->children);
 	list_init(&n->filters);
 	co_event_init(&n->probed);
+	co_lock_init(&n->apparmor_lock);
 	co_event_init(&n->network.done);
 	n->network.kind = "bridge"; /* until it is known */
 	n->runtimes = xcalloc(n->config->n_runtimes, sizeof(*n->runtimes));

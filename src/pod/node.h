@@ -41,6 +41,10 @@ bool node_runtimes_known(const struct node *n);
 /* Starts the probes of every runtime and of AppArmor, in the background. */
 void node_probe(struct node *n);
 
+/* The default profile of AppArmor, where there is one, is loaded: ours is loaded anew where it was
+ * removed, which waits.  FAILED_PRECONDITION where it cannot be. */
+int node_apparmor_need_default(struct node *n, struct err *e);
+
 /* Works out the network for pods made from now on, in node->network.config. */
 void node_network_configure(struct node *n);
 /* The same, with what a past daemon was told of it. Blocking, at the start. */

@@ -80,9 +80,10 @@ struct node {
 	struct map containers, container_names; /* "name/attempt/pod id" */
 	struct list pods_in_order, containers_in_order; /* by creation */
 	struct spec_host host;
-	bool has_apparmor, has_rro;  /* AppArmor; recursive read-only mounts */
-	bool told_oom, told_hugetlb; /* what cannot be had here is logged once */
-	char *apparmor_default;	     /* profile of containers that ask for none, "" none; owned */
+	bool has_apparmor, has_rro;   /* AppArmor; recursive read-only mounts */
+	bool told_oom, told_hugetlb;  /* what cannot be had here is logged once */
+	char *apparmor_default;	      /* profile of containers that ask for none, "" none; owned */
+	struct co_lock apparmor_lock; /* held while it is being loaded */
 	struct network_probe {
 		const char *kind; /* "cni" or "bridge", as last probed; static */
 		char *config;	  /* struct network_config as JSON; owned */

@@ -137,6 +137,36 @@ static void probe_apparmor(void *arg)
 	free(p);
 }
 
+/* Still loaded: one that has no file below /etc/apparmor.d is taken for garbage by some
+ * (aa-remove-unknown(8)). */
+static int load_again(struct node *n, struct err *e)
+{
+	const char *name = n->apparmor_default;
+	int r = co_lock(&n->apparmor_lock);
+
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED, "cancelled");
+	if (streq(name, APPARMOR_PROFILE) && apparmor_loaded(name) == 0) {
+		log_warn("AppArmor: the profile %s was removed, it is loaded anew", name);
+		r = load_default_profile(n, e);
+	}
+	co_unlock(&n->apparmor_lock);
+	return r;
+}
+
+int node_apparmor_need_default(struct node *n, struct err *e)
+{
+	const char *name = str_or_empty(n->apparmor_default);
+	int r = 0;
+
+	if (!n->has_apparmor || !*name || apparmor_loaded(name) != 0)
+		return 0;
+	r = load_again(n, e);
+	if (r == 0 && apparmor_loaded(name) == 0)
+		r = err_precondition(e, "the default profile \"%s\" is not loaded any more", name);
+	return r < 0 ? err_wrap(e, "AppArmor") : 0;
+}
+
 static void start_probe(struct node *n, co_fn *fn, size_t index, unsigned *left)
 {
 	struct probe *p = xmalloc(sizeof(*p));

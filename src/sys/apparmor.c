@@ -29,20 +29,33 @@ int apparmor_loaded(const char *profile)
 }
 
 /*
- * The default profile: everything that file permissions and capabilities allow, but not the doors through which a
- * container's root reaches the machine: mounts, the kernel's memory and settings, firmware,
- * security modules.  Runtimes hide most of these paths too; a profile still holds where a
- * container got /proc mounted a second time.
+ * The default profile: everything that file permissions and capabilities allow, but not the doors
+ * through which a container's root reaches the machine: mounts, the kernel's memory and settings,
+ * firmware, security modules.  Runtimes hide most of these paths too, or have them read-only; a
+ * profile still holds where a container got /proc or /sys mounted a second time.
+ *
+ * Left open to writing: a process's own files, what belongs to the pod's IPC namespace, and
+ * cgroups, which are the container's own where it has them at all.
  */
 static const char denied[] =
 	"  deny mount,\n"
 	"  deny /proc/{kcore,kmem,mem,kallsyms,sysrq-trigger,timer_stats} rwklx,\n"
-	"  deny /proc/{acpi,asound,bus,fs,irq,scsi}/** wklx,\n"
-	"  deny /proc/sys/{abi,debug,dev,user,vm}/** wklx,\n"
-	"  deny /proc/sys/fs/[^m]** wklx,\n"
-	"  deny /proc/sys/kernel/[^ms]** wklx,\n"
-	"  deny /proc/sys/kernel/{modprobe,modules_disabled,stack*,sysrq,sched*,seccomp}{,/**} "
+	"  deny /proc/* w,\n"
+	"  deny /proc/{acpi,asound,bus,driver,dynamic_debug,fs,irq,mpt,pressure,scsi,tty}/** "
 	"wklx,\n"
+	"  deny /proc/sys/{abi,crypto,debug,dev,net,sunrpc,user,vm}/** wklx,\n"
+	"  deny /proc/sys/fs/[^m]** wklx,\n"
+	"  deny /proc/sys/fs/mount-max wklx,\n"
+	"  deny /proc/sys/kernel/[^ms]** wklx,\n"
+	"  deny /proc/sys/kernel/{modprobe,modules_disabled,max_*}{,/**} wklx,\n"
+	"  deny /proc/sys/kernel/s[^he]* wklx,\n"
+	"  deny /proc/sys/kernel/s[^he]*/** wklx,\n"
+	"  deny /proc/sys/kernel/se[^m]* wklx,\n"
+	"  deny /proc/sys/kernel/se[^m]*/** wklx,\n"
+	"  deny /sys/{block,bus,class,dev,devices,hypervisor,module,power}/** wklx,\n"
+	"  deny /sys/fs/[^c]** wklx,\n"
+	"  deny /sys/fs/c[^g]** wklx,\n"
+	"  deny /sys/kernel/** wklx,\n"
 	"  deny /sys/firmware/** rwklx,\n"
 	"  deny /sys/kernel/{debug,security,tracing}/** rwklx,\n"
 	"  deny /sys/devices/virtual/powercap/** rwklx,\n";
