@@ -212,6 +212,23 @@ static int read_pid(const char *path, pid_t *ret, struct err *e)
 	return 0;
 }
 
+/*
+ * The container's whole cgroup: some runtimes put its process into one below the one that they
+ * were told (crun 1.8.1 makes "container" in systemd's scope), with the limits in either.
+ */
+static char *whole_cgroup(const struct making *k, pid_t pid)
+{
+	const char *name = ipc_get_str(k->in, MON_TAG_CGROUP);
+	_cleanup_free_ char *of_process = NULL, *told = NULL;
+
+	if (cgroup_of_process(&k->j->mon->cgroup, pid, &of_process) < 0)
+		return xstrdup("");
+	if (name && cgroup_path_of(name, k->rt.systemd_cgroup, &told, NULL) == 0 &&
+	    str_has_prefix(of_process, told) && of_process[strlen(told)] == '/')
+		return TAKE_PTR(told);
+	return TAKE_PTR(of_process);
+}
+
 static int mount_rootfs(struct making *k, struct err *e)
 {
 	if (unshare(CLONE_NEWNS) < 0)
@@ -255,8 +272,7 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 		r = take_console(k, e);
 	if (r < 0)
 		return r;
-	if (cgroup_of_process(&k->j->mon->cgroup, *ret_pid, ret_cgroup) < 0)
-		*ret_cgroup = xstrdup("");
+	*ret_cgroup = whole_cgroup(k, *ret_pid);
 	r = record_pid(k->j->mon->dir, k->j->id, *ret_pid, *ret_cgroup);
 	FAULT_POINT("job.create.recorded");
 	return r < 0 ? err_errno(e, r, "record the container's process") : 0;

@@ -122,6 +122,9 @@ static Runtime__V1__SwapUsage *swap(struct arena *a, const struct cgroup_stats *
 	runtime__v1__swap_usage__init(m);
 	m->timestamp = now;
 	m->swap_usage_bytes = value(a, s->swap_usage);
+	if (s->swap_limit != CGROUP_ABSENT)
+		m->swap_available_bytes =
+			value(a, s->swap_limit > s->swap_usage ? s->swap_limit - s->swap_usage : 0);
 	return m;
 }
 

@@ -90,6 +90,29 @@ static bool has_hugetlb(const struct cgroup_host *h)
 	return fs_read(AT_FDCWD, file, STAT_FILE_MAX, &b) == 0 && b.s && strstr(b.s, "hugetlb");
 }
 
+/* A kernel can be told not to account swap; the root of the hierarchy does not say. */
+static bool has_swap_v2(const struct cgroup_host *h)
+{
+	DIR *d = opendir(h->mount);
+	bool swap = fs_exists(AT_FDCWD, "/proc/swaps");
+
+	for (struct dirent *e; d && (e = readdir(d));) {
+		_cleanup_free_ char *memory = NULL, *limit = NULL;
+
+		if (e->d_type != DT_DIR || e->d_name[0] == '.')
+			continue;
+		memory = xasprintf("%s/%s/memory.current", h->mount, e->d_name);
+		limit = xasprintf("%s/%s/memory.swap.max", h->mount, e->d_name);
+		if (fs_exists(AT_FDCWD, memory)) {
+			swap = fs_exists(AT_FDCWD, limit);
+			break;
+		}
+	}
+	if (d)
+		closedir(d);
+	return swap;
+}
+
 int cgroup_host_init(struct cgroup_host *h, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
@@ -134,7 +157,7 @@ int cgroup_host_init(struct cgroup_host *h, struct err *e)
 
 		h->swap = fs_exists(AT_FDCWD, p);
 	} else {
-		h->swap = fs_exists(AT_FDCWD, "/proc/swaps");
+		h->swap = h->v2 && has_swap_v2(h);
 	}
 	return 0;
 }
@@ -376,7 +399,18 @@ struct source {
 	struct cgroup_files *kept; /* NULL: none stays open */
 };
 
-enum { F_CPU, F_USAGE, F_LIMIT, F_SWAP, F_STAT, F_CPU_PSI, F_MEMORY_PSI, F_IO_PSI, F_N };
+enum {
+	F_CPU,
+	F_USAGE,
+	F_LIMIT,
+	F_SWAP,
+	F_SWAP_LIMIT,
+	F_STAT,
+	F_CPU_PSI,
+	F_MEMORY_PSI,
+	F_IO_PSI,
+	F_N
+};
 _Static_assert(F_N == CGROUP_FILES_MAX, "as many as there are");
 
 static unsigned n_kept;
@@ -527,6 +561,7 @@ static int stats_v2(const struct cgroup_host *h, struct source *f, struct cgroup
 	s->memory_usage = read_number(f, F_USAGE, h->mount, "memory.current");
 	s->memory_limit = read_number(f, F_LIMIT, h->mount, "memory.max");
 	s->swap_usage = read_number(f, F_SWAP, h->mount, "memory.swap.current");
+	s->swap_limit = read_number(f, F_SWAP_LIMIT, h->mount, "memory.swap.max");
 	if (read_kept(f, F_STAT, h->mount, "memory.stat", buf, sizeof(buf)) < 0)
 		return 0;
 	s->memory_rss = keyed(buf, "anon");

@@ -83,7 +83,7 @@ struct cgroup_stats {
 	uint64_t cpu_ns;
 	uint64_t memory_usage, memory_limit, memory_rss, memory_inactive_file;
 	uint64_t page_faults, major_page_faults;
-	uint64_t swap_usage;
+	uint64_t swap_usage, swap_limit;
 	struct cgroup_psi cpu_psi, memory_psi, io_psi;
 };
 /* The pressure in a cgroup alone; not known where the kernel does not tell. */
@@ -92,7 +92,7 @@ void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgrou
  * The files of one cgroup that figures come from, kept open from the first read on: to open one
  * costs ten times what a read does.  All zero: none is open.  Each holds 5 KiB of the kernel.
  */
-#define CGROUP_FILES_MAX 8
+#define CGROUP_FILES_MAX 9
 struct cgroup_files {
 	int fd[CGROUP_FILES_MAX]; /* 0: not opened yet, below: why it cannot be */
 };
