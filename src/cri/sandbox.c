@@ -70,6 +70,21 @@ static int remove_pod_sandbox(struct cri_call *c, const void *request, void *res
 	return r < 0 || !p ? r : life_remove_pod(p, e);
 }
 
+static int update_pod_sandbox_resources(struct cri_call *c, const void *request, void *response,
+					struct err *e)
+{
+	const Runtime__V1__UpdatePodSandboxResourcesRequest *q = request;
+	struct pod *p;
+	int r = pod_find(c->node, q->pod_sandbox_id, &p, e);
+
+	c->about = q->pod_sandbox_id;
+	if (r == 0)
+		r = validate_resources(c->node, "overhead", q->overhead, e);
+	if (r == 0)
+		r = validate_resources(c->node, "resources", q->resources, e);
+	return r < 0 ? r : life_update_pod(p, q->overhead, q->resources, e);
+}
+
 /* --- list --- */
 
 static const struct strbuf *list_item(struct pod *p)
@@ -245,6 +260,8 @@ const struct cri_method cri_methods_sandbox[] = {
 	CRI_METHOD("RunPodSandbox", run_pod_sandbox, run_pod_sandbox, false),
 	CRI_METHOD("StopPodSandbox", stop_pod_sandbox, stop_pod_sandbox, false),
 	CRI_METHOD("RemovePodSandbox", remove_pod_sandbox, remove_pod_sandbox, false),
+	CRI_METHOD("UpdatePodSandboxResources", update_pod_sandbox_resources,
+		   update_pod_sandbox_resources, false),
 	CRI_METHOD("PodSandboxStatus", pod_sandbox_status, pod_sandbox_status, true),
 	CRI_METHOD("ListPodSandbox", list_pod_sandbox, list_pod_sandbox, true),
 	CRI_STREAM("RuntimeService", "StreamPodSandboxes", list_pod_sandbox, list_pod_sandbox),

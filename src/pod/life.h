@@ -19,6 +19,11 @@ int life_stop_pod(struct pod *p, struct err *e);
 /* Stops it where needed and removes it with all its containers. Idempotent. */
 int life_remove_pod(struct pod *p, struct err *e);
 
+/* Keeps what the pod may use in all from now on; its cgroup is set by whoever asked for it.  Both may
+ * be NULL. FAILED_PRECONDITION where it is not ready. */
+int life_update_pod(struct pod *p, const Runtime__V1__LinuxContainerResources *overhead,
+		    const Runtime__V1__LinuxContainerResources *resources, struct err *e);
+
 int life_create_container(struct pod *p, const Runtime__V1__ContainerConfig *config,
 			  char ret_id[ID_SIZE], struct err *e);
 int life_start_container(struct container *c, struct err *e);

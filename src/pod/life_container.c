@@ -442,6 +442,13 @@ static int link_container(struct container *c, struct err *e)
 	}
 }
 
+static bool wants_default_profile(const Runtime__V1__ContainerConfig *c)
+{
+	const Runtime__V1__LinuxContainerSecurityContext *sc = security(c);
+
+	return !(sc && sc->privileged) && !spec_apparmor_of(sc, NULL);
+}
+
 int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *config,
 			  char ret_id[ID_SIZE], struct err *e)
 {
@@ -457,6 +464,9 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	r = co_event_wait(&p->node->probed, USEC_FOREVER);
 	if (r < 0)
 		return err_set(e, r, GRPC_CANCELLED, "cancelled while the node was being probed");
+	r = wants_default_profile(config) ? node_apparmor_need_default(p->node, e) : 0;
+	if (r < 0)
+		return r;
 	if (p->state != POD_READY)
 		return err_precondition(e, "pod sandbox %s is not ready", p->id);
 	runtime__v1__container_config__pack(config, bytes);
@@ -813,6 +823,7 @@ static int keep_resources(struct container *c, const Runtime__V1__LinuxContainer
 	Runtime__V1__LinuxContainerConfig linux_config = RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT;
 	Runtime__V1__LinuxContainerResources res = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
 	Runtime__V1__ContainerConfig cfg = *c->config;
+	_cleanup_arena_ struct arena merged = ARENA_NULL;
 	struct arena arena = ARENA_NULL;
 	ProtobufCAllocator alloc;
 	uint8_t *bytes;
@@ -822,7 +833,7 @@ static int keep_resources(struct container *c, const Runtime__V1__LinuxContainer
 		linux_config = *cfg.linux;
 	if (linux_config.resources)
 		res = *linux_config.resources;
-	spec_resources_merge(&res, with);
+	spec_resources_merge(&res, with, &merged);
 	linux_config.resources = &res;
 	cfg.linux = &linux_config;
 	len = runtime__v1__container_config__get_packed_size(&cfg);
@@ -850,7 +861,8 @@ int life_update_container(struct container *ctr, const Runtime__V1__LinuxContain
 	if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_CREATED)
 		return err_precondition(e, "container %s is %s, neither created nor running", c->id,
 					state_name(c));
-	spec_resources_print(r, &c->node->host, &json);
+	spec_resources_print(r, c->config->linux ? c->config->linux->resources : NULL,
+			     &c->node->host, &json);
 	request(c, &o, MON_UPDATE);
 	ipc_put_bytes(&o, MON_TAG_CONFIG, json.s, json.len);
 	k = call(c, &o, NULL, e);

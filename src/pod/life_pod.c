@@ -458,3 +458,74 @@ int life_remove_pod(struct pod *pod, struct err *e)
 	node_fold_index(p->node);
 	return r;
 }
+
+/* --- update --- */
+
+/* `with` laid over what is in force (either may be NULL), in `a`; NULL: there is neither. */
+static Runtime__V1__LinuxContainerResources *
+merged(const Runtime__V1__LinuxContainerResources *in_force,
+       const Runtime__V1__LinuxContainerResources *with, struct arena *a)
+{
+	Runtime__V1__LinuxContainerResources *r;
+
+	if (!in_force && !with)
+		return NULL;
+	r = arena_alloc(a, sizeof(*r));
+	if (in_force)
+		*r = *in_force;
+	else
+		runtime__v1__linux_container_resources__init(r);
+	if (with)
+		spec_resources_merge(r, with, a);
+	return r;
+}
+
+/* Handlers hold nothing of a configuration across a wait, so the old one can go. */
+static void keep_config(struct pod *p, const Runtime__V1__PodSandboxConfig *config)
+{
+	size_t len = runtime__v1__pod_sandbox_config__get_packed_size(config);
+	uint8_t *bytes = xmalloc(len);
+	struct arena arena = ARENA_NULL;
+	ProtobufCAllocator alloc = pod_allocator(&arena);
+
+	runtime__v1__pod_sandbox_config__pack(config, bytes);
+	p->config = runtime__v1__pod_sandbox_config__unpack(&alloc, len, bytes);
+	arena_fini(&p->arena);
+	p->arena = arena;
+	free(p->config_bytes);
+	p->config_bytes = bytes;
+	p->config_len = len;
+}
+
+static int update(struct pod *p, const Runtime__V1__LinuxContainerResources *overhead,
+		  const Runtime__V1__LinuxContainerResources *resources, struct err *e)
+{
+	Runtime__V1__LinuxPodSandboxConfig linux_config =
+		RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT;
+	Runtime__V1__PodSandboxConfig config = *p->config;
+	_cleanup_arena_ struct arena a = ARENA_NULL;
+
+	if (config.linux)
+		linux_config = *config.linux;
+	linux_config.overhead = merged(linux_config.overhead, overhead, &a);
+	linux_config.resources = merged(linux_config.resources, resources, &a);
+	config.linux = &linux_config;
+	keep_config(p, &config);
+	return pod_record(p, e);
+}
+
+int life_update_pod(struct pod *pod, const Runtime__V1__LinuxContainerResources *overhead,
+		    const Runtime__V1__LinuxContainerResources *resources, struct err *e)
+{
+	_cleanup_pod_ struct pod *p = pod_ref(pod);
+	int r = lock(p, e);
+
+	if (r < 0)
+		return r;
+	if (p->state != POD_READY)
+		r = err_precondition(e, "pod sandbox %s is not ready", p->id);
+	else
+		r = update(p, overhead, resources, e);
+	co_unlock(&p->lock);
+	return r;
+}

@@ -431,7 +431,7 @@ static void print_resources(const struct spec_container *s, struct jw *w)
 		print_device_rule(w, true, &s->devices[i]);
 	jw_array_end(w);
 	if (r)
-		spec_resources_members(w, r, s->host);
+		spec_resources_members(w, r, NULL, s->host);
 	if (s->pids_limit > 0) {
 		jw_key_object(w, "pids");
 		jw_key_int(w, "limit", s->pids_limit);
@@ -504,6 +504,10 @@ static void print_annotations(const struct spec_container *s, struct jw *w)
 		if (annotation_passes(s->config->annotations[i]->key))
 			jw_key_string(w, s->config->annotations[i]->key,
 				      s->config->annotations[i]->value);
+	/* Else crun makes one more cgroup below systemd's scope, of whose limits systemd and
+	 * whoever reads figures know nothing. */
+	if (s->host->cgroup_v2)
+		jw_key_string(w, "run.oci.systemd.subgroup", "");
 	if (s->seccomp && s->seccomp_filter && !privileged(s))
 		jw_key_string(w, "run.oci.seccomp_bpf_data", s->seccomp_filter);
 	jw_key_string(w, "io.kubernetes.cri.container-type", "container");

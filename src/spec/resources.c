@@ -1,35 +1,81 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linux.resources: from CRI's to OCI's (config-linux.md, Control groups). */
+#include <inttypes.h>
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "spec/resources.h"
 
-static void print_memory(struct jw *w, const Runtime__V1__LinuxContainerResources *r,
-			 const struct spec_host *host)
+#define CPU_PERIOD_DEFAULT 100000 /* microseconds; the kernel's own */
+
+#define SWAP_MAX "memory.swap.max" /* cgroup v2's file for the limit of swap alone */
+
+static bool has_unified(const Runtime__V1__LinuxContainerResources *r, const char *key)
+{
+	for (size_t i = 0; r && i < r->n_unified; i++)
+		if (streq(r->unified[i]->key, key))
+			return true;
+	return false;
+}
+
+/*
+ * The limit of memory and swap together, 0: nothing is said.  Without a word on swap there is
+ * none, the limit of both is that of memory; a word that was said before holds as long as it can,
+ * and the kernel's own file of it goes before the sum.
+ */
+static int64_t swap_of(const Runtime__V1__LinuxContainerResources *r,
+		       const Runtime__V1__LinuxContainerResources *in_force,
+		       const struct spec_host *host)
 {
 	int64_t swap = r->memory_swap_limit_in_bytes;
 
+	if (!host->swap || has_unified(r, SWAP_MAX))
+		return 0;
+	if (swap || r->memory_limit_in_bytes <= 0)
+		return swap;
+	if (has_unified(in_force, SWAP_MAX))
+		return 0;
+	swap = in_force ? in_force->memory_swap_limit_in_bytes : 0;
+	return swap < 0 ? swap : MAX(swap, r->memory_limit_in_bytes);
+}
+
+static void print_memory(struct jw *w, const Runtime__V1__LinuxContainerResources *r, int64_t swap)
+{
 	if (!r->memory_limit_in_bytes && !swap)
 		return;
-	/* Without a word on swap there is none: the limit of both is that of memory. */
-	if (!swap && r->memory_limit_in_bytes > 0)
-		swap = r->memory_limit_in_bytes;
 	jw_key_object(w, "memory");
 	if (r->memory_limit_in_bytes)
 		jw_key_int(w, "limit", r->memory_limit_in_bytes);
-	if (host->swap && swap)
+	if (swap)
 		jw_key_int(w, "swap", swap);
 	jw_object_end(w);
 }
 
-static void print_cpu(struct jw *w, const Runtime__V1__LinuxContainerResources *r)
+/* Of quota and period runtimes want both: crun leaves systemd's unit as it was without one. */
+static void print_bandwidth(struct jw *w, const Runtime__V1__LinuxContainerResources *r,
+			    const Runtime__V1__LinuxContainerResources *in_force)
+{
+	int64_t quota = r->cpu_quota, period = r->cpu_period;
+
+	if (in_force && (quota || period)) {
+		quota = quota ? quota : in_force->cpu_quota;
+		period = period ? period : in_force->cpu_period;
+	}
+	if (quota && !period)
+		period = CPU_PERIOD_DEFAULT;
+	if (quota)
+		jw_key_int(w, "quota", quota);
+	if (period)
+		jw_key_int(w, "period", period);
+}
+
+static void print_cpu(struct jw *w, const Runtime__V1__LinuxContainerResources *r,
+		      const Runtime__V1__LinuxContainerResources *in_force)
 {
 	jw_key_object(w, "cpu");
 	if (r->cpu_shares)
 		jw_key_int(w, "shares", r->cpu_shares);
-	if (r->cpu_quota)
-		jw_key_int(w, "quota", r->cpu_quota);
-	if (r->cpu_period)
-		jw_key_int(w, "period", r->cpu_period);
+	print_bandwidth(w, r, in_force);
 	if (!str_empty(r->cpuset_cpus))
 		jw_key_string(w, "cpus", r->cpuset_cpus);
 	if (!str_empty(r->cpuset_mems))
@@ -37,11 +83,37 @@ static void print_cpu(struct jw *w, const Runtime__V1__LinuxContainerResources *
 	jw_object_end(w);
 }
 
+/* In the kernel's terms, swap alone: crun gives systemd the sum for it. */
+static void print_swap_max(struct jw *w, const Runtime__V1__LinuxContainerResources *r,
+			   int64_t swap)
+{
+	char text[32] = "max";
+
+	if (swap > 0)
+		snprintf(text, sizeof(text), "%" PRId64, swap - r->memory_limit_in_bytes);
+	jw_key_string(w, SWAP_MAX, text);
+}
+
+static void print_unified(struct jw *w, const Runtime__V1__LinuxContainerResources *r, int64_t swap)
+{
+	if (!r->n_unified && !swap)
+		return;
+	jw_key_object(w, "unified");
+	if (swap)
+		print_swap_max(w, r, swap);
+	for (size_t i = 0; i < r->n_unified; i++)
+		jw_key_string(w, r->unified[i]->key, r->unified[i]->value);
+	jw_object_end(w);
+}
+
 void spec_resources_members(struct jw *w, const Runtime__V1__LinuxContainerResources *r,
+			    const Runtime__V1__LinuxContainerResources *in_force,
 			    const struct spec_host *host)
 {
-	print_memory(w, r, host);
-	print_cpu(w, r);
+	int64_t swap = swap_of(r, in_force, host);
+
+	print_memory(w, r, host->cgroup_v2 ? 0 : swap);
+	print_cpu(w, r, in_force);
 	if (r->n_hugepage_limits && host->hugetlb) {
 		jw_key_array(w, "hugepageLimits");
 		for (size_t i = 0; i < r->n_hugepage_limits; i++) {
@@ -52,26 +124,39 @@ void spec_resources_members(struct jw *w, const Runtime__V1__LinuxContainerResou
 		}
 		jw_array_end(w);
 	}
-	if (r->n_unified && host->cgroup_v2) {
-		jw_key_object(w, "unified");
-		for (size_t i = 0; i < r->n_unified; i++)
-			jw_key_string(w, r->unified[i]->key, r->unified[i]->value);
-		jw_object_end(w);
-	}
+	if (host->cgroup_v2)
+		print_unified(w, r, swap);
 }
 
 void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,
+			  const Runtime__V1__LinuxContainerResources *in_force,
 			  const struct spec_host *host, struct strbuf *to)
 {
 	struct jw w = JW_INIT(to);
 
 	jw_object_begin(&w);
-	spec_resources_members(&w, r, host);
+	spec_resources_members(&w, r, in_force, host);
 	jw_object_end(&w);
 }
 
+/* The files that either names, with the value of `with` where both do. */
+static void merge_unified(Runtime__V1__LinuxContainerResources *r,
+			  const Runtime__V1__LinuxContainerResources *with, struct arena *a)
+{
+	Runtime__V1__LinuxContainerResources all = *r;
+
+	all.unified = arena_calloc(a, r->n_unified + with->n_unified, sizeof(*all.unified));
+	all.n_unified = 0;
+	for (size_t i = 0; i < r->n_unified; i++)
+		if (!has_unified(with, r->unified[i]->key))
+			all.unified[all.n_unified++] = r->unified[i];
+	for (size_t i = 0; i < with->n_unified; i++)
+		all.unified[all.n_unified++] = with->unified[i];
+	*r = all;
+}
+
 void spec_resources_merge(Runtime__V1__LinuxContainerResources *r,
-			  const Runtime__V1__LinuxContainerResources *with)
+			  const Runtime__V1__LinuxContainerResources *with, struct arena *a)
 {
 #define MERGE(member) r->member = with->member ? with->member : r->member
 	MERGE(cpu_period);
@@ -89,8 +174,6 @@ void spec_resources_merge(Runtime__V1__LinuxContainerResources *r,
 		r->n_hugepage_limits = with->n_hugepage_limits;
 		r->hugepage_limits = with->hugepage_limits;
 	}
-	if (with->n_unified) {
-		r->n_unified = with->n_unified;
-		r->unified = with->unified;
-	}
+	if (with->n_unified)
+		merge_unified(r, with, a);
 }

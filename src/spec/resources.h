@@ -14,6 +14,8 @@ void spec_env_print(const struct spec_container *s, bool tty, struct jw *w);
 bool spec_env_needs_help(const struct spec_container *s);
 void spec_env_print_help(const struct spec_container *s, struct jw *w);
 
-/* The members of linux.resources that come from CRI, into an object that is open. */
+/* The members of linux.resources that come from CRI, into an object that is open; `in_force` is
+ * what they change, or NULL. */
 void spec_resources_members(struct jw *w, const Runtime__V1__LinuxContainerResources *r,
+			    const Runtime__V1__LinuxContainerResources *in_force,
 			    const struct spec_host *host);

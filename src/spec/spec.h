@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "api.pb-c.h"
+#include "base/arena.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "image/record.h"
@@ -89,13 +90,14 @@ int spec_container_print(const struct spec_container *s, struct strbuf *to, stru
 void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n, bool tty,
 		     struct strbuf *to);
 
-/* `linux.resources` for an update, as JSON, appended. */
+/* `linux.resources` for an update of those `in_force`, as JSON, appended. */
 void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,
+			  const Runtime__V1__LinuxContainerResources *in_force,
 			  const struct spec_host *host, struct strbuf *to);
 
-/* Lays `with` over `r`: what is not zero there.  `r` keeps borrowing from `with`. */
+/* Lays `with` over `r`: what is not zero there.  `r` keeps borrowing from `with` and the arena. */
 void spec_resources_merge(Runtime__V1__LinuxContainerResources *r,
-			  const Runtime__V1__LinuxContainerResources *with);
+			  const Runtime__V1__LinuxContainerResources *with, struct arena *a);
 
 /* The AppArmor profile that a container asks for: its name, "unconfined", or `standard` where it
  * names none.  borrowed */

@@ -295,7 +295,6 @@ static void check_common(jv *doc)
 	CHECK_STR(jv_string(doc, "linux.resources.cpu.cpus", ""), "0-1");
 	CHECK_STR(jv_string(doc, "linux.resources.cpu.mems", ""), "0");
 	CHECK_INT(jv_int(doc, "linux.resources.memory.limit", 0), 1 << 26);
-	CHECK_INT(jv_int(doc, "linux.resources.memory.swap", 0), 1 << 27);
 	CHECK_INT(jv_int(doc, "linux.resources.pids.limit", 0), 100);
 	CHECK_INT(jv_len(jv_get(doc, "linux.resources.hugepageLimits")), 1);
 }
@@ -305,6 +304,7 @@ static void test_resources(void)
 	jv *doc = printed(&v1, false);
 
 	check_common(doc);
+	CHECK_INT(jv_int(doc, "linux.resources.memory.swap", 0), 1 << 27);
 	CHECK(!jv_get(doc, "linux.resources.unified"));
 	CHECK_INT(jv_len(jv_get(doc, "linux.namespaces")), 5);
 	CHECK_INT(jv_int(doc, "process.oomScoreAdj", 0), 0); /* not lower than the host allows */
@@ -314,6 +314,7 @@ static void test_resources(void)
 	doc = printed(&v2, false);
 	check_common(doc);
 	CHECK(jv_is_object(jv_get(doc, "linux.resources.unified")));
+	CHECK(!jv_get(doc, "linux.resources.memory.swap"));
 	CHECK_INT(jv_len(jv_get(doc, "linux.namespaces")), 6); /* and cgroup */
 	CHECK_INT(jv_int(doc, "process.oomScoreAdj", 0), -100);
 	CHECK_STR(jv_string(doc, "process.selinuxLabel", ""),
@@ -334,18 +335,123 @@ static void test_resources(void)
 	jv_free(doc);
 }
 
+typedef Runtime__V1__LinuxContainerResources__UnifiedEntry unified_entry;
+
+static unified_entry file_value(const char *key, const char *value)
+{
+	unified_entry u = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__UNIFIED_ENTRY__INIT;
+
+	u.key = (char *)(uintptr_t)key;
+	u.value = (char *)(uintptr_t)value;
+	return u;
+}
+
+/* The limit of both that an update to `limit` and `swap` brings, -2: none. */
+static int64_t updated_swap(const Runtime__V1__LinuxContainerResources *in_force, int64_t limit,
+			    int64_t swap, unified_entry *file)
+{
+	Runtime__V1__LinuxContainerResources r = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+
+	r.memory_limit_in_bytes = limit;
+	r.memory_swap_limit_in_bytes = swap;
+	r.n_unified = file ? 1 : 0;
+	r.unified = &file;
+	spec_resources_print(&r, in_force, &v1, &b);
+	CHECK_INT(jv_parse(b.s, b.len, 1 << 20, "resources", &doc, NULL), 0);
+	return jv_int(doc, "memory.swap", -2);
+}
+
+static void test_swap(void)
+{
+	Runtime__V1__LinuxContainerResources r = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	unified_entry max = file_value("memory.swap.max", "1"), *list[] = {&max};
+
+	CHECK_INT(updated_swap(NULL, 100, 0, NULL), 100); /* none */
+	CHECK_INT(updated_swap(NULL, 100, 150, NULL), 150);
+	CHECK_INT(updated_swap(NULL, 0, 0, NULL), -2);
+	r.memory_limit_in_bytes = 100;
+	r.memory_swap_limit_in_bytes = 200;
+	CHECK_INT(updated_swap(&r, 150, 0, NULL), 200); /* as it was */
+	CHECK_INT(updated_swap(&r, 250, 0, NULL), 250);
+	CHECK_INT(updated_swap(&r, 150, 180, NULL), 180);
+	r.memory_swap_limit_in_bytes = -1;
+	CHECK_INT(updated_swap(&r, 150, 0, NULL), -1);
+	r.memory_swap_limit_in_bytes = 0;
+	r.n_unified = 1;
+	r.unified = list;
+	CHECK_INT(updated_swap(&r, 150, 0, NULL), -2);
+	CHECK_INT(updated_swap(&r, 150, 160, NULL), 160);
+}
+
+/* What memory.swap.max is set to on v2 with these limits, in words of CRI or of the kernel. */
+static void expect_swap_max(int64_t limit, int64_t swap, unified_entry *file, const char *want)
+{
+	Runtime__V1__LinuxContainerResources r = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	_cleanup_free_ char *member = xasprintf("\"memory.swap.max\":\"%s\"", str_or_empty(want));
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	r.memory_limit_in_bytes = limit;
+	r.memory_swap_limit_in_bytes = swap;
+	r.n_unified = file ? 1 : 0;
+	r.unified = &file;
+	spec_resources_print(&r, NULL, &v2, &b);
+	CHECK(want ? strstr(b.s, member) != NULL : !strstr(b.s, "swap"));
+	CHECK(!strstr(b.s, "\"swap\""));
+}
+
+static void test_swap_v2(void)
+{
+	unified_entry max = file_value("memory.swap.max", "5");
+
+	expect_swap_max(100, 0, NULL, "0");
+	expect_swap_max(100, 130, NULL, "30");
+	expect_swap_max(100, -1, NULL, "max");
+	expect_swap_max(0, 0, NULL, NULL);
+	expect_swap_max(100, 0, &max, "5");
+	expect_swap_max(100, 130, &max, "5");
+}
+
+static void test_bandwidth(void)
+{
+	Runtime__V1__LinuxContainerResources had = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT,
+					     r = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+
+	had.cpu_quota = 20000;
+	had.cpu_period = 50000;
+	r.cpu_quota = 30000;
+	spec_resources_print(&r, &had, &v2, &b);
+	CHECK_INT(jv_parse(b.s, b.len, 1 << 20, "resources", &doc, NULL), 0);
+	CHECK_INT(jv_int(doc, "cpu.quota", 0), 30000);
+	CHECK_INT(jv_int(doc, "cpu.period", 0), 50000);
+}
+
 static void test_merge(void)
 {
 	Runtime__V1__LinuxContainerResources r, with = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	unified_entry had[] = {file_value("memory.high", "1"), file_value("memory.low", "2")},
+		      new[] = {file_value("memory.low", "3"), file_value("io.weight", "4")};
+	unified_entry *v_had[] = {&had[0], &had[1]}, *v_new[] = {&new[0], &new[1]};
+	_cleanup_arena_ struct arena a = ARENA_NULL;
 
 	all_resources(&r);
 	with.cpu_shares = 2;
 	with.cpuset_cpus = (char *)"1";
-	spec_resources_merge(&r, &with);
+	r.n_unified = with.n_unified = 2;
+	r.unified = v_had;
+	with.unified = v_new;
+	spec_resources_merge(&r, &with, &a);
 	CHECK_INT(r.cpu_shares, 2);
 	CHECK_STR(r.cpuset_cpus, "1");
 	CHECK_INT(r.cpu_quota, 50000);
 	CHECK_INT(r.n_hugepage_limits, 1);
+	CHECK_INT(r.n_unified, 3);
+	CHECK_STR(r.unified[0]->key, "memory.high");
+	CHECK_STR(r.unified[1]->value, "3");
+	CHECK_STR(r.unified[2]->value, "4");
 }
 
 /* Many documents, one a line, for whoever checks them against the runtime specification. */
@@ -371,6 +477,9 @@ int main(int argc, char **argv)
 	TEST(caps);
 	TEST(config);
 	TEST(resources);
+	TEST(swap);
+	TEST(swap_v2);
+	TEST(bandwidth);
 	TEST(merge);
 	return test_done();
 }
