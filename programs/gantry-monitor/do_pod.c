@@ -320,7 +320,8 @@ static int take_network_down(struct job_context *j, struct err *e)
 	struct network_pod p;
 	int r;
 
-	if (!in->body || streq(get(in, MON_TAG_NET_KIND), "host"))
+	if (!in->body || streq(get(in, MON_TAG_NET_KIND), "host") ||
+	    ipc_get_u64(j->in, MON_TAG_NETWORK_LATER, 0))
 		return 0;
 	r = read_network(j, in, &c, &p, e);
 	if (r < 0)

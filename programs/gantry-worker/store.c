@@ -404,7 +404,7 @@ static int commit_image(struct store *s, const struct new_image *im, struct ipc_
 {
 	struct image_record rec = {.pulled_at = clock_wall_ns()}, old;
 	struct tagging t = {.tags = im->tags, .reply = reply};
-	char digest[72], file[ID_SIZE + 8];
+	char digest[72], file[ID_SIZE + 16];
 	int r;
 
 	digest_of(im->config->s, im->config->len, digest);
@@ -427,6 +427,8 @@ static int commit_image(struct store *s, const struct new_image *im, struct ipc_
 	if (r == 0)
 		r = write_record(s, &rec, reply, e);
 	FAULT_POINT("worker.commit.recorded");
+	snprintf(file, sizeof(file), "%s.json.damaged", rec.id); /* gantryd set it aside */
+	unlinkat(s->images_fd, file, 0);
 	if (r == 0)
 		r = each_record(s, untag, &t, e);
 	if (r == 0)
@@ -456,7 +458,8 @@ int store_commit(struct store *s, const struct new_image *v, size_t n, struct ip
 		return r;
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = commit_layers(s, &v[i], e);
-	if (any && fsync(s->layers_fd) < 0 && r == 0)
+	/* Also where all were there: who put them there may have been killed before its own sync. */
+	if (r == 0 && fsync(s->layers_fd) < 0)
 		r = err_errno(e, -errno, "sync %s/layers", s->root);
 	for (size_t i = 0; r == 0 && i < n; i++)
 		if (v[i].info)
@@ -489,6 +492,28 @@ static void remove_layer(struct store *s, const char *name)
 	unlinkat(s->layers_fd, file, 0);
 	if (renameat(s->layers_fd, name, s->tmp_fd, name) < 0)
 		fs_remove_tree(s->layers_fd, name);
+}
+
+/* Half-written records, and configurations of images that are none. Under the lock. */
+static void sweep_images(struct store *s)
+{
+	int fd = openat(s->images_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *de;
+
+	while (d && (de = readdir(d))) {
+		const char *dot = strchr(de->d_name, '.');
+		char record[ID_SIZE + 8];
+
+		if (!dot || dot - de->d_name != ID_LEN)
+			continue;
+		snprintf(record, sizeof(record), "%.*s.json", ID_LEN, de->d_name);
+		if (strstr(dot, ".tmp-") ||
+		    (streq(dot, ".config") && !fs_exists(s->images_fd, record)))
+			unlinkat(s->images_fd, de->d_name, 0);
+	}
+	if (d)
+		closedir(d);
 }
 
 /* Layers of no image, whole or half-made. Under the lock. */
@@ -594,6 +619,7 @@ int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	sweep_temporaries(&s);
 	r = change_begin(&s, &c, e);
 	if (r == 0) {
+		sweep_images(&s);
 		r = sweep_layers(&s, e);
 		change_end(&c);
 	}

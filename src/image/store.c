@@ -176,6 +176,20 @@ int image_find(struct image_store *s, const char *ref, struct image **ret, struc
 
 /* --- start --- */
 
+/* A disk that has lost what was synced: such an image can be pulled again, not used. */
+static int check_layers(const struct image_store *s, const struct image_record *rec, struct err *e)
+{
+	for (size_t i = 0; i < rec->layers.n; i++) {
+		_cleanup_free_ char *dir =
+			xasprintf("%s/layers/%s", s->config->root, rec->layers.v[i]);
+		_cleanup_free_ char *record = xasprintf("%s.json", dir);
+
+		if (!fs_exists(AT_FDCWD, dir) || !fs_exists(AT_FDCWD, record))
+			return err_not_found(e, "its layer %s is not there", rec->layers.v[i]);
+	}
+	return 0;
+}
+
 static void load_record(struct image_store *s, int dirfd, const char *name, struct image_record **v,
 			size_t *n)
 {
@@ -192,6 +206,8 @@ static void load_record(struct image_store *s, int dirfd, const char *name, stru
 		r = err_invalid(&e, "it is of another image, %s", rec.id);
 		image_record_fini(&rec);
 	}
+	if (r == 0 && (r = check_layers(s, &rec, &e)) < 0)
+		image_record_fini(&rec);
 	if (r < 0) {
 		_cleanup_free_ char *aside = xasprintf("%s.damaged", name);
 

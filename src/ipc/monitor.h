@@ -135,6 +135,8 @@ enum {
 	MON_TAG_UTSNS_PATH = 61,
 	MON_TAG_PIDNS_PATH = 62,
 	MON_TAG_IPS = 63, /* string, space-separated, primary first */
+	MON_TAG_NETWORK_LATER =
+		64, /* u64, 1, to stop or remove: the network is left to --network-gc */
 
 	/* MON_CREATE */
 	MON_TAG_CONFIG = 80,	     /* bytes: config.json; MON_EXEC: process.json; MON_UPDATE */

@@ -101,12 +101,17 @@ int cni_record_list(const struct network_config *c, struct strv *ret, struct err
 		return errno == ENOENT ? 0 : err_errno(e, -errno, "open %s", c->cache);
 	for (struct dirent *f; (f = readdir(d));) {
 		_cleanup_free_ char *id = xstrdup(f->d_name);
+		char *dot = strchr(id, '.');
 
-		if (!str_has_suffix(id, ".json"))
+		if (!dot)
 			continue;
-		id[strlen(id) - strlen(".json")] = '\0';
-		if (id_valid(id))
+		*dot = '\0';
+		if (!id_valid(id))
+			continue;
+		if (streq(f->d_name + (dot - id), ".json"))
 			strv_add(ret, id);
+		else if (!network_pod_is_live(c, id)) /* half-written by one that was killed */
+			unlinkat(dirfd(d), f->d_name, 0);
 	}
 	closedir(d);
 	return 0;

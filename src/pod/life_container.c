@@ -374,7 +374,7 @@ static int make(struct creation *k, struct err *e)
 		free(c->cgroup);
 		c->cgroup = xstrdup(ipc_get_str(&in, MON_TAG_CGROUP));
 	}
-	c->created_at = clock_wall_ns();
+	c->created_at = pod_creation_time(c->node, k->pod->config->metadata);
 	if (c->state == CONTAINER_CREATING) /* its exit may have been told already */
 		c->state = CONTAINER_CREATED;
 	r = container_record(c, e);
@@ -478,7 +478,7 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	free(c->log_path);
 	c->runtime_name = xstrdup(p->runtime_name);
 	c->log_path = log_path_of(p, config);
-	c->created_at = clock_wall_ns();
+	c->created_at = pod_creation_time(p->node, p->config->metadata);
 	r = link_container(c, e);
 	if (r < 0)
 		return r;

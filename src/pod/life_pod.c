@@ -181,6 +181,7 @@ static void pod_request(const struct pod *p, struct ipc_out *o, uint16_t type)
 	}
 	if (p->cgroup_owned)
 		ipc_put_str(o, MON_TAG_CGROUP, p->cgroup);
+	ipc_put_u64(o, MON_TAG_NETWORK_LATER, p->network_later);
 }
 
 /* --- run --- */
@@ -259,17 +260,21 @@ static int set_up(struct pod *p, struct err *e)
 	return pod_set_state(p, POD_READY, e);
 }
 
-/* After the machine was restarted only the index knows them: the records were on a tmpfs. */
+/* Only the index knows them where the records were on a tmpfs and the machine was restarted, or
+ * what is a machine to us: a container of others has the boot of its host. */
 static int remove_old_containers(struct pod *p, struct err *e)
 {
+	bool all = pod_is_of_past_boot(p);
 	struct container *c;
-	int r = 0;
+	int r = all ? 0 : pod_monitor_find(p, e);
 
-	if (streq(p->boot_id, p->node->boot_id))
-		return 0;
+	if (r < 0)
+		return r;
 	list_for_each (c, &p->containers, in_pod) {
 		struct ipc_out o;
 
+		if (!all && !c->lost)
+			continue;
 		life_remove_request(c, &o);
 		r = pod_monitor_end(p, &o, NULL, e);
 		if (r < 0)
@@ -278,20 +283,42 @@ static int remove_old_containers(struct pod *p, struct err *e)
 	return 0;
 }
 
+/*
+ * MON_POD_STOP or MON_POD_REMOVE.  Of a past boot there is nothing to be taken down but what
+ * CNI plugins keep on disks.  Where a plugin cannot do that now (it has been uninstalled, or what
+ * it talks to is not up yet), nobody has to wait for it: the record of its ADD stays, and
+ * node_network_collect() tries again.
+ */
+static int end(struct pod *p, uint16_t type, struct err *e)
+{
+	struct err first = ERR_NULL;
+	struct ipc_out o;
+	int r;
+
+	pod_request(p, &o, type);
+	r = pod_monitor_end(p, &o, NULL, &first);
+	if (r < 0 && pod_is_of_past_boot(p) && !p->network_later && !co_cancelled()) {
+		log_warn("pod sandbox %s is of a past boot, its network is tried again later: %s",
+			 p->id, first.msg);
+		p->network_later = true;
+		pod_request(p, &o, type);
+		return pod_monitor_end(p, &o, NULL, e);
+	}
+	if (r < 0 && e)
+		*e = first;
+	return r;
+}
+
 /* Takes everything of a pod away: its monitor's work, the row, the name. */
 static int tear_down(struct pod *p, struct err *e)
 {
 	struct container *c, *tmp;
-	struct ipc_out o;
 	int r;
 
 	co_shield(true);
 	r = remove_old_containers(p, e);
-	pod_request(p, &o, MON_POD_REMOVE);
 	if (r == 0)
-		r = pod_monitor_end(p, &o, NULL, e);
-	else
-		ipc_out_fini(&o);
+		r = end(p, MON_POD_REMOVE, e);
 	FAULT_POINT("daemon.remove-pod.removed");
 	if (r == 0) {
 		pod_monitor_forget(p);
@@ -310,6 +337,8 @@ static int tear_down(struct pod *p, struct err *e)
 	}
 	if (p->state == POD_REMOVING)
 		pod_event(p, EVENT_DELETED);
+	if (p->network_later)
+		node_network_collect(p->node);
 	pod_unlink(p);
 	return 0;
 }
@@ -388,7 +417,7 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 	p->handler = xstrdup(handler);
 	p->runtime_name = xstrdup(rt->config->name);
 	p->runtime = rt;
-	p->created_at = clock_wall_ns();
+	p->created_at = pod_creation_time(n, p->config->metadata);
 	r = choose_cgroup(p, e);
 	if (r == 0)
 		r = link_pod(p, e);
@@ -409,11 +438,8 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 static int stop(struct pod *p, struct err *e)
 {
 	struct err row = ERR_NULL;
-	struct ipc_out o;
-	int r;
+	int r = end(p, MON_POD_STOP, e);
 
-	pod_request(p, &o, MON_POD_STOP);
-	r = pod_monitor_end(p, &o, NULL, e);
 	FAULT_POINT("daemon.stop-pod.stopped");
 	/* A row that cannot be written does not undo it: the monitor says so again. */
 	if (r == 0 && p->state == POD_READY && pod_set_state(p, POD_NOTREADY, &row) < 0)

@@ -151,8 +151,8 @@ static void take_state(struct pod *p, const struct ipc_in *in)
 			take_container(p, &sub);
 	}
 	list_for_each (c, &p->containers, in_pod) {
-		if ((c->state != CONTAINER_CREATED && c->state != CONTAINER_RUNNING) ||
-		    told_of(in, c->id))
+		c->lost = !told_of(in, c->id);
+		if (!c->lost || (c->state != CONTAINER_CREATED && c->state != CONTAINER_RUNNING))
 			continue;
 		container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
 		free(c->reason);

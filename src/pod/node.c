@@ -45,11 +45,38 @@ static int make_private_mount(const char *path, struct err *e)
 	return 0;
 }
 
+static const char *const below_state[] = {"pods", "runtime", "network"};
+
+/* A state directory that is on a disk: what it says of a past boot would hold addresses and name
+ * processes that are long gone. */
+static void forget_past_boot(struct node *n)
+{
+	_cleanup_free_ char *stamp = xasprintf("%s/boot", n->config->state);
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_read(AT_FDCWD, stamp, PROC_FILE_MAX, &b);
+
+	if (!*n->boot_id)
+		return;
+	if (r == 0 && b.len && !streq(b.s, n->boot_id)) {
+		log_info("%s is of a past boot and is emptied", n->config->state);
+		for (size_t i = 0; i < ARRAY_SIZE(below_state); i++) {
+			_cleanup_free_ char *p =
+				xasprintf("%s/%s", n->config->state, below_state[i]);
+
+			r = fs_remove_tree(AT_FDCWD, p);
+			if (r < 0)
+				log_warn("remove %s, of a past boot: %s", p, strerror(-r));
+		}
+	}
+	r = fs_write_atomic(AT_FDCWD, stamp, n->boot_id, strlen(n->boot_id), 0600, false);
+	if (r < 0)
+		log_warn("write %s: %s", stamp, strerror(-r));
+}
+
 static int make_dirs(struct node *n, struct err *e)
 {
 	const struct config *c = n->config;
 	static const char *const below_root[] = {"containers", "images", "layers"};
-	static const char *const below_state[] = {"pods", "runtime", "network"};
 	int r = make_dir(c->root, 0700, e);
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(below_root); i++) {
@@ -61,6 +88,8 @@ static int make_dirs(struct node *n, struct err *e)
 		r = make_dir(c->state, 0711, e);
 	if (r == 0)
 		r = make_private_mount(c->state, e);
+	if (r == 0)
+		forget_past_boot(n);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(below_state); i++) {
 		_cleanup_free_ char *p = xasprintf("%s/%s", c->state, below_state[i]);
 
@@ -199,6 +228,7 @@ static void init_tables(struct node *n)
 	co_event_init(&n->probed);
 	co_lock_init(&n->apparmor_lock);
 	co_event_init(&n->network.done);
+	co_event_init(&n->network.collect);
 	n->network.kind = "bridge"; /* until it is known */
 	n->runtimes = xcalloc(n->config->n_runtimes, sizeof(*n->runtimes));
 	for (size_t i = 0; i < n->config->n_runtimes; i++)
@@ -233,6 +263,7 @@ int node_open(struct loop *l, const struct config *c, const struct rlimit *nofil
 	n->config = c;
 	n->state_dirfd = -EBADF;
 	init_tables(n);
+	read_boot_id(n);
 	r = find_helpers(n, e);
 	if (r == 0)
 		r = make_dirs(n, e);
@@ -247,7 +278,6 @@ int node_open(struct loop *l, const struct config *c, const struct rlimit *nofil
 		return r;
 	}
 	n->cgroup_systemd = use_systemd(c);
-	read_boot_id(n);
 	look_at_host(n, nofile);
 	node_network_load(n);
 	*ret = n;

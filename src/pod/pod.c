@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <signal.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 static void *arena_cb_alloc(void *arena, size_t n)
@@ -186,6 +187,30 @@ int pod_record(struct pod *p, struct err *e)
 
 	drop_item(&p->list_item);
 	return state_put_pod(p->node->state, &row, e);
+}
+
+bool pod_is_of_past_boot(const struct pod *p)
+{
+	return !streq(p->boot_id, p->node->boot_id);
+}
+
+int64_t pod_creation_time(const struct node *n, const Runtime__V1__PodSandboxMetadata *m)
+{
+	int64_t at = clock_wall_ns();
+	const struct container *c;
+	const struct pod *p;
+
+	list_for_each (p, &n->pods_in_order, in_order) {
+		const Runtime__V1__PodSandboxMetadata *o = p->config->metadata;
+
+		if (!streq(o->name, m->name) || !streq(o->namespace_, m->namespace_) ||
+		    !streq(o->uid, m->uid))
+			continue;
+		at = MAX(at, p->created_at + 1);
+		list_for_each (c, &p->containers, in_pod)
+			at = MAX(at, c->created_at + 1);
+	}
+	return at;
 }
 
 int pod_set_state(struct pod *p, enum pod_state state, struct err *e)
@@ -370,7 +395,7 @@ void container_set_exited(struct container *c, int code, int64_t at, bool oom)
 	if (c->state != CONTAINER_REMOVING)
 		c->state = CONTAINER_EXITED;
 	c->exit_code = code;
-	c->finished_at = at;
+	c->finished_at = MAX(at, MAX(c->started_at, c->created_at));
 	c->pid = 0;
 	cgroup_files_close(&c->cgroup_files);
 	drop_item(&c->list_item);

@@ -91,7 +91,7 @@ struct node {
 		bool known, ready, running, collecting;
 		char *why;	     /* not ready; owned */
 		uint64_t checked_at; /* clock_mono_us() */
-		struct co_event done;
+		struct co_event done, collect;
 	} network;
 	struct list filters;  /* compiled seccomp profiles: pod/filter.h */
 	struct list children; /* monitors that this daemon started: struct monitor_child */
@@ -130,6 +130,7 @@ struct pod {
 	struct ipc_conn monitor;     /* its loop is NULL while there is none */
 	struct co_lock monitor_lock; /* one at a time finds or starts it */
 	char boot_id[40];	     /* of the machine's boot that it was made in */
+	bool network_later;	     /* could not be taken down: left to node_network_collect() */
 	unsigned calls;		     /* requests that its monitor has not answered */
 	struct strbuf list_item;     /* ListPodSandbox's item as bytes; empty: to be made */
 };
@@ -153,6 +154,7 @@ struct container {
 	char *log_path;		/* absolute, "" none */
 	int stop_signal;
 	pid_t pid; /* 0: none */
+	bool lost; /* its pod's monitor knows nothing of it */
 	int64_t created_at, started_at, finished_at;
 	int32_t exit_code;
 	int64_t uid, gid; /* of its process; supplementary groups below */
@@ -190,6 +192,14 @@ int pod_find(struct node *n, const char *id, struct pod **ret, struct err *e);
 /* Sets the state, forgets the cached list item, writes the row, tells the event. */
 int pod_set_state(struct pod *p, enum pod_state state, struct err *e);
 int pod_record(struct pod *p, struct err *e);
+/* The machine has been started since it was made: nothing of it is alive. */
+bool pod_is_of_past_boot(const struct pod *p);
+/*
+ * The time at which a sandbox of that name, namespace and uid, or a container in one, is made:
+ * now, or where the clock has been set back (over a restart, say) just after the newest that is
+ * there.  The kubelet takes the newest for the one that counts.
+ */
+int64_t pod_creation_time(const struct node *n, const Runtime__V1__PodSandboxMetadata *m);
 
 /* The same for containers; the pod is linked first. */
 int container_new(struct pod *p, const char *id, const void *config, size_t len,
@@ -203,7 +213,7 @@ int container_record(struct container *c, struct err *e);
 /* What the row's `extra` holds, put into the object. */
 void container_restore(struct container *c, const void *extra, size_t n);
 /* "OOMKilled", "Completed", "Error" for an exit that was seen. Sets state (not of one that is
- * being removed), times and reason. */
+ * being removed), reason and times: never finished before it was started or made. */
 void container_set_exited(struct container *c, int code, int64_t at, bool oom);
 
 /* Tells node->on_event. */

@@ -21,7 +21,9 @@
 #define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)	 /* older ones are made anew when asked for */
 #define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)	 /* a Status waits no longer for one */
 #define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
-#define POD_CIDR_MAX 256			 /* bytes */
+#define NETWORK_GC_PAUSE_MIN (10 * USEC_PER_SEC) /* between tries */
+#define NETWORK_GC_PAUSE_MAX (15 * 60 * USEC_PER_SEC)
+#define POD_CIDR_MAX 256 /* bytes */
 #define MEASURE_AGE (10 * USEC_PER_SEC)
 
 /* --- runtimes --- */
@@ -316,7 +318,7 @@ void node_network_configure(struct node *n)
 
 static char *pod_cidr_path(const struct node *n)
 {
-	return xasprintf("%s/network/pod-cidr", n->config->state);
+	return xasprintf("%s/pod-cidr", n->config->root);
 }
 
 void node_network_load(struct node *n)
@@ -350,24 +352,47 @@ int node_network_set_pod_cidr(struct node *n, const char *cidr, struct err *e)
 	return 0;
 }
 
-/* What pods that are gone have left, beside serving. */
-static void collect(void *arg)
+/* True when nothing is left to be collected. What is in the way is told once. */
+static bool collect_once(struct node *n, char **told)
 {
-	struct node *n = arg;
 	_cleanup_free_ char *config = xstrdup(n->network.config);
 	const char *argv[] = {n->monitor_path, "--network-gc", config, NULL};
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
 	struct err e = ERR_NULL;
 	int r = helper_run(n->loop, argv, SIGKILL, NETWORK_GC_TIMEOUT, &out, &e);
+	const char *why = r < 0 ? e.msg : str_or_empty(out.s);
 
-	if (r != 0)
-		log_warn("collect what past pods left in the network: %s",
-			 r < 0 ? e.msg : str_or_empty(out.s));
-	n->network.collecting = false;
+	if (r == 0)
+		return true;
+	if (!streq(str_or_empty(*told), why))
+		log_warn("collect what past pods left in the network: %s; it is tried again", why);
+	put(told, why);
+	return false;
+}
+
+/* What pods that are gone have left, beside serving: until a plugin that fails, or is not there
+ * (yet), has given it back. */
+static void collect(void *arg)
+{
+	struct node *n = arg;
+	struct network_probe *p = &n->network;
+	_cleanup_free_ char *told = NULL;
+	uint64_t pause = NETWORK_GC_PAUSE_MIN;
+
+	do {
+		co_event_reset(&p->collect);
+		if (!collect_once(n, &told)) {
+			co_event_wait(&p->collect, clock_mono_us() + pause);
+			pause = MIN(pause * 2, NETWORK_GC_PAUSE_MAX);
+			co_event_set(&p->collect);
+		}
+	} while (p->collect.set && !n->draining); /* asked for meanwhile */
+	p->collecting = false;
 }
 
 void node_network_collect(struct node *n)
 {
+	co_event_set(&n->network.collect);
 	if (n->network.collecting)
 		return;
 	n->network.collecting = true;

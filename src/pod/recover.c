@@ -32,17 +32,25 @@ static struct node_runtime *runtime_named(struct node *n, const char *name)
 	return NULL;
 }
 
+struct loading {
+	struct node *node;
+	struct strv bad_pods, bad_containers; /* ids of rows that cannot be read */
+};
+
 /* A row that cannot be read is a fault to tell, not a reason for serving nothing. */
 static int load_pod(void *arg, const struct state_pod *row)
 {
-	struct node *n = arg;
+	struct loading *l = arg;
+	struct node *n = l->node;
 	_cleanup_pod_ struct pod *p = NULL;
 	struct err e = ERR_NULL;
 
 	if (!id_valid(str_or_empty(row->id)) ||
 	    pod_new(n, row->id, row->config, row->config_len, &p, &e) < 0 ||
 	    life_pod_derive(p, &e) < 0) {
-		log_error("index: pod sandbox %s cannot be read: %s", str_or_empty(row->id), e.msg);
+		log_error("index: pod sandbox %s cannot be read and is forgotten: %s",
+			  str_or_empty(row->id), e.msg);
+		strv_add(&l->bad_pods, str_or_empty(row->id));
 		return 0;
 	}
 	put(&p->handler, row->handler);
@@ -52,22 +60,25 @@ static int load_pod(void *arg, const struct state_pod *row)
 	p->created_at = row->created_at;
 	p->state = (enum pod_state)row->state;
 	snprintf(p->boot_id, sizeof(p->boot_id), "%s", str_or_empty(row->boot_id));
-	if (pod_link(p, &e) < 0)
-		log_error("index: pod sandbox %s: %s", row->id, e.msg);
+	if (pod_link(p, &e) < 0) {
+		log_error("index: pod sandbox %s is forgotten: %s", row->id, e.msg);
+		strv_add(&l->bad_pods, row->id);
+	}
 	return 0;
 }
 
 static int load_container(void *arg, const struct state_container *row)
 {
-	struct node *n = arg;
-	struct pod *p = map_get(&n->pods, str_or_empty(row->pod_id));
+	struct loading *l = arg;
+	struct pod *p = map_get(&l->node->pods, str_or_empty(row->pod_id));
 	_cleanup_container_ struct container *c = NULL;
 	struct err e = ERR_NULL;
 
 	if (!p || !id_valid(str_or_empty(row->id)) ||
 	    container_new(p, row->id, row->config, row->config_len, &c, &e) < 0) {
-		log_error("index: container %s cannot be read: %s", str_or_empty(row->id),
-			  p ? e.msg : "its pod sandbox is not there");
+		log_error("index: container %s cannot be read and is forgotten: %s",
+			  str_or_empty(row->id), p ? e.msg : "its pod sandbox is not there");
+		strv_add(&l->bad_containers, str_or_empty(row->id));
 		return 0;
 	}
 	put(&c->image_id, row->image_id);
@@ -85,23 +96,63 @@ static int load_container(void *arg, const struct state_container *row)
 	c->exit_code = row->exit_code;
 	if (c->state == CONTAINER_EXITED)
 		co_event_set(&c->exited);
-	if (container_link(c, &e) < 0)
-		log_error("index: container %s: %s", row->id, e.msg);
+	if (container_link(c, &e) < 0) {
+		log_error("index: container %s is forgotten: %s", row->id, e.msg);
+		strv_add(&l->bad_containers, row->id);
+	}
 	return 0;
+}
+
+/* What nobody can name is swept by its directories: its rows go too. */
+static void forget_bad_rows(struct loading *l)
+{
+	for (size_t i = 0; i < l->bad_containers.n; i++)
+		state_remove_container(l->node->state, l->bad_containers.v[i], NULL);
+	for (size_t i = 0; i < l->bad_pods.n; i++)
+		state_remove_pod(l->node->state, l->bad_pods.v[i], NULL);
+	strv_fini(&l->bad_containers);
+	strv_fini(&l->bad_pods);
+}
+
+static int load(struct node *n, struct err *e)
+{
+	struct loading l = {.node = n};
+	int r = state_each_pod(n->state, load_pod, &l, e);
+
+	if (r == 0)
+		r = state_each_container(n->state, load_container, &l, e);
+	forget_bad_rows(&l);
+	return r;
 }
 
 /* --- pods --- */
 
+/* Half-made or half-removed: its row is all that is left, but for a writable layer that is swept. */
+static void forget_container(struct container *c)
+{
+	struct err e = ERR_NULL;
+
+	if (state_remove_container(c->node->state, c->id, &e) < 0)
+		log_error("container %s: %s", c->id, e.msg);
+	else
+		log_info("forgot the half-made container %s: the machine was restarted", c->id);
+	container_unlink(c);
+}
+
 /* Nothing of it runs: the machine has been started since. */
 static void end_of_boot(struct pod *p)
 {
-	struct container *c;
+	struct container *c, *tmp;
 	struct err e = ERR_NULL;
 
 	if (p->state == POD_READY && pod_set_state(p, POD_NOTREADY, &e) < 0)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
-	list_for_each (c, &p->containers, in_pod) {
-		if (c->state != CONTAINER_CREATED && c->state != CONTAINER_RUNNING)
+	list_for_each_safe (c, tmp, &p->containers, in_pod) {
+		if (!life_container_listed(c)) {
+			forget_container(c);
+			continue;
+		}
+		if (c->state == CONTAINER_EXITED)
 			continue;
 		container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
 		put(&c->reason, "Unknown");
@@ -139,7 +190,7 @@ static void recover_pod(struct pod *pod)
 	struct container *c, *tmp;
 	struct err e = ERR_NULL;
 
-	if (!streq(p->boot_id, p->node->boot_id))
+	if (pod_is_of_past_boot(p))
 		end_of_boot(p);
 	else if (pod_monitor_find(p, &e) < 0)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
@@ -275,10 +326,8 @@ static void sweep(struct node *n)
 
 int node_recover(struct node *n, struct err *e)
 {
-	int r = state_each_pod(n->state, load_pod, n, e);
+	int r = load(n, e);
 
-	if (r == 0)
-		r = state_each_container(n->state, load_container, n, e);
 	if (r < 0)
 		return r;
 	FAULT_POINT("daemon.recover.loaded");
