@@ -50,14 +50,21 @@ with_log()
 	fi
 }
 
-# packages KIND...: their names for this release, from scripts/packages.
+# packages KIND...: their names for this release, or for $RELEASE, from scripts/packages.
 packages()
 {
-	local release
+	local release=${RELEASE:-}
 	# shellcheck source=/dev/null
-	release=$(. /etc/os-release && echo "${VERSION_ID:-}")
+	[ -n "$release" ] || release=$(. /etc/os-release && echo "${VERSION_ID:-}")
 	awk -v kinds=" $* " -v release="$release" '
-		/^#/ || !NF || !index(kinds, " " $1 " ") { next }
+		function wanted(list, i, n, kind)
+		{
+			n = split(list, kind, ",")
+			for (i = 1; i <= n; i++)
+				if (index(kinds, " " kind[i] " "))
+					return 1
+		}
+		/^#/ || !NF || !wanted($1) { next }
 		NF == 2 { print $2; next }
 		{ for (i = 3; i <= NF; i++) if ($i == release) print $2 }' "$TOP/scripts/packages"
 }

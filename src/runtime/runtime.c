@@ -222,8 +222,11 @@ static int ask_version(const struct runtime *rt, const char *path, char **ret, s
 	return r;
 }
 
-/* The least that every runtime accepts: one static program, its own namespaces. */
-static void probe_config(const char *cgroups_path, struct strbuf *b)
+/*
+ * The least that every runtime accepts: one static program, its own namespaces.  The program is run
+ * from where it is installed: what is below /run cannot be executed on a Debian that was booted.
+ */
+static void probe_config(const char *init, const char *cgroups_path, struct strbuf *b)
 {
 	static const char *const ns[] = {"pid", "mount", "ipc", "uts", "network"};
 	struct jw w = JW_INIT(b);
@@ -247,6 +250,15 @@ static void probe_config(const char *cgroups_path, struct strbuf *b)
 	jw_key_array(&w, "mounts");
 	jw_raw(&w, "{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}");
 	jw_raw(&w, "{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\"}");
+	jw_object_begin(&w);
+	jw_key_string(&w, "destination", "/init");
+	jw_key_string(&w, "type", "bind");
+	jw_key_string(&w, "source", init);
+	jw_key_array(&w, "options");
+	jw_string(&w, "bind");
+	jw_string(&w, "ro");
+	jw_array_end(&w);
+	jw_object_end(&w);
 	jw_array_end(&w);
 	jw_key_object(&w, "linux");
 	jw_key_string(&w, "cgroupsPath", cgroups_path);
@@ -264,26 +276,15 @@ static void probe_config(const char *cgroups_path, struct strbuf *b)
 	jw_object_end(&w);
 }
 
-static int copy_file(const char *from, const char *to)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	int r = fs_read(AT_FDCWD, from, 256u << 20, &b);
-
-	return r < 0 ? r : fs_write_atomic(AT_FDCWD, to, b.s, b.len, 0755, false);
-}
-
 static int make_bundle(const char *dir, const char *init, const char *cgroups_path, struct err *e)
 {
 	_cleanup_free_ char *rootfs = xasprintf("%s/rootfs", dir),
 			    *proc = xasprintf("%s/proc", rootfs),
-			    *to = xasprintf("%s/init", rootfs),
 			    *config = xasprintf("%s/config.json", dir);
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	int r = fs_mkdir_p(AT_FDCWD, proc, 0755);
 
-	probe_config(cgroups_path, &b);
-	if (r == 0)
-		r = copy_file(init, to);
+	probe_config(init, cgroups_path, &b);
 	if (r == 0)
 		r = fs_write_atomic(AT_FDCWD, config, b.s, b.len, 0600, false);
 	return r < 0 ? err_errno(e, r, "make the probe's bundle in %s", dir) : 0;

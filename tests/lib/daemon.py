@@ -53,6 +53,12 @@ class Daemon:
             % (self.dir, self.dir, self.dir)
         if "cni:" in text:
             base = "image:\n  hosts_dir: %s/hosts\n" % self.dir
+        # What a test does not choose itself, who runs the tests may.
+        for setting, name, form in (("cgroup:", "GANTRY_TEST_DRIVER", "cgroup:\n  driver: %s\n"),
+                                    ("default_runtimes:", "GANTRY_TEST_RUNTIME",
+                                     "default_runtimes: [%s]\n")):
+            if os.environ.get(name) and setting not in text:
+                base += form % os.environ[name]
         with open(self.config_file, "w") as f:
             f.write(base + text)
 
