@@ -478,13 +478,14 @@ static int probe_lock(const char *dir)
 int do_probe(int argc, char **argv)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	_cleanup_free_ char *version = NULL, *root = NULL, *bundle = NULL;
+	_cleanup_free_ char *version = NULL, *root = NULL, *bundle = NULL,
+			    *init = realpath(GANTRY_PROBE_INIT, NULL);
 	_cleanup_close_ int lock = -EBADF;
 	struct err e = ERR_NULL;
 	struct runtime rt;
 	int r;
 
-	if (argc < 4)
+	if (argc < 4 || !init)
 		return 2;
 	lock = probe_lock(argv[0]);
 	root = xasprintf("%s/root", argv[0]);
@@ -496,7 +497,7 @@ int do_probe(int argc, char **argv)
 			      .cancel_fd = -1};
 	for (int i = 4; i < argc; i++)
 		strv_add(&rt.args, argv[i]);
-	r = runtime_probe(&rt, GANTRY_PROBE_INIT, bundle, argv[1], &version, &e);
+	r = runtime_probe(&rt, init, bundle, argv[1], &version, &e);
 	strbuf_addf(&b, "%s\n%s\n", str_or_empty(version), r < 0 ? e.msg : "");
 	fs_write_all(STDOUT_FILENO, b.s, b.len);
 	fs_remove_tree(AT_FDCWD, argv[0]);

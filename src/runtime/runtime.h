@@ -37,8 +37,8 @@ char *runtime_find(const char *name);
 
 /*
  * Whether the runtime works on this host: finds it, asks its version, and runs a container
- * of one static program (`init`) under `dir` (made, and removed again).  *ret_version is
- * owned and set also where the rest fails; NULL where there is not even that.
+ * of one static program (`init`, an absolute path) under `dir` (made, and removed again).
+ * *ret_version is owned and set also where the rest fails; NULL where there is not even that.
  */
 int runtime_probe(const struct runtime *rt, const char *init, const char *dir,
 		  const char *cgroups_path, char **ret_version, struct err *e);
