@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Jobs of a container: create, start, update, remove; and the probe of a runtime.
+ * Jobs of a container: create, start, update, remove.
  *
  * create: docs/decisions/0002.  The job takes a mount namespace of its own, mounts the root
  * file system there and runs the runtime; what the job mounted goes with it, the container
@@ -10,7 +10,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,6 +22,7 @@
 #include "mon.h"
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
+#include "sys/userns.h"
 
 #define PID_FILE_MAX 32
 #define FILTER_MAX 32768 /* bytes: 4096 instructions */
@@ -69,6 +69,9 @@ struct making {
 	struct runtime rt;
 	struct strv layers;
 	struct snapshot snap;
+	struct snapshot_map map;
+	char *lower; /* where mapped layers are mounted for a moment */
+	unsigned n_binds;
 	bool tty, want_stdin;
 	int out[2], err[2], in_pipe[2]; /* ours, the container's */
 	int console;			/* listening for the terminal */
@@ -165,6 +168,11 @@ static int make_stdio(struct making *k, const char *console, struct err *e)
 {
 	int r = 0;
 
+	if (k->tty || !k->want_stdin) {
+		r = k->in_pipe[1] = runtime_no_input(e);
+		if (r < 0)
+			return r;
+	}
 	if (k->tty) {
 		r = listen_console(k, console);
 	} else {
@@ -179,7 +187,9 @@ static int make_stdio(struct making *k, const char *console, struct err *e)
 
 static int run_create(struct making *k, struct err *e)
 {
-	const int fds[] = {k->in_pipe[1], k->out[1], k->err[1]};
+	/* With a terminal the runtime's own are not the container's, and still handed to its user. */
+	const int fds[] = {k->in_pipe[1], k->tty ? k->in_pipe[1] : k->out[1],
+			   k->tty ? k->in_pipe[1] : k->err[1]};
 	const char *argv[12];
 	int n = 0;
 
@@ -229,11 +239,88 @@ static char *whole_cgroup(const struct making *k, pid_t pid)
 	return TAKE_PTR(of_process);
 }
 
+static int make_target(const char *path, int fd)
+{
+	struct stat st;
+	int r = fstat(fd, &st) < 0 ? -errno : 0;
+
+	if (r < 0 || S_ISDIR(st.st_mode))
+		return r < 0 ? r : fs_mkdir_p(AT_FDCWD, path, 0755);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	return fd < 0 ? -errno : (close(fd), 0);
+}
+
+static char *bind_path(const struct making *k, unsigned n)
+{
+	return xasprintf("%s/" MON_BINDS "/%u", k->dir, n);
+}
+
+static int mount_bind(struct making *k, const struct ipc_in *b, struct err *e)
+{
+	const struct idmap how = {
+		.userns = ipc_get_u64(b, MON_TAG_BIND_MAPPED, 0) ? k->j->mon->userns_fd : -1,
+		.recursive = true,
+		.set = ipc_get_u64(b, MON_TAG_BIND_SET, 0),
+		.clear = ipc_get_u64(b, MON_TAG_BIND_CLEAR, 0),
+		.deep = ipc_get_u64(b, MON_TAG_BIND_DEEP, 0),
+	};
+	_cleanup_free_ char *target = bind_path(k, k->n_binds);
+	const char *source = str_or_empty(ipc_get_str(b, MON_TAG_BIND_SOURCE));
+	_cleanup_close_ int fd = idmap_clone(source, &how, e);
+	int r = fd < 0 ? fd : make_target(target, fd);
+
+	if (r < 0)
+		return fd < 0 ? r : err_errno(e, r, "make %s", target);
+	r = idmap_attach(fd, target, e);
+	k->n_binds += r == 0;
+	return r < 0 ? err_wrap(e, "mount source %s", source) : 0;
+}
+
+/*
+ * What containers in a user namespace have of the host, mounted as they are to have it: their
+ * root may not reach the sources, nor change the options of mounts that are not its own.
+ */
+static int mount_binds(struct making *k, struct err *e)
+{
+	_cleanup_free_ char *dir = xasprintf("%s/" MON_BINDS, k->dir);
+	struct ipc_field f;
+	size_t pos = 0;
+	int r = 0;
+
+	while (r == 0 && ipc_next(k->in, &pos, &f)) {
+		struct ipc_in b = ipc_field_nested(&f);
+
+		if (f.tag != MON_TAG_BIND)
+			continue;
+		if (!k->n_binds) {
+			r = fs_mkdir_p(AT_FDCWD, dir, 0755);
+			if (r < 0)
+				return err_errno(e, r, "make %s", dir);
+		}
+		r = mount_bind(k, &b, e);
+	}
+	return r;
+}
+
 static int mount_rootfs(struct making *k, struct err *e)
 {
+	int r = k->snap.map ? fs_mkdir_p(AT_FDCWD, k->lower, 0755) : 0;
+
+	if (r < 0)
+		return err_errno(e, r, "make %s", k->lower);
 	if (unshare(CLONE_NEWNS) < 0)
 		return err_errno(e, -errno, "make a mount namespace");
-	return snapshot_overlay.mount(&k->snap, k->rootfs, e);
+	r = mount_binds(k, e);
+	return r < 0 ? r : snapshot_overlay.mount(&k->snap, k->rootfs, e);
+}
+
+static void unmount_binds(struct making *k)
+{
+	while (k->n_binds > 0) {
+		_cleanup_free_ char *path = bind_path(k, --k->n_binds);
+
+		umount2(path, MNT_DETACH);
+	}
 }
 
 static void undo(struct making *k)
@@ -243,6 +330,7 @@ static void undo(struct making *k)
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
 	umount2(k->rootfs, MNT_DETACH);
+	unmount_binds(k);
 	fs_remove_tree(AT_FDCWD, k->dir);
 }
 
@@ -290,6 +378,22 @@ static void put_filter(const struct making *k, struct ipc_out *reply)
 		ipc_put_bytes(reply, MON_TAG_FILTER, b.s, b.len);
 }
 
+/* Of the pod, where it has a user namespace. */
+static int read_map(struct making *k, struct err *e)
+{
+	const struct monitor *m = k->j->mon;
+	struct userns_map uids, gids;
+
+	if (!do_read_maps(&m->setup, &uids, &gids))
+		return 0;
+	if (m->userns_fd < 0)
+		return err_precondition(e, "the pod's user namespace is gone");
+	k->lower = xasprintf("%s/lower", k->dir);
+	k->map = (struct snapshot_map){m->userns_fd, uids.host, gids.host, k->lower};
+	k->snap.map = &k->map;
+	return 0;
+}
+
 int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	struct making k = {
@@ -318,7 +422,9 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 		.layers = &k.layers,
 		.writable = str_or_empty(ipc_get_str(j->in, MON_TAG_WRITABLE)),
 	};
-	r = make(&k, &pid, &cgroup, e);
+	r = read_map(&k, e);
+	if (r == 0)
+		r = make(&k, &pid, &cgroup, e);
 	if (r < 0) {
 		undo(&k);
 		return r;
@@ -451,56 +557,4 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 	FAULT_POINT("job.remove.directory");
 	strv_fini(&rt.args);
 	return r;
-}
-
-/* --- probe: "--probe DIR CGROUPSPATH SYSTEMD PATH [ARG]..." --- */
-
-/* The static program that a container of the probe runs: this one, where it is static. */
-#ifndef GANTRY_PROBE_INIT
-#define GANTRY_PROBE_INIT "/proc/self/exe"
-#endif
-
-/* A probe that an earlier daemon began and did not live to see the end of goes first: both use
- * one directory and one cgroup. */
-static int probe_lock(const char *dir)
-{
-	_cleanup_free_ char *path = xasprintf("%s.lock", dir);
-	int fd = fs_mkdir_p(AT_FDCWD, dir, 0700) < 0
-			 ? -1
-			 : open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-
-	while (fd >= 0 && flock(fd, LOCK_EX) < 0 && errno == EINTR)
-		;
-	return fd;
-}
-
-/* Prints the version on the first line, and why it does not work on the second. */
-int do_probe(int argc, char **argv)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	_cleanup_free_ char *version = NULL, *root = NULL, *bundle = NULL,
-			    *init = realpath(GANTRY_PROBE_INIT, NULL);
-	_cleanup_close_ int lock = -EBADF;
-	struct err e = ERR_NULL;
-	struct runtime rt;
-	int r;
-
-	if (argc < 4 || !init)
-		return 2;
-	lock = probe_lock(argv[0]);
-	root = xasprintf("%s/root", argv[0]);
-	bundle = xasprintf("%s/bundle", argv[0]);
-	rt = (struct runtime){.path = argv[3],
-			      .root = root,
-			      .systemd_cgroup = streq(argv[2], "systemd"),
-			      .timeout_us = 20 * USEC_PER_SEC,
-			      .cancel_fd = -1};
-	for (int i = 4; i < argc; i++)
-		strv_add(&rt.args, argv[i]);
-	r = runtime_probe(&rt, init, bundle, argv[1], &version, &e);
-	strbuf_addf(&b, "%s\n%s\n", str_or_empty(version), r < 0 ? e.msg : "");
-	fs_write_all(STDOUT_FILENO, b.s, b.len);
-	fs_remove_tree(AT_FDCWD, argv[0]);
-	strv_fini(&rt.args);
-	return r < 0;
 }

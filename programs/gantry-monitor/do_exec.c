@@ -201,9 +201,10 @@ static int start(struct job_context *j, struct running *x, struct err *e)
 			    *log = xasprintf("%s.log", base);
 	const char *argv[] = {"exec",	    "--detach", "--process", process,
 			      "--pid-file", pid,	j->id,	     NULL};
-	const int fds[] = {-1, x->out.pipe[1], x->err.pipe[1]};
+	_cleanup_close_ int input = runtime_no_input(e);
+	const int fds[] = {input, x->out.pipe[1], x->err.pipe[1]};
 	struct runtime rt;
-	int r = write_process(j, process, e);
+	int r = input < 0 ? input : write_process(j, process, e);
 
 	do_read_runtime(j, &container_find(j->mon, j->id)->create, &rt);
 	if (r == 0)

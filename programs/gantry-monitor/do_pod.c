@@ -8,8 +8,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "base/fault.h"
@@ -21,13 +23,19 @@
 #include "runtime/runtime.h"
 #include "sys/netlink.h"
 #include "sys/netns.h"
+#include "sys/userns.h"
+
+#define SYSCTLS_MAX 4096 /* of a pod that has a user namespace */
 
 struct setup {
 	const struct ipc_in *in;
 	bool net, ipc, uts, pid; /* namespaces that the pod has of its own */
 	struct network_config network;
 	struct network_pod pod;
-	int ipc_fd, uts_fd;
+	int ipc_fd, uts_fd, user_fd;
+	bool user; /* a user namespace, with these */
+	struct userns_map uids, gids;
+	unsigned char *sysctl_done; /* shared with the namespace's first process: a byte for each */
 	pid_t init;
 	char *shm;
 };
@@ -35,6 +43,12 @@ struct setup {
 static const char *get(const struct ipc_in *in, uint16_t tag)
 {
 	return str_or_empty(ipc_get_str(in, tag));
+}
+
+bool do_read_maps(const struct ipc_in *setup, struct userns_map *uids, struct userns_map *gids)
+{
+	return setup->body && userns_map_parse(get(setup, MON_TAG_UID_MAP), uids) &&
+	       userns_map_parse(get(setup, MON_TAG_GID_MAP), gids);
 }
 
 /* What the network needs to know of the pod; the strings are the request's. */
@@ -65,31 +79,74 @@ static int open_ns(const char *name, struct err *e)
 	return fd < 0 ? err_errno(e, -errno, "open %s", path) : fd;
 }
 
-static int write_sysctls(const struct ipc_in *in, struct err *e)
+/* "name=value", of the namespaces that we are in. */
+static int write_sysctl(const char *text, struct err *e)
+{
+	_cleanup_free_ char *name = xstrdup(text), *path = NULL;
+	char *value = strchr(name, '=');
+	int r;
+
+	if (!value)
+		return 0;
+	*value++ = '\0';
+	for (char *c = name; *c; c++)
+		*c = *c == '.' ? '/' : *c == '/' ? '.' : *c;
+	path = xasprintf("/proc/sys/%s", name);
+	r = fs_write_str(AT_FDCWD, path, value);
+	return r < 0 ? err_errno(e, r, "sysctl %s = \"%s\"", text, value) : 0;
+}
+
+/* By the root of the user namespace, for whom ids in values are those inside; what it must not
+ * write (of IPC namespaces before Linux 6.9) is left to the host's. */
+static void write_own_sysctls(void *arg)
+{
+	struct setup *s = arg;
+	struct ipc_field f;
+	size_t pos = 0, i = 0;
+
+	while (i < SYSCTLS_MAX && ipc_next(s->in, &pos, &f))
+		if (f.tag == MON_TAG_SYSCTL && ipc_field_str(&f))
+			s->sysctl_done[i++] = write_sysctl(ipc_field_str(&f), NULL) == 0;
+}
+
+static int write_sysctls(const struct setup *s, struct err *e)
 {
 	struct ipc_field f;
-	size_t pos = 0;
+	size_t pos = 0, i = 0;
+	int r = 0;
 
-	while (ipc_next(in, &pos, &f)) {
-		_cleanup_free_ char *name = NULL, *path = NULL;
-		char *value;
-		int r;
-
+	while (r == 0 && ipc_next(s->in, &pos, &f)) {
 		if (f.tag != MON_TAG_SYSCTL || !ipc_field_str(&f))
 			continue;
-		name = xstrdup(ipc_field_str(&f));
-		value = strchr(name, '=');
-		if (!value)
-			continue;
-		*value++ = '\0';
-		for (char *c = name; *c; c++)
-			*c = *c == '.' ? '/' : *c == '/' ? '.' : *c;
-		path = xasprintf("/proc/sys/%s", name);
-		r = fs_write_str(AT_FDCWD, path, value);
-		if (r < 0)
-			return err_errno(e, r, "sysctl %s = \"%s\"", ipc_field_str(&f), value);
+		if (!s->sysctl_done || i >= SYSCTLS_MAX || !s->sysctl_done[i])
+			r = write_sysctl(ipc_field_str(&f), e);
+		i++;
 	}
-	return 0;
+	return r;
+}
+
+/* Makes the namespaces and enters those that are not the user's. */
+static int enter_new(struct setup *s, int flags, struct err *e)
+{
+	struct userns_made made;
+	int r;
+
+	if (!s->user)
+		return unshare(flags) < 0 ? err_errno(e, -errno, "make the pod's namespaces") : 0;
+	s->sysctl_done =
+		mmap(NULL, SYSCTLS_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (s->sysctl_done == MAP_FAILED)
+		return err_errno(e, -errno, "share a page");
+	r = userns_make(&s->uids, &s->gids, flags, write_own_sysctls, s, &made, e);
+	if (r < 0)
+		return r;
+	if ((made.net >= 0 && setns(made.net, CLONE_NEWNET) < 0) ||
+	    (made.ipc >= 0 && setns(made.ipc, CLONE_NEWIPC) < 0) ||
+	    (made.uts >= 0 && setns(made.uts, CLONE_NEWUTS) < 0))
+		r = err_errno(e, -errno, "enter the namespaces of the pod's user namespace");
+	s->user_fd = TAKE_FD(made.user);
+	userns_made_fini(&made);
+	return r;
 }
 
 /* Enters new namespaces, prepares what can only be done inside, comes back. */
@@ -106,13 +163,14 @@ static int make_namespaces(struct setup *s, struct err *e)
 	uts = open_ns("uts", e);
 	if (net < 0 || ipc < 0 || uts < 0)
 		return -EIO;
-	if (unshare(flags) < 0)
-		return err_errno(e, -errno, "make the pod's namespaces");
+	r = enter_new(s, flags, e);
+	if (r < 0)
+		return r;
 	r = s->uts && *hostname && sethostname(hostname, strlen(hostname)) < 0 ? -errno : 0;
 	if (r < 0)
 		err_errno(e, r, "set the hostname %s", hostname);
 	if (r == 0)
-		r = write_sysctls(s->in, e);
+		r = write_sysctls(s, e);
 	if (r == 0 && s->net)
 		r = s->pod.netns_fd = open_ns("net", e);
 	if (r >= 0 && s->ipc)
@@ -139,23 +197,52 @@ static _Noreturn void become_init(const int go[2], int failed)
 	_exit(127);
 }
 
+/* In a PID namespace that belongs to the user namespace: a child of ours by way of one that has
+ * entered it. */
+static pid_t fork_init(const struct setup *s)
+{
+	int p[2], pid, inner = -1;
+
+	if (!s->user)
+		return unshare(CLONE_NEWPID) < 0 ? -1 : fork();
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -1;
+	pid = fork();
+	if (pid == 0) {
+		inner = userns_enter(s->user_fd);
+		if (inner == 0)
+			inner = (int)syscall(SYS_clone, CLONE_PARENT | CLONE_NEWPID | SIGCHLD, 0, 0,
+					     0, 0);
+		if (inner == 0)
+			return 0;
+		_exit(write(p[1], &inner, sizeof(inner)) != sizeof(inner));
+	}
+	close(p[1]);
+	if (pid < 0 || read(p[0], &inner, sizeof(inner)) != sizeof(inner))
+		inner = -1;
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	close(p[0]);
+	return inner;
+}
+
 /* Process 1 of the pod's PID namespace: this program again, as little as it can be. */
 static int start_init(struct setup *s, const char *dir, struct err *e)
 {
 	int p[2], go[2], pid, r;
 	char ok = 0;
 
-	if (pipe2(p, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0 || unshare(CLONE_NEWPID) < 0)
+	if (pipe2(p, O_CLOEXEC) < 0 || pipe2(go, O_CLOEXEC) < 0)
 		return err_errno(e, -errno, "make the pod's PID namespace");
-	pid = fork();
+	pid = fork_init(s);
 	if (pid == 0)
 		become_init(go, p[1]);
 	close(p[1]);
 	close(go[0]);
 	if (pid < 0)
 		return err_errno(e, -errno, "start process 1 of the pod's PID namespace");
-	FAULT_POINT("job.init.forked");
 	s->init = pid;
+	FAULT_POINT("job.init.forked");
 	r = record_init(dir, pid);
 	FAULT_POINT("job.init.recorded");
 	if (r < 0)
@@ -191,8 +278,9 @@ _Noreturn void do_init(void)
 static int mount_shm(struct setup *s, const char *dir, struct err *e)
 {
 	_cleanup_free_ char *options =
-		xasprintf("mode=1777,size=%llu",
-			  (unsigned long long)ipc_get_u64(s->in, MON_TAG_SHM_SIZE, 64 << 20));
+		xasprintf("mode=1777,size=%llu,uid=%u,gid=%u",
+			  (unsigned long long)ipc_get_u64(s->in, MON_TAG_SHM_SIZE, 64 << 20),
+			  s->uids.host, s->gids.host);
 
 	if (!s->ipc)
 		return 0; /* the host's */
@@ -204,11 +292,15 @@ static int mount_shm(struct setup *s, const char *dir, struct err *e)
 	return 0;
 }
 
-static int write_file(const char *dir, const char *name, const char *text, struct err *e)
+/* The pod's root may write them. */
+static int write_file(const struct setup *s, const char *dir, const char *name, const char *text,
+		      struct err *e)
 {
 	_cleanup_free_ char *path = xasprintf("%s/%s", dir, name);
 	int r = fs_write_atomic(AT_FDCWD, path, text, strlen(text), 0644, false);
 
+	if (r == 0 && s->user && chown(path, s->uids.host, s->gids.host) < 0)
+		r = -errno;
 	return r < 0 ? err_errno(e, r, "write %s", path) : 0;
 }
 
@@ -224,9 +316,9 @@ static int write_files(const struct setup *s, const char *dir, struct err *e)
 		r = fs_mkdir_p(AT_FDCWD, logs, 0755);
 	if (r < 0)
 		return err_errno(e, r, "make %s", *logs ? logs : containers);
-	r = write_file(dir, "hostname", hostname, e);
+	r = write_file(s, dir, "hostname", hostname, e);
 	if (r == 0 && resolv)
-		r = write_file(dir, "resolv.conf", resolv, e);
+		r = write_file(s, dir, "resolv.conf", resolv, e);
 	return r;
 }
 
@@ -289,10 +381,12 @@ int do_pod_setup(struct job_context *j, struct ipc_out *reply, struct err *e)
 		.pid = ipc_get_u64(j->in, MON_TAG_PID_SHARED, 0),
 		.ipc_fd = -EBADF,
 		.uts_fd = -EBADF,
+		.user_fd = -EBADF,
 	};
 	bool net_made = false;
 	int r = read_network(j, j->in, &s.network, &s.pod, e);
 
+	s.user = do_read_maps(j->in, &s.uids, &s.gids);
 	if (r == 0)
 		r = set_up(j, &s, &ips, &net_made, e);
 	if (r < 0) {
@@ -305,6 +399,8 @@ int do_pod_setup(struct job_context *j, struct ipc_out *reply, struct err *e)
 		ipc_put_fd(reply, s.uts_fd);
 	if (s.net)
 		ipc_put_fd(reply, s.pod.netns_fd);
+	if (s.user)
+		ipc_put_fd(reply, s.user_fd);
 	ipc_put_str(reply, MON_TAG_IPS, str_or_empty(ips.s));
 	ipc_put_str(reply, MON_TAG_NETNS_PATH, s.net ? s.pod.netns : "");
 	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)s.init);

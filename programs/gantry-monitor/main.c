@@ -193,6 +193,10 @@ static void put_pod(const struct monitor *m, struct ipc_out *o)
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), m->utsns_fd);
 		ipc_put_str(o, MON_TAG_UTSNS_PATH, path);
 	}
+	if (m->userns_fd >= 0) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)getpid(), m->userns_fd);
+		ipc_put_str(o, MON_TAG_USERNS_PATH, path);
+	}
 	if (m->init_pid > 0) {
 		snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)m->init_pid);
 		ipc_put_str(o, MON_TAG_PIDNS_PATH, path);
@@ -214,6 +218,23 @@ static void send_state(struct monitor *m, struct request *q)
 	request_free(q);
 }
 
+/* The order of do_pod_setup(): those that there are of ipc, uts, net, user. */
+static void take_namespaces(struct monitor *m, struct ipc_in *reply)
+{
+	int *const fds[] = {&m->ipcns_fd, &m->utsns_fd, &m->netns_fd, &m->userns_fd};
+	const bool there[] = {
+		!ipc_get_u64(&m->setup, MON_TAG_IPC_HOST, 0),
+		!ipc_get_u64(&m->setup, MON_TAG_UTS_HOST, 0),
+		!streq(str_or_empty(ipc_get_str(&m->setup, MON_TAG_NET_KIND)), "host"),
+		ipc_get_str(&m->setup, MON_TAG_UID_MAP) != NULL,
+	};
+
+	for (unsigned i = 0, k = 0; i < ARRAY_SIZE(fds); i++)
+		if (there[i] && k < reply->n_fds)
+			*fds[i] = TAKE_FD(reply->fds[k++]);
+	reply->n_fds = 0;
+}
+
 static void setup_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
 	struct monitor *m = job->mon;
@@ -231,18 +252,7 @@ static void setup_done(struct job *job, int r, struct ipc_in *reply, const struc
 	m->ips = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_IPS)));
 	m->netns_path = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_NETNS_PATH)));
 	m->init_pid = (pid_t)ipc_get_u64(reply, MON_TAG_PID, 0);
-	/* The order of do_pod_setup(): those that there are of ipc, uts, net. */
-	for (unsigned i = 0, k = 0; i < 3; i++) {
-		int *const fds[] = {&m->ipcns_fd, &m->utsns_fd, &m->netns_fd};
-		static const uint16_t host[] = {MON_TAG_IPC_HOST, MON_TAG_UTS_HOST,
-						MON_TAG_NET_KIND};
-		bool none = i < 2 ? ipc_get_u64(&m->setup, host[i], 0) != 0
-				  : streq(str_or_empty(ipc_get_str(&m->setup, host[i])), "host");
-
-		if (!none && k < reply->n_fds)
-			*fds[i] = TAKE_FD(reply->fds[k++]);
-	}
-	reply->n_fds = 0;
+	take_namespaces(m, reply);
 	if (q->conn) {
 		ipc_out_reply(&o, q->in.seq, NULL);
 		put_pod(m, &o);
@@ -282,6 +292,7 @@ static void drop_namespaces(struct monitor *m)
 	m->ipcns_fd = fd_close(m->ipcns_fd);
 	m->utsns_fd = fd_close(m->utsns_fd);
 	m->netns_fd = fd_close(m->netns_fd);
+	m->userns_fd = fd_close(m->userns_fd);
 	if (m->init_pid > 0)
 		kill(m->init_pid, SIGKILL);
 	m->init_pid = 0;
@@ -524,7 +535,7 @@ static int serve(struct monitor *m, bool recover)
 	list_init(&m->jobs);
 	list_init(&m->containers);
 	list_init(&m->waiting);
-	m->ipcns_fd = m->utsns_fd = m->netns_fd = -EBADF;
+	m->ipcns_fd = m->utsns_fd = m->netns_fd = m->userns_fd = -EBADF;
 	/* What a terminal or a service manager sends to a group is not meant for pods. */
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGINT, SIG_IGN);

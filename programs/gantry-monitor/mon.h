@@ -10,6 +10,7 @@
  *   output.c     stdio to CRI logs
  *   record.c     what is kept in the pod's directory for a monitor that comes after us
  *   do_pod.c, do_container.c, do_exec.c   what jobs do: blocking, sequential
+ *   do_probe.c   what a runtime can do on this host
  */
 #pragma once
 
@@ -53,7 +54,7 @@ struct monitor {
 	struct cgroup_host cgroup;
 	struct ipc_in setup; /* MON_POD_SETUP as it came; body NULL: not set up */
 	bool ready, stopping, removing;
-	int ipcns_fd, utsns_fd, netns_fd;
+	int ipcns_fd, utsns_fd, netns_fd, userns_fd;
 	char *netns_path, *ips;
 	pid_t init_pid; /* of a shared PID namespace, our child; 0 none */
 	int lock_fd;	/* <dir>/lock: held by this process and its jobs */
@@ -231,6 +232,9 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Kills what is left in a cgroup and removes it; what was killed takes a moment to go. */
 void do_remove_cgroup(struct monitor *m, const char *path);
+struct userns_map;
+/* The pod's mappings as its MON_POD_SETUP has them; false: it has no user namespace. */
+bool do_read_maps(const struct ipc_in *setup, struct userns_map *uids, struct userns_map *gids);
 struct runtime;
 /* The runtime that a container was made with. Its args are owned. */
 void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret);

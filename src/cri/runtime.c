@@ -41,7 +41,7 @@ static Runtime__V1__RuntimeCondition *runtime_ready(struct cri_call *c)
 	if (!node_runtimes_known(c->node))
 		return condition(c->arena, "RuntimeReady", false, "Probing",
 				 "the runtimes are being probed");
-	if (node_runtime_peek(c->node, "", &rt, &e) == 0)
+	if (node_runtime_peek(c->node, "", NODE_NEEDS_NOTHING, &rt, &e) == 0)
 		return condition(c->arena, "RuntimeReady", true, "", "");
 	return condition(c->arena, "RuntimeReady", false, "NoRuntimeAvailable", e.msg);
 }
@@ -55,6 +55,7 @@ static void add_handler(struct cri_call *c, Runtime__V1__StatusResponse *r, cons
 	h->features = arena_alloc(c->arena, sizeof(*h->features));
 	runtime__v1__runtime_handler_features__init(h->features);
 	h->features->recursive_read_only_mounts = c->node->has_rro;
+	h->features->user_namespaces = node_runtime_can(c->node, name, NODE_NEEDS_USERNS);
 	r->runtime_handlers[r->n_runtime_handlers++] = h;
 }
 
@@ -95,6 +96,8 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 		if (!rt->available)
 			jw_key_string(&w, "reason",
 				      rt->probed ? str_or_empty(rt->reason) : "not probed yet");
+		if (rt->available && !str_empty(rt->no_userns))
+			jw_key_string(&w, "userNamespaces", rt->no_userns);
 		jw_object_end(&w);
 	}
 	jw_array_end(&w);
@@ -122,6 +125,8 @@ static int status(struct cri_call *c, const void *request, void *response, struc
 	runtime__v1__runtime_features__init(r->features);
 	r->features->supplemental_groups_policy = true;
 	r->features->mount_options = true;
+	r->features->user_namespaces_host_network =
+		node_runtime_can(c->node, "", NODE_NEEDS_USERNS_HOST);
 	if (q->verbose)
 		info(c, r);
 	return 0;

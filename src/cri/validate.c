@@ -179,14 +179,59 @@ int check_selinux(const char *field, const Runtime__V1__SELinuxOption *o, struct
 	return r;
 }
 
+/* One range, as the kubelet gives it: from root up, none of the host's root. */
+static int check_mapping(const char *field, const char *what, Runtime__V1__IDMapping *const *v,
+			 size_t n, struct err *e)
+{
+	uint64_t end;
+
+	if (n != 1)
+		return err_invalid(e, "%s.%s: %zu mappings, expected 1 (mode is POD)", field, what,
+				   n);
+	if (v[0]->container_id != 0)
+		return err_invalid(e, "%s.%s.container_id: %" PRIu32 ", expected 0", field, what,
+				   v[0]->container_id);
+	if (v[0]->host_id == 0)
+		return err_invalid(e, "%s.%s.host_id: 0: root of the node cannot be mapped", field,
+				   what);
+	if (v[0]->length == 0)
+		return err_invalid(e, "%s.%s.length: must not be 0", field, what);
+	end = (uint64_t)v[0]->host_id + v[0]->length;
+	if (end > UINT32_MAX) /* the last one, (uid_t)-1, is none */
+		return err_invalid(e,
+				   "%s.%s.length: %" PRIu32 " ids from %" PRIu32
+				   " on pass the last "
+				   "one, %" PRIu32,
+				   field, what, v[0]->length, v[0]->host_id, UINT32_MAX - 1);
+	return 0;
+}
+
 int check_userns(const char *field, const Runtime__V1__UserNamespace *u, struct err *e)
 {
-	if (u && u->mode != RUNTIME__V1__NAMESPACE_MODE__NODE)
-		return err_invalid(e,
-				   "%s.mode: %d, expected NODE: user namespaces are not possible "
-				   "here",
-				   field, (int)u->mode);
-	return 0;
+	int r;
+
+	if (!u)
+		return 0;
+	if (u->mode == RUNTIME__V1__NAMESPACE_MODE__NODE)
+		return u->n_uids || u->n_gids
+			       ? err_invalid(e, "%s.%s: %zu mappings, expected none (mode is NODE)",
+					     field, u->n_uids ? "uids" : "gids",
+					     u->n_uids ? u->n_uids : u->n_gids)
+			       : 0;
+	if (u->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
+		return err_invalid(e, "%s.mode: %d, expected POD or NODE", field, (int)u->mode);
+	r = check_mapping(field, "uids", u->uids, u->n_uids, e);
+	return r < 0 ? r : check_mapping(field, "gids", u->gids, u->n_gids, e);
+}
+
+bool same_mapping(Runtime__V1__IDMapping *const *a, size_t n_a, Runtime__V1__IDMapping *const *b,
+		  size_t n_b)
+{
+	for (size_t i = 0; n_a == n_b && i < n_a; i++)
+		if (a[i]->container_id != b[i]->container_id || a[i]->host_id != b[i]->host_id ||
+		    a[i]->length != b[i]->length)
+			return false;
+	return n_a == n_b;
 }
 
 /* --- resources --- */

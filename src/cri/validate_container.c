@@ -128,7 +128,39 @@ static int check_read_only(const struct node *n, const Runtime__V1__Mount *m, st
 	return 0;
 }
 
-static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct err *e)
+/* Either none, or those of the pod, which the kubelet gives both. */
+static int check_mount_ids(const struct pod *p, const Runtime__V1__Mount *m, struct err *e)
+{
+	const Runtime__V1__UserNamespace *u = spec_userns_of(p->config);
+	const char *which = "uidMappings";
+
+	if (u && m->propagation == RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL)
+		return err_invalid(e,
+				   "config.mounts.propagation: BIDIRECTIONAL: mounts of a pod with "
+				   "a user namespace cannot reach the node (mount of \"%s\")",
+				   m->container_path);
+	if (!m->n_uidmappings && !m->n_gidmappings)
+		return 0;
+	if (u && same_mapping(m->uidmappings, m->n_uidmappings, u->uids, u->n_uids))
+		which = "gidMappings";
+	if (!u)
+		return err_invalid(e,
+				   "config.mounts.%s: given, but pod sandbox %s has no user "
+				   "namespace (mount of \"%s\")",
+				   m->n_uidmappings ? which : "gidMappings", p->id,
+				   m->container_path);
+	if (streq(which, "uidMappings") ||
+	    !same_mapping(m->gidmappings, m->n_gidmappings, u->gids, u->n_gids))
+		return err_invalid(
+			e,
+			"config.mounts.%s: expected the mapping of pod sandbox %s (mount "
+			"of \"%s\")",
+			which, p->id, m->container_path);
+	return 0;
+}
+
+static int check_mount(const struct node *n, const struct pod *p, const Runtime__V1__Mount *m,
+		       struct err *e)
 {
 	int r = check_path("config.mounts.container_path", m->container_path, false, e);
 
@@ -148,12 +180,8 @@ static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct
 		r = err_invalid(e, "config.mounts.propagation: %d is none", (int)m->propagation);
 	if (r == 0)
 		r = check_read_only(n, m, e);
-	if (r == 0 && (m->n_uidmappings || m->n_gidmappings))
-		r = err_invalid(e,
-				"config.mounts.%s: ids of mounts cannot be mapped here (mount of "
-				"\"%s\")",
-				m->n_uidmappings ? "uidMappings" : "gidMappings",
-				m->container_path);
+	if (r == 0)
+		r = check_mount_ids(p, m, e);
 	for (size_t i = 0; r == 0 && i < m->n_mount_options; i++)
 		if (!option_known(m->mount_options[i]))
 			r = err_invalid(e, "config.mounts.mount_options: \"%s\" is not known",
@@ -161,12 +189,13 @@ static int check_mount(const struct node *n, const Runtime__V1__Mount *m, struct
 	return r;
 }
 
-static int check_mounts(const struct node *n, const Runtime__V1__ContainerConfig *c, struct err *e)
+static int check_mounts(const struct node *n, const struct pod *p,
+			const Runtime__V1__ContainerConfig *c, struct err *e)
 {
 	int r = check_count("config.mounts", c->n_mounts, VALIDATE_LIST_MAX, e);
 
 	for (size_t i = 0; r == 0 && i < c->n_mounts; i++) {
-		r = check_mount(n, c->mounts[i], e);
+		r = check_mount(n, p, c->mounts[i], e);
 		for (size_t j = 0; r == 0 && j < i; j++)
 			if (streq(c->mounts[i]->container_path, c->mounts[j]->container_path))
 				r = err_invalid(e,
@@ -226,6 +255,26 @@ static int check_capability(const Runtime__V1__Capability *c, struct err *e)
 	return r;
 }
 
+/* It is the pod's, also where the container says nothing; what it says must not differ. */
+static int check_user_namespace(const struct pod *p, const Runtime__V1__UserNamespace *c,
+				struct err *e)
+{
+	const Runtime__V1__UserNamespace *u = spec_userns_of(p->config);
+	static const char field[] = SC "namespace_options.userns_options";
+	int r = check_userns(field, c, e);
+
+	if (r < 0 || !c)
+		return r;
+	if ((c->mode == RUNTIME__V1__NAMESPACE_MODE__POD) != (u != NULL))
+		return err_invalid(e, "%s.mode: %s, but pod sandbox %s has %s user namespace",
+				   field, u ? "NODE" : "POD", p->id, u ? "a" : "no");
+	if (u && (!same_mapping(c->uids, c->n_uids, u->uids, u->n_uids) ||
+		  !same_mapping(c->gids, c->n_gids, u->gids, u->n_gids)))
+		return err_invalid(e, "%s: its mappings are not those of pod sandbox %s", field,
+				   p->id);
+	return 0;
+}
+
 static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOption *o,
 			    struct err *e)
 {
@@ -252,6 +301,11 @@ static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOpt
 	    o->ipc != RUNTIME__V1__NAMESPACE_MODE__NODE)
 		return err_invalid(e, SC "namespace_options.ipc: %d, expected POD or NODE",
 				   (int)o->ipc);
+	if (o->pid == RUNTIME__V1__NAMESPACE_MODE__NODE && spec_userns_of(p->config))
+		return err_invalid(e,
+				   SC "namespace_options.pid: NODE, but pod sandbox %s has a user "
+				      "namespace",
+				   p->id);
 	if (o->network == RUNTIME__V1__NAMESPACE_MODE__NODE && *p->netns)
 		return err_invalid(e,
 				   SC "namespace_options.network: NODE, but pod sandbox %s has a "
@@ -262,7 +316,7 @@ static int check_namespaces(const struct pod *p, const Runtime__V1__NamespaceOpt
 				   SC "namespace_options.ipc: NODE, but pod sandbox %s has an "
 				      "IPC namespace of its own",
 				   p->id);
-	return check_userns(SC "namespace_options.userns_options", o->userns_options, e);
+	return check_user_namespace(p, o->userns_options, e);
 }
 
 static int check_apparmor(const struct node *n, const Runtime__V1__LinuxContainerSecurityContext *s,
@@ -387,7 +441,7 @@ int validate_container(const struct node *n, const struct pod *p,
 	if (r == 0)
 		r = check_process(c, e);
 	if (r == 0)
-		r = check_mounts(n, c, e);
+		r = check_mounts(n, p, c, e);
 	if (r == 0)
 		r = check_devices(c, e);
 	if (r == 0)

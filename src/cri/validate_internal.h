@@ -27,4 +27,7 @@ int check_selinux(const char *field, const Runtime__V1__SELinuxOption *o, struct
 int check_old_profile(const char *field, const char *s, struct err *e);
 /* supplemental_groups_policy */
 int check_policy(const char *field, int policy, struct err *e);
+/* A pod's: mode and mappings.  NULL: it has the host's. */
 int check_userns(const char *field, const Runtime__V1__UserNamespace *u, struct err *e);
+bool same_mapping(Runtime__V1__IDMapping *const *a, size_t n_a, Runtime__V1__IDMapping *const *b,
+		  size_t n_b);

@@ -147,6 +147,29 @@ static Runtime__V1__NamespaceOption *namespaces(const Runtime__V1__LinuxPodSandb
 	return l->security_context ? l->security_context->namespace_options : NULL;
 }
 
+/* The kernel shows processes and queues of the node's namespaces to their owner only. */
+static int check_user_namespace(const char *field, const Runtime__V1__NamespaceOption *o,
+				struct err *e)
+{
+	const Runtime__V1__UserNamespace *u = o->userns_options;
+	_cleanup_free_ char *full = xasprintf("%s.userns_options", field);
+	int r = check_userns(full, u, e);
+
+	if (r < 0 || !u || u->mode != RUNTIME__V1__NAMESPACE_MODE__POD)
+		return r;
+	if (o->pid == RUNTIME__V1__NAMESPACE_MODE__NODE)
+		return err_invalid(e,
+				   "%s.mode: POD, but %s.pid is NODE: a user namespace cannot "
+				   "have the node's processes",
+				   full, field);
+	if (o->ipc == RUNTIME__V1__NAMESPACE_MODE__NODE)
+		return err_invalid(e,
+				   "%s.mode: POD, but %s.ipc is NODE: a user namespace cannot "
+				   "have the node's IPC namespace",
+				   full, field);
+	return 0;
+}
+
 static int check_namespaces(const Runtime__V1__NamespaceOption *o, struct err *e)
 {
 	static const char field[] = "config.linux.security_context.namespace_options";
@@ -168,8 +191,7 @@ static int check_namespaces(const Runtime__V1__NamespaceOption *o, struct err *e
 	if (*o->target_id)
 		return err_invalid(e, "%s.target_id: \"%s\" is for containers only", field,
 				   o->target_id);
-	return check_userns("config.linux.security_context.namespace_options.userns_options",
-			    o->userns_options, e);
+	return check_user_namespace(field, o, e);
 }
 
 static bool starts(const char *s, const char *const *prefixes)

@@ -37,7 +37,8 @@ enum {
 	 * NET_KIND NETNS_PATH POD_NAME POD_NAMESPACE POD_UID NET_CONFIG [PORT_MAPPINGS]
 	 * [BANDWIDTH] [DNS] [CAPABILITIES] [IPC_HOST] [UTS_HOST] [PID_SHARED] [HOSTNAME] [SYSCTL...] [SHM_SIZE]
 	 * [RESOLV_CONF] [LOG_DIRECTORY] [CGROUP] [CGROUP_OWNED] [CGROUP_SETTING...]
-	 * -> NETNS_PATH IPCNS_PATH UTSNS_PATH PIDNS_PATH (absent: the host's) IPS
+	 * [UID_MAP GID_MAP]: a user namespace, which the others belong to
+	 * -> NETNS_PATH IPCNS_PATH UTSNS_PATH PIDNS_PATH USERNS_PATH (absent: the host's) IPS
 	 * Files, where asked for: POD_DIR/resolv.conf, POD_DIR/hostname, POD_DIR/shm.
 	 */
 	MON_POD_SETUP = 17,
@@ -51,9 +52,10 @@ enum {
 	/*
 	 * ID CONFIG RUNTIME [RUNTIME_ARG...] RUNTIME_ROOT [SYSTEMD_CGROUP] LAYERS_DIR [LAYER...]
 	 * WRITABLE [TTY] [STDIN] [STDIN_ONCE] [LOG_PATH] [LOG_LINE_MAX] CGROUP [TIMEOUT]
-	 * [SHARED_PIDNS] [MOUNT_SOURCE...] [WANT_FILTER]
+	 * [SHARED_PIDNS] [MOUNT_SOURCE...] [WANT_FILTER] [BIND...]
 	 * -> PID CREATED_AT [FILTER].  Undone before a failure is answered.  The bundle is
-	 * POD_DIR/containers/ID; config.json must name "rootfs" as root.path.
+	 * POD_DIR/containers/ID; config.json must name "rootfs" as root.path.  The n-th BIND (from
+	 * 0) is mounted on MON_BINDS/n in the bundle, where config.json finds it.
 	 * ALREADY_EXISTS for an ID that is there.
 	 */
 	MON_CREATE = 20,
@@ -137,6 +139,10 @@ enum {
 	MON_TAG_IPS = 63, /* string, space-separated, primary first */
 	MON_TAG_NETWORK_LATER =
 		64, /* u64, 1, to stop or remove: the network is left to --network-gc */
+	MON_TAG_USERNS_PATH = 65,
+	/* MON_POD_SETUP: string "CONTAINER HOST LENGTH" */
+	MON_TAG_UID_MAP = 66,
+	MON_TAG_GID_MAP = 67,
 
 	/* MON_CREATE */
 	MON_TAG_CONFIG = 80,	     /* bytes: config.json; MON_EXEC: process.json; MON_UPDATE */
@@ -158,6 +164,12 @@ enum {
 	MON_TAG_MOUNT_SOURCE = 95,   /* repeated string: made as a directory where it is missing */
 	MON_TAG_WANT_FILTER = 96,    /* u64: the compiled seccomp filter is asked for */
 	MON_TAG_FILTER = 97,	     /* bytes: it, where the runtime left one */
+	MON_TAG_BIND = 98,	  /* repeated nested fields: SOURCE [SET] [CLEAR] [DEEP] [MAPPED] */
+	MON_TAG_BIND_SOURCE = 99, /* string: path on the host */
+	MON_TAG_BIND_SET = 100,	  /* u64: MOUNT_ATTR_* */
+	MON_TAG_BIND_CLEAR = 101, /* u64 */
+	MON_TAG_BIND_DEEP = 102,  /* u64, 1: SET and CLEAR are for mounts below it too */
+	MON_TAG_BIND_MAPPED = 103, /* u64, 1: its ids are those of the pod's user namespace */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */
@@ -199,6 +211,7 @@ enum mon_pod_state {
 #define MON_EXEC_OUTPUT_DEFAULT (16u << 20)
 
 #define MON_SOCKET "monitor.sock"
+#define MON_BINDS "binds" /* in a container's bundle */
 
 /*
  * Connects to the monitor of the pod whose directory this is (a path of any length). Does
@@ -207,8 +220,8 @@ enum mon_pod_state {
 int monitor_connect(const char *pod_dir, struct err *e);
 
 /*
- * --probe: `gantry-monitor --probe DIR CGROUPS_PATH RUNTIME_ROOT SYSTEMD(0|1) RUNTIME ARG...`
- * with descriptor 3 as the connection: runs a container of one static program under DIR
- * (removed again) and sends one IPC_REPLY of sequence 0: VERSION and FEATURES where they
- * could be learnt (also beside an error), and the error in the runtime's words.
+ * --probe: `gantry-monitor --probe DIR STORE CGROUPS_PATH systemd|cgroupfs RUNTIME ARG...` runs
+ * containers of one static program, the bundle in DIR, the layer in STORE (both removed again),
+ * and prints four lines: the runtime's version, and why it does not work, has no user namespaces,
+ * has none with the node's network; "" where there is no reason.
  */

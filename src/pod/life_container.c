@@ -47,6 +47,8 @@ struct creation {
 	struct spec_device *devices;
 	size_t n_devices;
 	struct strbuf seccomp, spec;
+	struct spec_binds binds;
+	char *binds_dir;
 	bool has_seccomp;
 	char *cgroups_path;
 	const char *pidns;
@@ -60,6 +62,8 @@ static void creation_fini(struct creation *k)
 	spec_user_fini(&k->user);
 	strbuf_fini(&k->seccomp);
 	strbuf_fini(&k->spec);
+	spec_binds_fini(&k->binds);
+	free(k->binds_dir);
 	free(k->cgroups_path);
 	free(k->target_pidns);
 }
@@ -190,7 +194,7 @@ static int choose_seccomp(struct creation *k, struct err *e)
 	return r;
 }
 
-static void fill_spec(const struct creation *k, struct spec_container *s, char *shm, char *resolv,
+static void fill_spec(struct creation *k, struct spec_container *s, char *shm, char *resolv,
 		      char *hostname_file)
 {
 	const struct pod *p = k->pod;
@@ -209,6 +213,9 @@ static void fill_spec(const struct creation *k, struct spec_container *s, char *
 		.netns = p->netns,
 		.ipcns = p->ipcns,
 		.utsns = p->utsns,
+		.userns = p->userns,
+		.binds = &k->binds,
+		.binds_dir = k->binds_dir,
 		.pidns = k->pidns,
 		.own_pidns = k->own_pidns,
 		.shm = *p->ipcns ? shm : "/dev/shm",
@@ -236,6 +243,7 @@ static int print_spec(struct creation *k, struct err *e)
 	bool own_dns = d && (d->n_servers || d->n_searches || d->n_options);
 	struct spec_container s;
 
+	k->binds_dir = xasprintf("%s/containers/%s/" MON_BINDS, dir, k->c->id);
 	fill_spec(k, &s, shm, own_dns ? resolv : (char *)"/etc/resolv.conf", hostname);
 	return spec_container_print(&s, &k->spec, e);
 }
@@ -277,6 +285,8 @@ static int prepare(struct creation *k, struct err *e)
 	if (r == 0)
 		r = spec_user_resolve(&k->record.config, sc, &k->user, e);
 	if (r == 0)
+		r = spec_user_check(&k->user, k->pod->config, e);
+	if (r == 0)
 		r = choose_pidns(k, e);
 	if (r == 0)
 		r = devices_collect(c->config, all, &c->arena, &k->devices, &k->n_devices, e);
@@ -298,6 +308,22 @@ static int prepare(struct creation *k, struct err *e)
 	c->groups = TAKE_PTR(k->user.groups);
 	c->n_groups = k->user.n_groups;
 	return r;
+}
+
+static void put_binds(const struct creation *k, struct ipc_out *o)
+{
+	for (size_t i = 0; i < k->binds.n; i++) {
+		const struct spec_bind *b = &k->binds.v[i];
+		struct ipc_out one;
+
+		ipc_out_init(&one, 0, 0);
+		ipc_put_str(&one, MON_TAG_BIND_SOURCE, b->source);
+		ipc_put_u64(&one, MON_TAG_BIND_SET, b->set);
+		ipc_put_u64(&one, MON_TAG_BIND_CLEAR, b->clear);
+		ipc_put_u64(&one, MON_TAG_BIND_DEEP, b->deep);
+		ipc_put_u64(&one, MON_TAG_BIND_MAPPED, b->mapped);
+		ipc_put_nested(o, MON_TAG_BIND, &one);
+	}
 }
 
 static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
@@ -339,6 +365,7 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 		    k->has_seccomp && !filter_find(n, k->pod->runtime, k->seccomp.s));
 	for (size_t i = 0; i < c->config->n_mounts; i++)
 		ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
+	put_binds(k, o);
 	return 0;
 }
 

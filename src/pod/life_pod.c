@@ -11,6 +11,7 @@
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
+#include "sys/userns.h"
 #include "wire/json.h"
 
 #define SHM_SIZE (64u << 20) /* bytes of a pod's /dev/shm, as the field has it */
@@ -148,6 +149,25 @@ static void put_namespaces(const struct pod *p, struct ipc_out *o)
 	ipc_put_u64(o, MON_TAG_SHM_SIZE, SHM_SIZE);
 }
 
+static void put_map(struct ipc_out *o, uint16_t tag, const Runtime__V1__IDMapping *m)
+{
+	const struct userns_map map = {m->container_id, m->host_id, m->length};
+	char text[USERNS_MAP_TEXT];
+
+	userns_map_print(&map, text);
+	ipc_put_str(o, tag, text);
+}
+
+static void put_userns(const struct pod *p, struct ipc_out *o)
+{
+	const Runtime__V1__UserNamespace *u = spec_userns_of(p->config);
+
+	if (!u)
+		return;
+	put_map(o, MON_TAG_UID_MAP, u->uids[0]);
+	put_map(o, MON_TAG_GID_MAP, u->gids[0]);
+}
+
 static void put_hostname(const struct pod *p, struct ipc_out *o)
 {
 	char name[256] = "";
@@ -167,6 +187,7 @@ static void pod_request(const struct pod *p, struct ipc_out *o, uint16_t type)
 	ipc_put_str(o, MON_TAG_POD_NAMESPACE, c->metadata->namespace_);
 	ipc_put_str(o, MON_TAG_POD_UID, c->metadata->uid);
 	put_namespaces(p, o);
+	put_userns(p, o);
 	put_hostname(p, o);
 	put_dns(o, c->dns_config);
 	put_ports(o, c);
@@ -257,6 +278,7 @@ static int set_up(struct pod *p, struct err *e)
 	take(&p->ipcns, &in, MON_TAG_IPCNS_PATH);
 	take(&p->utsns, &in, MON_TAG_UTSNS_PATH);
 	take(&p->pidns, &in, MON_TAG_PIDNS_PATH);
+	take(&p->userns, &in, MON_TAG_USERNS_PATH);
 	return pod_set_state(p, POD_READY, e);
 }
 
@@ -403,7 +425,10 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 	_cleanup_pod_ struct pod *p = NULL;
 	struct node_runtime *rt;
 	char id[ID_SIZE];
-	int r = node_runtime_choose(n, handler, &rt, e);
+	enum node_need need = !spec_userns_of(config) ? NODE_NEEDS_NOTHING
+			      : host_network(config)  ? NODE_NEEDS_USERNS_HOST
+						      : NODE_NEEDS_USERNS;
+	int r = node_runtime_choose(n, handler, need, &rt, e);
 
 	if (r < 0)
 		return r;

@@ -141,6 +141,7 @@ static void take_state(struct pod *p, const struct ipc_in *in)
 	put(&p->ipcns, ipc_get_str(in, MON_TAG_IPCNS_PATH));
 	put(&p->utsns, ipc_get_str(in, MON_TAG_UTSNS_PATH));
 	put(&p->pidns, ipc_get_str(in, MON_TAG_PIDNS_PATH));
+	put(&p->userns, ipc_get_str(in, MON_TAG_USERNS_PATH));
 	if (p->state == POD_READY && !ipc_get_u64(in, MON_TAG_POD_READY, 0) &&
 	    pod_set_state(p, POD_NOTREADY, &e) < 0)
 		log_error("pod sandbox %s: %s", p->id, e.msg);

@@ -305,6 +305,8 @@ struct node *node_close(struct node *n)
 	for (size_t i = 0; i < n->config->n_runtimes; i++) {
 		free(n->runtimes[i].version);
 		free(n->runtimes[i].reason);
+		free(n->runtimes[i].no_userns);
+		free(n->runtimes[i].no_userns_host);
 	}
 	free(n->runtimes);
 	map_fini(&n->pods);

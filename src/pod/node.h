@@ -25,17 +25,26 @@ struct node *node_close(struct node *n);
  */
 int node_recover(struct node *n, struct err *e);
 
+/* What a pod needs of a runtime beyond that it works. */
+enum node_need {
+	NODE_NEEDS_NOTHING = 0,
+	NODE_NEEDS_USERNS,	/* user namespaces */
+	NODE_NEEDS_USERNS_HOST, /* such, in the node's network */
+};
+
 /*
  * The runtime for a handler: the configured one of that name, or for "" the first of
- * default_runtimes that is available.  Waits for the probes.  INVALID_ARGUMENT for a name
+ * default_runtimes that is available and has what is needed.  Waits for the probes.  INVALID_ARGUMENT for a name
  * that is not configured, FAILED_PRECONDITION with the probe's reason for one that does
  * not work here.
  */
-int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
-			struct err *e);
+int node_runtime_choose(struct node *n, const char *handler, enum node_need need,
+			struct node_runtime **ret, struct err *e);
 /* The same of what is known now, without waiting; what does not work is tried again meanwhile. */
-int node_runtime_peek(struct node *n, const char *handler, struct node_runtime **ret,
-		      struct err *e);
+int node_runtime_peek(struct node *n, const char *handler, enum node_need need,
+		      struct node_runtime **ret, struct err *e);
+/* The same as a question; false while nothing is known. */
+bool node_runtime_can(struct node *n, const char *handler, enum node_need need);
 /* Every runtime has been probed once. */
 bool node_runtimes_known(const struct node *n);
 /* Starts the probes of every runtime and of AppArmor, in the background. */

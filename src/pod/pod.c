@@ -67,6 +67,7 @@ int pod_new(struct node *n, const char *id, const void *config, size_t len, stru
 	p->ips = xstrdup("");
 	p->netns = xstrdup("");
 	p->ipcns = xstrdup("");
+	p->userns = xstrdup("");
 	p->utsns = xstrdup("");
 	p->pidns = xstrdup("");
 	p->cgroup_parent = xstrdup("");
@@ -95,6 +96,7 @@ struct pod *pod_unref(struct pod *p)
 	free(p->ips);
 	free(p->netns);
 	free(p->ipcns);
+	free(p->userns);
 	free(p->utsns);
 	free(p->pidns);
 	free(p->cgroup_parent);

@@ -49,6 +49,9 @@ struct node_runtime {
 	bool systemd_cgroup;
 	char *version; /* owned */
 	char *reason;  /* why it is not available; owned */
+	/* Why there are no pods in user namespaces, in such that have the node's network: "" where
+	 * there are; owned. */
+	char *no_userns, *no_userns_host;
 };
 
 /* CRI's container events, of pods too; the values are CRI's. */
@@ -119,11 +122,11 @@ struct pod {
 	struct node_runtime *runtime;
 	char *runtime_name; /* also when the runtime is no longer configured */
 	int64_t created_at;
-	char *ips;			     /* space-separated, primary first */
-	char *netns, *ipcns, *utsns, *pidns; /* paths, "" host's */
-	char *cgroup_parent;		     /* of its containers, in the driver's form */
-	char *cgroup;			     /* its path below the hierarchies */
-	bool cgroup_owned;		     /* ours to remove */
+	char *ips;				      /* space-separated, primary first */
+	char *netns, *ipcns, *utsns, *pidns, *userns; /* paths, "" host's */
+	char *cgroup_parent;			      /* of its containers, in the driver's form */
+	char *cgroup;				      /* its path below the hierarchies */
+	bool cgroup_owned;			      /* ours to remove */
 	struct list in_order;
 	struct list containers;	     /* container.in_pod */
 	struct co_lock lock;	     /* one life-cycle operation at a time */

@@ -40,27 +40,32 @@ static void put(char **to, const char *v)
 	*to = xstrdup(str_or_empty(v));
 }
 
-/* Two lines: version, reason. */
+static void tell_probe(const struct node_runtime *rt)
+{
+	if (!rt->available)
+		log_warn("runtime %s is not available: %s", rt->config->name, rt->reason);
+	else if (*rt->no_userns)
+		log_info("runtime %s: %s works, but not with user namespaces: %s", rt->config->name,
+			 rt->version, rt->no_userns);
+	else
+		log_info("runtime %s: %s works", rt->config->name, rt->version);
+}
+
+/* A line each: the version, and the reasons (empty: it can) of what it cannot. */
 static void take_probe(struct node_runtime *rt, int status, char *out, const struct err *e)
 {
-	char *reason = strchr(out, '\n');
-	bool changed;
+	char **const to[] = {&rt->version, &rt->reason, &rt->no_userns, &rt->no_userns_host};
+	bool changed = !rt->probed || rt->available != (status == 0);
 
-	if (reason) {
-		*reason++ = '\0';
-		reason[strcspn(reason, "\n")] = '\0';
-	}
-	changed = !rt->probed || rt->available != (status == 0);
 	rt->probed = true;
 	rt->available = status == 0;
-	put(&rt->version, out);
-	put(&rt->reason, status < 0 ? e->msg : reason);
-	if (!changed)
-		return;
-	if (rt->available)
-		log_info("runtime %s: %s works", rt->config->name, rt->version);
-	else
-		log_warn("runtime %s is not available: %s", rt->config->name, rt->reason);
+	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
+		char *line = strsep(&out, "\n");
+
+		put(to[i], line ? line : i > 0 && status < 0 ? e->msg : "");
+	}
+	if (changed)
+		tell_probe(rt);
 }
 
 static void probe_done(struct node *n, unsigned *left)
@@ -80,17 +85,19 @@ static void probe_run(void *arg)
 	struct node_runtime *rt = &n->runtimes[p->index];
 	_cleanup_free_ char *id = xasprintf("probe-%s-%s", n->config->instance, rt->config->name);
 	_cleanup_free_ char *dir = xasprintf("%s/runtime/%s", n->config->state, id);
+	_cleanup_free_ char *store = xasprintf("%s/probe-%s", n->config->root, rt->config->name);
 	_cleanup_free_ char *parent = n->cgroup_systemd ? xasprintf("%s.slice", n->config->instance)
 							: xasprintf("/%s", n->config->instance);
 	_cleanup_free_ char *cgroup = cgroup_name_for(parent, id, n->cgroup_systemd);
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
 	const char *argv[32] = {
-		n->monitor_path, "--probe", dir, cgroup, n->cgroup_systemd ? "systemd" : "cgroupfs",
+		n->monitor_path, "--probe", dir,
+		store,		 cgroup,    n->cgroup_systemd ? "systemd" : "cgroupfs",
 		rt->config->path};
 	struct err e = ERR_NULL;
 	int r;
 
-	for (size_t i = 0, k = 6; rt->config->args[i] && k < ARRAY_SIZE(argv) - 1; i++)
+	for (size_t i = 0, k = 7; rt->config->args[i] && k < ARRAY_SIZE(argv) - 1; i++)
 		argv[k++] = rt->config->args[i];
 	r = helper_run(n->loop, argv, 0, PROBE_TIMEOUT, &out, &e);
 	strbuf_addc(&out, '\0');
@@ -191,6 +198,12 @@ void node_probe(struct node *n)
 		start_probe(n, probe_apparmor, 0, left);
 }
 
+static const char *const needs[] = {
+	[NODE_NEEDS_USERNS] = " with user namespaces",
+	[NODE_NEEDS_USERNS_HOST] = " with user namespaces and the node's network",
+	[NODE_NEEDS_NOTHING] = "",
+};
+
 static struct node_runtime *find(struct node *n, const char *name)
 {
 	for (size_t i = 0; i < n->config->n_runtimes; i++)
@@ -199,30 +212,43 @@ static struct node_runtime *find(struct node *n, const char *name)
 	return NULL;
 }
 
-static int choose_default(struct node *n, struct node_runtime **ret, struct err *e)
+/* Why it is not for such a pod, NULL: it is. */
+static const char *lacks(const struct node_runtime *rt, enum node_need need)
+{
+	const char *why = need == NODE_NEEDS_USERNS	   ? rt->no_userns
+			  : need == NODE_NEEDS_USERNS_HOST ? rt->no_userns_host
+							   : "";
+
+	if (!rt->available)
+		return str_or_empty(rt->reason);
+	return str_empty(why) ? NULL : why;
+}
+
+static int choose_default(struct node *n, enum node_need need, struct node_runtime **ret,
+			  struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf why = STRBUF_NULL;
 
 	for (size_t i = 0; n->config->default_runtimes[i]; i++) {
 		struct node_runtime *rt = find(n, n->config->default_runtimes[i]);
 
-		if (rt->available) {
+		if (!lacks(rt, need)) {
 			*ret = rt;
 			return 0;
 		}
 		strbuf_addf(&why, "%s%s: %s", why.len ? "; " : "", rt->config->name,
-			    str_or_empty(rt->reason));
+			    lacks(rt, need));
 	}
-	return err_precondition(e, "no runtime works on this node: %s", why.s);
+	return err_precondition(e, "no runtime works on this node%s: %s", needs[need], why.s);
 }
 
 /* What does not work now may work soon: installed, or the machine was short of something. */
-static void probe_again(struct node *n)
+static void probe_again(struct node *n, enum node_need need)
 {
 	if (!n->probed_at || clock_mono_us() - n->probed_at < RUNTIME_PROBE_AGE)
 		return;
 	for (size_t i = 0; i < n->config->n_runtimes; i++)
-		if (!n->runtimes[i].available) {
+		if (lacks(&n->runtimes[i], need)) {
 			node_probe(n);
 			return;
 		}
@@ -233,28 +259,38 @@ bool node_runtimes_known(const struct node *n)
 	return n->probed_once;
 }
 
-static int pick(struct node *n, const char *handler, struct node_runtime **ret, struct err *e)
+static int pick(struct node *n, const char *handler, enum node_need need, struct node_runtime **ret,
+		struct err *e)
 {
 	struct node_runtime *rt = *handler ? find(n, handler) : NULL;
 
 	if (!*handler)
-		return choose_default(n, ret, e);
+		return choose_default(n, need, ret, e);
 	if (!rt)
 		return err_invalid(e, "runtime_handler: no runtime \"%s\" is configured", handler);
-	if (rt->probed && !rt->available)
-		return err_precondition(e, "runtime_handler: \"%s\" does not work on this node: %s",
-					handler, rt->reason);
+	if (rt->probed && lacks(rt, need))
+		return err_precondition(e,
+					"runtime_handler: \"%s\" does not work on this node%s: %s",
+					handler, rt->available ? needs[need] : "", lacks(rt, need));
 	*ret = rt;
 	return 0;
 }
 
-int node_runtime_peek(struct node *n, const char *handler, struct node_runtime **ret, struct err *e)
+int node_runtime_peek(struct node *n, const char *handler, enum node_need need,
+		      struct node_runtime **ret, struct err *e)
 {
-	int r = pick(n, handler, ret, e);
+	int r = pick(n, handler, need, ret, e);
 
 	if (r < 0)
-		probe_again(n);
+		probe_again(n, need);
 	return r;
+}
+
+bool node_runtime_can(struct node *n, const char *handler, enum node_need need)
+{
+	struct node_runtime *rt;
+
+	return pick(n, handler, need, &rt, NULL) == 0 && rt->probed;
 }
 
 static int wait_probed(struct node *n, struct err *e)
@@ -266,21 +302,21 @@ static int wait_probed(struct node *n, struct err *e)
 		     : 0;
 }
 
-int node_runtime_choose(struct node *n, const char *handler, struct node_runtime **ret,
-			struct err *e)
+int node_runtime_choose(struct node *n, const char *handler, enum node_need need,
+			struct node_runtime **ret, struct err *e)
 {
 	int r;
 
 	if (*handler && !find(n, handler))
-		return pick(n, handler, ret, e);
+		return pick(n, handler, need, ret, e);
 	r = node_runtimes_known(n) ? 0 : wait_probed(n, e);
 	if (r < 0)
 		return r;
-	r = node_runtime_peek(n, handler, ret, e);
+	r = node_runtime_peek(n, handler, need, ret, e);
 	if (r == 0 || n->probed.set)
 		return r;
 	r = wait_probed(n, e); /* it is being tried once more */
-	return r < 0 ? r : pick(n, handler, ret, e);
+	return r < 0 ? r : pick(n, handler, need, ret, e);
 }
 
 /* --- network --- */

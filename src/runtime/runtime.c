@@ -136,6 +136,16 @@ static int sealed_copy(const char *path)
 	return TAKE_FD(to);
 }
 
+int runtime_no_input(struct err *e)
+{
+	_cleanup_close_ int fd = memfd_create("no-input", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return err_errno(e, -errno, "make an empty input");
+	return TAKE_FD(fd);
+}
+
 /* From the sealed copy where there can be one and it may be executed, else from its file. */
 static int await(struct spawn *s, const char *path, uint64_t timeout_us, struct spawn_result *out,
 		 struct err *e)
@@ -198,13 +208,16 @@ int runtime_delete(const struct runtime *rt, const char *id, const char *log, st
 
 /* --- probe --- */
 
-static int ask_version(const struct runtime *rt, const char *path, char **ret, struct err *e)
+int runtime_version(const struct runtime *rt, char **ret, struct err *e)
 {
+	_cleanup_free_ char *path = runtime_find(rt->path);
 	const char *argv[] = {path, "--version", NULL};
 	struct spawn s = SPAWN_INIT;
 	struct spawn_result out;
 	int r;
 
+	if (!path)
+		return err_precondition(e, "not installed: no program %s", rt->path);
 	s.file = path;
 	s.argv = argv;
 	r = spawn_run(&s, NULL, 0, rt->timeout_us, 4096, &out, e);
@@ -222,13 +235,61 @@ static int ask_version(const struct runtime *rt, const char *path, char **ret, s
 	return r;
 }
 
-/*
- * The least that every runtime accepts: one static program, its own namespaces.  The program is run
- * from where it is installed: what is below /run cannot be executed on a Debian that was booted.
- */
-static void probe_config(const char *init, const char *cgroups_path, struct strbuf *b)
+static void trial_mounts(const struct runtime_trial *t, struct jw *w)
+{
+	jw_key_array(w, "mounts");
+	jw_raw(w, "{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}");
+	jw_raw(w, "{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\"}");
+	if (t->userns && t->host_network)
+		jw_raw(w, "{\"destination\":\"/sys\",\"type\":\"bind\",\"source\":\"/sys\","
+			  "\"options\":[\"rbind\",\"rprivate\"]}");
+	else if (t->userns)
+		jw_raw(w, "{\"destination\":\"/sys\",\"type\":\"sysfs\",\"source\":\"sysfs\","
+			  "\"options\":[\"nosuid\",\"noexec\",\"nodev\",\"ro\"]}");
+	if (t->init) { /* not a copy: what is below /run cannot be executed on a booted Debian */
+		jw_object_begin(w);
+		jw_key_string(w, "destination", "/init");
+		jw_key_string(w, "type", "bind");
+		jw_key_string(w, "source", t->init);
+		jw_key_array(w, "options");
+		jw_string(w, "bind");
+		jw_string(w, "ro");
+		jw_array_end(w);
+		jw_object_end(w);
+	}
+	jw_array_end(w);
+}
+
+static void trial_namespaces(const struct runtime_trial *t, struct jw *w)
 {
 	static const char *const ns[] = {"pid", "mount", "ipc", "uts", "network"};
+
+	if (t->userns) {
+		jw_key(w, "uidMappings");
+		jw_raw(w, t->mappings);
+		jw_key(w, "gidMappings");
+		jw_raw(w, t->mappings);
+	}
+	jw_key_array(w, "namespaces");
+	if (t->userns) {
+		jw_object_begin(w);
+		jw_key_string(w, "type", "user");
+		jw_key_string(w, "path", t->userns);
+		jw_object_end(w);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(ns); i++) {
+		if (t->host_network && streq(ns[i], "network"))
+			continue;
+		jw_object_begin(w);
+		jw_key_string(w, "type", ns[i]);
+		jw_object_end(w);
+	}
+	jw_array_end(w);
+}
+
+/* The least that every runtime accepts: one static program, its own namespaces. */
+static void trial_config(const struct runtime_trial *t, struct strbuf *b)
+{
 	struct jw w = JW_INIT(b);
 
 	jw_object_begin(&w);
@@ -247,68 +308,46 @@ static void probe_config(const char *init, const char *cgroups_path, struct strb
 	jw_key_int(&w, "gid", 0);
 	jw_object_end(&w);
 	jw_object_end(&w);
-	jw_key_array(&w, "mounts");
-	jw_raw(&w, "{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}");
-	jw_raw(&w, "{\"destination\":\"/dev\",\"type\":\"tmpfs\",\"source\":\"tmpfs\"}");
-	jw_object_begin(&w);
-	jw_key_string(&w, "destination", "/init");
-	jw_key_string(&w, "type", "bind");
-	jw_key_string(&w, "source", init);
-	jw_key_array(&w, "options");
-	jw_string(&w, "bind");
-	jw_string(&w, "ro");
-	jw_array_end(&w);
-	jw_object_end(&w);
-	jw_array_end(&w);
+	trial_mounts(t, &w);
 	jw_key_object(&w, "linux");
-	jw_key_string(&w, "cgroupsPath", cgroups_path);
+	jw_key_string(&w, "cgroupsPath", t->cgroups_path);
 	/* crun 1.21 dies of a missing one where systemd makes the cgroup. */
 	jw_key_object(&w, "resources");
 	jw_object_end(&w);
-	jw_key_array(&w, "namespaces");
-	for (size_t i = 0; i < ARRAY_SIZE(ns); i++) {
-		jw_object_begin(&w);
-		jw_key_string(&w, "type", ns[i]);
-		jw_object_end(&w);
-	}
-	jw_array_end(&w);
+	trial_namespaces(t, &w);
 	jw_object_end(&w);
 	jw_object_end(&w);
 }
 
-static int make_bundle(const char *dir, const char *init, const char *cgroups_path, struct err *e)
+/* Files of the trial's own: the runtime gives them to the container's root. */
+static int open_streams(int fds[3])
 {
-	_cleanup_free_ char *rootfs = xasprintf("%s/rootfs", dir),
-			    *proc = xasprintf("%s/proc", rootfs),
-			    *config = xasprintf("%s/config.json", dir);
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	int r = fs_mkdir_p(AT_FDCWD, proc, 0755);
-
-	probe_config(init, cgroups_path, &b);
-	if (r == 0)
-		r = fs_write_atomic(AT_FDCWD, config, b.s, b.len, 0600, false);
-	return r < 0 ? err_errno(e, r, "make the probe's bundle in %s", dir) : 0;
+	fds[0] = runtime_no_input(NULL);
+	fds[1] = memfd_create("output", MFD_CLOEXEC);
+	fds[2] = memfd_create("error", MFD_CLOEXEC);
+	return fds[0] < 0 || fds[1] < 0 || fds[2] < 0 ? -EMFILE : 0;
 }
 
-int runtime_probe(const struct runtime *rt, const char *init, const char *dir,
-		  const char *cgroups_path, char **ret_version, struct err *e)
+int runtime_try(const struct runtime *rt, const struct runtime_trial *t, struct err *e)
 {
-	_cleanup_free_ char *path = runtime_find(rt->path), *log = xasprintf("%s/log", dir),
+	_cleanup_free_ char *log = xasprintf("%s/log", t->dir),
+			    *config = xasprintf("%s/config.json", t->dir),
 			    *id = xasprintf("probe-%d", (int)getpid());
-	const char *argv[] = {"run", "--bundle", dir, id, NULL};
-	int none[3] = {-1, -1, -1}, r;
+	const char *argv[] = {"run", "--bundle", t->dir, id, NULL};
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int fds[3], r;
 
-	*ret_version = NULL;
-	if (!path)
-		return err_precondition(e, "not installed: no program %s", rt->path);
-	r = ask_version(rt, path, ret_version, e);
+	trial_config(t, &b);
+	r = fs_write_atomic(AT_FDCWD, config, b.s, b.len, 0600, false);
 	if (r < 0)
-		return r;
-	fs_remove_tree(AT_FDCWD, dir);
-	r = make_bundle(dir, init, cgroups_path, e);
-	if (r == 0)
-		r = runtime_call(rt, argv, none, log, NULL, e);
+		return err_errno(e, r, "write %s", config);
+	r = open_streams(fds);
+	if (r < 0)
+		err_errno(e, r, "open files for the trial's streams");
+	else
+		r = runtime_call(rt, argv, fds, log, NULL, e);
+	for (int i = 0; i < 3; i++)
+		fd_close(fds[i]);
 	runtime_delete(rt, id, log, NULL);
-	fs_remove_tree(AT_FDCWD, dir);
 	return r;
 }

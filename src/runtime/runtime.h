@@ -29,16 +29,30 @@ struct runtime {
 int runtime_call(const struct runtime *rt, const char *const *argv, const int fds[3],
 		 const char *log, const char *cwd, struct err *e);
 
+/*
+ * What a process that is given no input reads: an empty file in memory, owned.  Not /dev/null: a
+ * runtime gives the standard streams to the container's user (crun before 1.24 does so also with
+ * devices), and that is the host's.
+ */
+int runtime_no_input(struct err *e);
+
 /* `delete --force`; a container that the runtime does not know is success. */
 int runtime_delete(const struct runtime *rt, const char *id, const char *log, struct err *e);
 
 /* The absolute path of a program: itself, or found in PATH. NULL where there is none. owned */
 char *runtime_find(const char *name);
 
-/*
- * Whether the runtime works on this host: finds it, asks its version, and runs a container
- * of one static program (`init`, an absolute path) under `dir` (made, and removed again).
- * *ret_version is owned and set also where the rest fails; NULL where there is not even that.
- */
-int runtime_probe(const struct runtime *rt, const char *init, const char *dir,
-		  const char *cgroups_path, char **ret_version, struct err *e);
+/* The first line that `RUNTIME --version` prints of itself, owned. */
+int runtime_version(const struct runtime *rt, char **ret, struct err *e);
+
+/* A container of one static program, "/init" in its root. */
+struct runtime_trial {
+	const char *dir;  /* the bundle; "rootfs" is in it */
+	const char *init; /* bound there, an absolute path; NULL: it is there */
+	const char *cgroups_path;
+	/* Of a user namespace that is joined: its path, and linux.uidMappings as JSON; or NULL. */
+	const char *userns, *mappings;
+	bool host_network;
+};
+/* Whether the runtime can run it on this host; nothing of it is left but the bundle. */
+int runtime_try(const struct runtime *rt, const struct runtime_trial *t, struct err *e);

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "snapshot/snapshot.h"
+#include "sys/userns.h"
 
 #include <fcntl.h>
 
@@ -26,6 +27,8 @@ static int overlay_prepare(const struct snapshot *s, struct err *e)
 		_cleanup_free_ char *p = xasprintf("%s/%s", s->writable, dirs[i]);
 
 		r = fs_mkdir_p(AT_FDCWD, p, 0755);
+		if (r == 0 && s->map && chown(p, s->map->uid, s->map->gid) < 0)
+			r = -errno;
 	}
 	return r < 0 ? err_errno(e, r, "make the writable layer %s", s->writable) : 0;
 }
@@ -55,6 +58,36 @@ static int open_layers(const struct snapshot *s, struct strv *ret, struct err *e
 	return chdir("/proc/self/fd") < 0 ? err_errno(e, -errno, "enter /proc/self/fd") : 0;
 }
 
+/* Each layer as a mount of its own with its ids mapped.  They are stacked on one directory: an
+ * overlay takes its layers from mounts of the caller's namespace only (before Linux 6.15). */
+static int map_layers(const struct snapshot *s, struct strv *ret, struct err *e)
+{
+	const struct idmap how = {.userns = s->map->userns};
+
+	for (size_t i = 0; i < s->layers->n; i++) {
+		int fd = idmap_clone(s->layers->v[i], &how, e), r;
+
+		if (fd < 0)
+			return fd;
+		r = idmap_attach(fd, s->map->attach, e);
+		if (r < 0) {
+			close(fd);
+			return r;
+		}
+		strv_addf(ret, "%d", fd);
+	}
+	return chdir("/proc/self/fd") < 0 ? err_errno(e, -errno, "enter /proc/self/fd") : 0;
+}
+
+/* The lowest of the stack, and with it all that are on it; the overlay has its own copies. */
+static void unmap_layers(const struct strv *fds)
+{
+	_cleanup_free_ char *lowest = fds->n ? xasprintf("/proc/self/fd/%s", fds->v[0]) : NULL;
+
+	if (lowest)
+		umount2(lowest, MNT_DETACH);
+}
+
 static void close_layers(struct strv *fds)
 {
 	for (size_t i = 0; i < fds->n; i++)
@@ -71,8 +104,8 @@ static int overlay_mount(const struct snapshot *s, const char *target, struct er
 	if (chdir(s->layers_dir) < 0)
 		return err_errno(e, -errno, "enter %s", s->layers_dir);
 	print_options(s, s->layers, &b);
-	if (b.len > OVERLAY_OPTIONS_MAX) {
-		r = open_layers(s, &fds, e);
+	if (s->map || b.len > OVERLAY_OPTIONS_MAX) {
+		r = s->map ? map_layers(s, &fds, e) : open_layers(s, &fds, e);
 		print_options(s, &fds, &b);
 	}
 	if (r == 0 && b.len > OVERLAY_OPTIONS_MAX)
@@ -83,6 +116,8 @@ static int overlay_mount(const struct snapshot *s, const char *target, struct er
 	if (r == 0 && mount("overlay", target, "overlay", 0, b.s) < 0)
 		r = err_errno(e, -errno, "mount the overlay of %zu layers on %s", s->layers->n,
 			      target);
+	if (s->map)
+		unmap_layers(&fds);
 	close_layers(&fds);
 	return r;
 }

@@ -5,13 +5,24 @@
  */
 #pragma once
 
+#include <sys/types.h>
+
 #include "base/err.h"
 #include "base/str.h"
 
+/* For a container in a user namespace: docs/decisions/0008. */
+struct snapshot_map {
+	int userns; /* its mapping is that of the layers */
+	uid_t uid;  /* what its root is outside: the writable layer's owner */
+	gid_t gid;
+	const char *attach; /* an empty directory whose mounts do not propagate */
+};
+
 struct snapshot {
-	const char *layers_dir;	   /* <root>/layers */
-	const struct strv *layers; /* names below it, topmost first */
-	const char *writable;	   /* <root>/containers/ID: ours to make and remove */
+	const char *layers_dir;		/* <root>/layers */
+	const struct strv *layers;	/* names below it, topmost first */
+	const char *writable;		/* <root>/containers/ID: ours to make and remove */
+	const struct snapshot_map *map; /* NULL: ids are as they are */
 };
 
 struct snapshot_ops {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.json and process.json: see spec.h. */
+#include <sys/mount.h>
+
 #include "base/mem.h"
 #include "spec/resources.h"
 
@@ -184,6 +186,11 @@ void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n
 
 /* --- mounts --- */
 
+static bool mapped(const struct spec_container *s)
+{
+	return !str_empty(s->userns);
+}
+
 static void mount_begin(struct jw *w, const char *destination, const char *type, const char *source)
 {
 	jw_object_begin(w);
@@ -199,6 +206,8 @@ static void mount_end(struct jw *w)
 	jw_object_end(w);
 }
 
+#define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
 static void mount_fixed(struct jw *w, const char *destination, const char *type, const char *source,
 			const char *const *options)
 {
@@ -206,6 +215,30 @@ static void mount_fixed(struct jw *w, const char *destination, const char *type,
 	for (; *options; options++)
 		jw_string(w, *options);
 	mount_end(w);
+}
+
+/* A mount of the host's in a container that has a user namespace: options are the caller's. */
+static void mount_bind(const struct spec_container *s, struct jw *w, const char *destination,
+		       const char *propagation, const char *source, const struct spec_bind *b)
+{
+	struct spec_binds *to = s->binds;
+	_cleanup_free_ char *at = xasprintf("%s/%zu", s->binds_dir, to->n);
+
+	if (to->n == to->cap) {
+		to->cap = to->cap ? to->cap * 2 : 8;
+		to->v = xrealloc(to->v, to->cap * sizeof(*to->v));
+	}
+	to->v[to->n] = *b;
+	to->v[to->n++].source = xstrdup(source);
+	mount_fixed(w, destination, "bind", at, OPTIONS("rbind", propagation));
+}
+
+void spec_binds_fini(struct spec_binds *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		free(b->v[i].source);
+	free(b->v);
+	*b = (struct spec_binds){0};
 }
 
 /* The same place, whatever slashes it is written with. */
@@ -241,7 +274,29 @@ const char *spec_env_path(const struct spec_container *s)
 	return taken(s, "/dev") ? "/.gantry-env" : "/dev/.gantry-env";
 }
 
-#define OPTIONS(...) ((const char *const[]){__VA_ARGS__, NULL})
+/* The group of terminals, which a mapping must have for devpts to take it. */
+#define TTY_GROUP 5
+
+static bool has_tty_group(const struct spec_container *s)
+{
+	const Runtime__V1__UserNamespace *u = mapped(s) ? spec_userns_of(s->pod) : NULL;
+
+	return !u || u->gids[0]->length > TTY_GROUP;
+}
+
+/* sysfs shows a network namespace, whose owner alone may mount it. */
+static void mount_sys(const struct spec_container *s, struct jw *w, const char *mode)
+{
+	const struct spec_bind host = {.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+					      MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+				       .deep = true};
+
+	if (mapped(s) && str_empty(s->netns))
+		mount_bind(s, w, "/sys", "rprivate", "/sys", &host);
+	else
+		mount_fixed(w, "/sys", "sysfs", "sysfs",
+			    OPTIONS("nosuid", "noexec", "nodev", mode));
+}
 
 static void default_mounts(const struct spec_container *s, struct jw *w)
 {
@@ -255,31 +310,43 @@ static void default_mounts(const struct spec_container *s, struct jw *w)
 	if (!taken(s, "/dev/pts") && !taken(s, "/dev"))
 		mount_fixed(w, "/dev/pts", "devpts", "devpts",
 			    OPTIONS("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620",
-				    "gid=5"));
+				    has_tty_group(s) ? "gid=5" : NULL));
 	if (!taken(s, "/dev/mqueue") && !taken(s, "/dev"))
 		mount_fixed(w, "/dev/mqueue", "mqueue", "mqueue",
 			    OPTIONS("nosuid", "noexec", "nodev"));
 	if (!taken(s, "/sys"))
-		mount_fixed(w, "/sys", "sysfs", "sysfs",
-			    OPTIONS("nosuid", "noexec", "nodev", mode));
+		mount_sys(s, w, mode);
 	if (!taken(s, "/sys/fs/cgroup") && !taken(s, "/sys"))
 		mount_fixed(w, "/sys/fs/cgroup", "cgroup", "cgroup",
 			    OPTIONS("nosuid", "noexec", "nodev", "relatime", mode));
-	if (!taken(s, "/dev/shm") && !taken(s, "/dev") && !str_empty(s->shm))
+	if (!taken(s, "/dev/shm") && !taken(s, "/dev") && !str_empty(s->shm) && mapped(s))
+		mount_bind(s, w, "/dev/shm", "rprivate", s->shm,
+			   &(struct spec_bind){.set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
+						      MOUNT_ATTR_NOEXEC});
+	else if (!taken(s, "/dev/shm") && !taken(s, "/dev") && !str_empty(s->shm))
 		mount_fixed(w, "/dev/shm", "bind", s->shm,
 			    OPTIONS("rbind", "rprivate", "nosuid", "nodev", "noexec"));
 }
 
-static void pod_files(const struct spec_container *s, struct jw *w)
+static void pod_file(const struct spec_container *s, struct jw *w, const char *destination,
+		     const char *source)
 {
 	bool ro = security(s) && security(s)->readonly_rootfs;
+	const struct spec_bind b = {.set = ro ? MOUNT_ATTR_RDONLY : 0};
 
-	if (!taken(s, "/etc/resolv.conf") && !str_empty(s->resolv_conf))
-		mount_fixed(w, "/etc/resolv.conf", "bind", s->resolv_conf,
+	if (taken(s, destination) || str_empty(source))
+		return;
+	if (mapped(s))
+		mount_bind(s, w, destination, "rprivate", source, &b);
+	else
+		mount_fixed(w, destination, "bind", source,
 			    OPTIONS("rbind", "rprivate", ro ? "ro" : "rw"));
-	if (!taken(s, "/etc/hostname") && !str_empty(s->hostname_file))
-		mount_fixed(w, "/etc/hostname", "bind", s->hostname_file,
-			    OPTIONS("rbind", "rprivate", ro ? "ro" : "rw"));
+}
+
+static void pod_files(const struct spec_container *s, struct jw *w)
+{
+	pod_file(s, w, "/etc/resolv.conf", s->resolv_conf);
+	pod_file(s, w, "/etc/hostname", s->hostname_file);
 }
 
 static const char *propagation(const Runtime__V1__Mount *m)
@@ -294,8 +361,51 @@ static const char *propagation(const Runtime__V1__Mount *m)
 	}
 }
 
-static void print_mount(const Runtime__V1__Mount *m, struct jw *w)
+/* Options that a request may give a mount (cri/validate_container.c), as attributes. */
+static void add_attribute(struct spec_bind *b, const char *option)
 {
+	static const struct {
+		const char *name;
+		uint64_t set, clear;
+	} known[] = {
+		{"noexec", MOUNT_ATTR_NOEXEC, 0},
+		{"exec", 0, MOUNT_ATTR_NOEXEC},
+		{"nosuid", MOUNT_ATTR_NOSUID, 0},
+		{"suid", 0, MOUNT_ATTR_NOSUID},
+		{"nodev", MOUNT_ATTR_NODEV, 0},
+		{"dev", 0, MOUNT_ATTR_NODEV},
+		{"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
+		{"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
+		{"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+		{"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+		if (!streq(option, known[i].name))
+			continue;
+		b->set = (b->set & ~known[i].clear) | known[i].set; /* the last one wins */
+		b->clear = (b->clear & ~known[i].set) | known[i].clear;
+	}
+}
+
+static void print_mapped_mount(const struct spec_container *s, const Runtime__V1__Mount *m,
+			       struct jw *w)
+{
+	struct spec_bind b = {.set = m->readonly ? MOUNT_ATTR_RDONLY : 0,
+			      .deep = m->recursive_read_only,
+			      .mapped = m->n_uidmappings > 0};
+
+	for (size_t i = 0; i < m->n_mount_options; i++)
+		add_attribute(&b, m->mount_options[i]);
+	mount_bind(s, w, m->container_path, propagation(m), m->host_path, &b);
+}
+
+static void print_mount(const struct spec_container *s, const Runtime__V1__Mount *m, struct jw *w)
+{
+	if (mapped(s)) {
+		print_mapped_mount(s, m, w);
+		return;
+	}
 	mount_begin(w, m->container_path, "bind", m->host_path);
 	jw_string(w, "rbind");
 	jw_string(w, propagation(m));
@@ -326,8 +436,12 @@ static void print_mounts(const struct spec_container *s, struct jw *w)
 	for (unsigned d = 0; d <= deepest; d++)
 		for (size_t i = 0; i < s->config->n_mounts; i++)
 			if (depth(s->config->mounts[i]->container_path) == d)
-				print_mount(s->config->mounts[i], w);
-	if (spec_env_needs_help(s))
+				print_mount(s, s->config->mounts[i], w);
+	if (spec_env_needs_help(s) && mapped(s))
+		mount_bind(s, w, spec_env_path(s), "rprivate", s->env_program,
+			   &(struct spec_bind){.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |
+						      MOUNT_ATTR_NODEV});
+	else if (spec_env_needs_help(s))
 		mount_fixed(w, spec_env_path(s), "bind", s->env_program,
 			    OPTIONS("bind", "rprivate", "ro", "nosuid", "nodev"));
 	jw_array_end(w);
@@ -363,6 +477,8 @@ static void print_namespace(struct jw *w, const char *type, const char *path)
 static void print_namespaces(const struct spec_container *s, struct jw *w)
 {
 	jw_key_array(w, "namespaces");
+	if (mapped(s))
+		print_namespace(w, "user", s->userns);
 	print_namespace(w, "mount", NULL);
 	if (s->own_pidns || !str_empty(s->pidns))
 		print_namespace(w, "pid", s->own_pidns ? NULL : s->pidns);
@@ -375,6 +491,40 @@ static void print_namespaces(const struct spec_container *s, struct jw *w)
 	if (s->host->cgroup_v2 && !privileged(s))
 		print_namespace(w, "cgroup", NULL);
 	jw_array_end(w);
+}
+
+const Runtime__V1__UserNamespace *spec_userns_of(const Runtime__V1__PodSandboxConfig *pod)
+{
+	const Runtime__V1__LinuxSandboxSecurityContext *sc =
+		pod->linux ? pod->linux->security_context : NULL;
+	const Runtime__V1__UserNamespace *u =
+		sc && sc->namespace_options ? sc->namespace_options->userns_options : NULL;
+
+	return u && u->mode == RUNTIME__V1__NAMESPACE_MODE__POD ? u : NULL;
+}
+
+static void print_mapping(struct jw *w, const char *key, Runtime__V1__IDMapping *const *v, size_t n)
+{
+	jw_key_array(w, key);
+	for (size_t i = 0; i < n; i++) {
+		jw_object_begin(w);
+		jw_key_uint(w, "containerID", v[i]->container_id);
+		jw_key_uint(w, "hostID", v[i]->host_id);
+		jw_key_uint(w, "size", v[i]->length);
+		jw_object_end(w);
+	}
+	jw_array_end(w);
+}
+
+/* Beside the namespace's path: runc before 1.2 finds its own root's ids outside only here. */
+static void print_mappings(const struct spec_container *s, struct jw *w)
+{
+	const Runtime__V1__UserNamespace *u = mapped(s) ? spec_userns_of(s->pod) : NULL;
+
+	if (!u)
+		return;
+	print_mapping(w, "uidMappings", u->uids, u->n_uids);
+	print_mapping(w, "gidMappings", u->gids, u->n_gids);
 }
 
 static void print_device_rule(struct jw *w, bool allow, const struct spec_device *d)
@@ -456,6 +606,7 @@ static void print_linux(const struct spec_container *s, struct jw *w)
 
 	jw_key_object(w, "linux");
 	print_namespaces(s, w);
+	print_mappings(s, w);
 	print_devices(s, w);
 	jw_key_string(w, "cgroupsPath", s->cgroups_path);
 	print_resources(s, w);

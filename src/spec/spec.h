@@ -49,6 +49,9 @@ struct spec_user {
 int spec_user_resolve(const struct image_config *image,
 		      const Runtime__V1__LinuxContainerSecurityContext *sc, struct spec_user *ret,
 		      struct err *e);
+/* Its ids are mapped in the pod's user namespace; `pod` may have none. */
+int spec_user_check(const struct spec_user *u, const Runtime__V1__PodSandboxConfig *pod,
+		    struct err *e);
 void spec_user_fini(struct spec_user *u);
 
 /* A device node of the host. */
@@ -60,6 +63,20 @@ struct spec_device {
 	const char *permissions; /* "rwm" */
 };
 
+/* A mount of the host's that the caller makes; config.json has it as <binds_dir>/<number>. */
+struct spec_bind {
+	char *source;	     /* owned */
+	uint64_t set, clear; /* MOUNT_ATTR_* (mount_setattr(2)) */
+	bool deep;	     /* ... of mounts below it too */
+	bool mapped;	     /* its ids are those of the pod's user namespace */
+};
+
+struct spec_binds {
+	struct spec_bind *v; /* owned */
+	size_t n, cap;
+};
+void spec_binds_fini(struct spec_binds *b);
+
 struct spec_container {
 	const Runtime__V1__PodSandboxConfig *pod;
 	const Runtime__V1__ContainerConfig *config;
@@ -67,9 +84,13 @@ struct spec_container {
 	const struct spec_user *user;
 	const struct spec_host *host;
 	const char *pod_id, *id, *image_name;
-	const char *hostname;			       /* of the pod, for $HOSTNAME */
-	const char *netns, *ipcns, *utsns, *pidns;     /* paths; "": the host's */
-	bool own_pidns;				       /* a new one instead of pidns */
+	const char *hostname;			   /* of the pod, for $HOSTNAME */
+	const char *netns, *ipcns, *utsns, *pidns; /* paths; "": the host's */
+	bool own_pidns;				   /* a new one instead of pidns */
+	/* Path of the pod's user namespace, "" or NULL: the host's.  Its mappings are in `pod`.
+	 * `binds` is filled then: what config.json has below binds_dir. */
+	const char *userns, *binds_dir;
+	struct spec_binds *binds;
 	const char *shm, *resolv_conf, *hostname_file; /* paths to bind, "" none */
 	const char *cgroups_path;
 	const char *seccomp;	    /* the profile as JSON, NULL: unconfined */
@@ -85,6 +106,9 @@ struct spec_container {
 
 /* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);
+
+/* The user namespace that a pod asks for; NULL: none. borrowed */
+const Runtime__V1__UserNamespace *spec_userns_of(const Runtime__V1__PodSandboxConfig *pod);
 
 /* process.json of a command in that container, appended. */
 void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n, bool tty,

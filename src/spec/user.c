@@ -198,6 +198,26 @@ int spec_user_resolve(const struct image_config *image,
 	return r;
 }
 
+int spec_user_check(const struct spec_user *u, const Runtime__V1__PodSandboxConfig *pod,
+		    struct err *e)
+{
+	const Runtime__V1__UserNamespace *ns = spec_userns_of(pod);
+
+	if (!ns)
+		return 0;
+	if (u->uid >= ns->uids[0]->length)
+		return err_invalid(e,
+				   "user %u is not in the user namespace of the pod, which has %u",
+				   u->uid, ns->uids[0]->length);
+	for (size_t i = 0; i < u->n_groups; i++)
+		if (u->groups[i] >= ns->gids[0]->length)
+			return err_invalid(e,
+					   "group %u is not in the user namespace of the pod, "
+					   "which has %u",
+					   u->groups[i], ns->gids[0]->length);
+	return 0;
+}
+
 void spec_user_fini(struct spec_user *u)
 {
 	free(u->groups);

@@ -228,19 +228,6 @@ def test_mounts_are_ordered_and_symlinks_followed(d, pod, tmp_path):
     assert out == "/a:\nb\nouter\n\n/a/b:\ninner\n"
 
 
-def test_user_namespaces_are_refused(d):
-    for h in d.cri.Status().runtime_handlers:
-        assert not h.features.user_namespaces
-    c = d.pod_config(name="userns")
-    u = c.linux.security_context.namespace_options.userns_options
-    u.mode = api.POD
-    u.uids.add(host_id=100000, container_id=0, length=65536)
-    with pytest.raises(grpc.RpcError) as e:
-        d.run_pod(config=c)
-    assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "user namespaces" in e.value.details()
-
-
 HOSTILE = {
     "a link out of the image": ("symlink", "/etc/shadow"),
     "a link that climbs": ("symlink", "../../../../../../etc/passwd"),

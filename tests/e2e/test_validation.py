@@ -56,7 +56,7 @@ PODS = [
     ("selinux", lambda c: setattr(pod_sc(c).selinux_options, "type", "a:b"), 'type: "a:b"'),
     ("option", lambda c: c.dns_config.options.append(""), "dns_config.options"),
     ("userns", lambda c: setattr(pod_sc(c).namespace_options.userns_options, "mode", api.POD),
-     "userns_options.mode"),
+     "userns_options.uids: 0 mappings"),
     ("user", lambda c: setattr(pod_sc(c).run_as_user, "value", -1), "run_as_user: -1"),
     ("group", lambda c: setattr(pod_sc(c).run_as_group, "value", 1), "run_as_group: 1"),
     ("groups", lambda c: pod_sc(c).supplemental_groups.append(1 << 40), "supplemental_groups"),

@@ -31,6 +31,7 @@ class Daemon:
     def __init__(self, config="", args=(), env=None, start=True):
         while True:
             self.dir = tempfile.mkdtemp(prefix="gt-")
+            os.chmod(self.dir, 0o711)  # as /run: roots of user namespaces pass through
             self.root, self.state = self.dir + "/root", self.dir + "/state"
             if self.addresses_are_free():
                 break
