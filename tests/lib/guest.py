@@ -105,11 +105,14 @@ def try_kvm(kernel, timeout=8):
 
 
 def make_disk(release):
-    """The cached disk of a release: its path. Raises Unavailable where it cannot be made."""
+    """The cached disk of a release: its path. Raises Unavailable where it cannot be had."""
+    if not shutil.which(QEMU):
+        raise Unavailable("%s is not installed" % QEMU)
     r = subprocess.run([os.path.join(TOP, "tests", "guest-disk"), release],
                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     if r.returncode:
-        raise Unavailable("no disk of Debian %s: %s" % (release, r.stderr.strip()[-2000:]))
+        raise (Unavailable if r.returncode == 77 else GuestError)(
+            "no disk of Debian %s: %s" % (release, r.stderr.strip()[-2000:]))
     return r.stdout.strip().splitlines()[-1]
 
 
@@ -401,16 +404,17 @@ class Guest:
     # --- files ---
 
     def put(self, sources, directory, base=None, exclude=()):
-        """Files and folders of the host, named as seen from `base`, into a directory there."""
+        """Files and folders of the host into a directory there; those of `base` with the folders
+        that they are named with."""
         sources = [sources] if isinstance(sources, str) else sources
-        tar = subprocess.Popen(
-            ["tar", "-c", "-C", base or "/", "--owner=0", "--group=0",
-             *["--exclude=" + e for e in exclude],
-             *[s if base else os.path.abspath(s).lstrip("/") for s in sources]],
-            stdout=subprocess.PIPE)
-        strip = "" if base else "--transform='s,.*/,,'"
+        named = ["-C", base, *sources] if base else \
+            [x for s in map(os.path.abspath, sources)
+             for x in ("-C", os.path.dirname(s), os.path.basename(s))]
+        tar = subprocess.Popen(["tar", "-c", "--owner=0", "--group=0",
+                                *["--exclude=" + e for e in exclude], *named],
+                               stdout=subprocess.PIPE)
         try:
-            self.run("mkdir -p '%s' && tar -x --no-same-owner -C '%s' %s" % (directory, directory, strip),
+            self.run("mkdir -p '%s' && tar -x --no-same-owner -C '%s'" % (directory, directory),
                      stdin=tar.stdout, timeout=300)
         finally:
             tar.stdout.close()
@@ -442,7 +446,7 @@ class Guest:
         depend on has to be there."""
         self.put(packages, "/root/packages")
         return self.run("DEBIAN_FRONTEND=noninteractive apt-get -q -y install "
-                        "--no-install-recommends --no-download /root/packages/*.deb", timeout=120)
+                        "--no-install-recommends /root/packages/*.deb", timeout=120)
 
     def install_tree(self, build):
         """Without a package: what a build directory of meson installs."""
