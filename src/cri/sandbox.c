@@ -219,6 +219,18 @@ Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct 
 	return all;
 }
 
+static void put_resources(const struct pod *p, const char *key,
+			  const Runtime__V1__LinuxContainerResources *r, struct jw *w)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	if (!r)
+		return;
+	spec_resources_print(r, NULL, &p->node->host, &b);
+	jw_key(w, key);
+	jw_raw(w, b.s);
+}
+
 /* What `crictl inspectp` shows beyond the status: one JSON text under the key "info". */
 static void pod_info(struct arena *a, const struct pod *p, Runtime__V1__PodSandboxStatusResponse *r)
 {
@@ -230,6 +242,10 @@ static void pod_info(struct arena *a, const struct pod *p, Runtime__V1__PodSandb
 	jw_key_string(&w, "runtimeHandler", p->handler);
 	jw_key_string(&w, "netns", p->netns);
 	jw_key_string(&w, "cgroupParent", p->cgroup_parent);
+	if (p->config->linux) {
+		put_resources(p, "resources", p->config->linux->resources, &w);
+		put_resources(p, "overhead", p->config->linux->overhead, &w);
+	}
 	jw_object_end(&w);
 	cri_info(a, "info", b.s, &r->info, &r->n_info);
 }

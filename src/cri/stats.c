@@ -387,6 +387,37 @@ static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats 
 	}
 }
 
+/* Nobody but this pod's containers is in the cgroup: ours, or one that was made for it. */
+static bool has_own_cgroup(const struct pod *p)
+{
+	const char *asked = p->config->linux ? p->config->linux->cgroup_parent : "";
+	const struct pod *other;
+
+	if (p->cgroup_owned || !*asked || streq(p->cgroup, "/"))
+		return p->cgroup_owned;
+	list_for_each (other, &p->node->pods_in_order, in_order)
+		if (other != p && streq(other->cgroup, p->cgroup))
+			return false;
+	return true;
+}
+
+/*
+ * Of the pod's cgroup where it has one to itself: there what ended containers have used and left
+ * behind (a volume in memory) counts too.  Else added up.
+ */
+static void read_pod(struct cri_call *call, struct pod *p, struct cgroup_stats *to,
+		     uint64_t *ret_processes)
+{
+	const struct cgroup_host *h = &call->node->cgroup;
+
+	if (!has_own_cgroup(p) || cgroup_stats_read(h, p->cgroup, &p->cgroup_files, to) < 0) {
+		cgroup_files_close(&p->cgroup_files); /* it may come, or come again */
+		sum(call, p, to, ret_processes);
+		return;
+	}
+	add(ret_processes, cgroup_processes(h, p->cgroup));
+}
+
 static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, struct pod *p)
 {
 	struct arena *a = call->arena;
@@ -407,7 +438,7 @@ static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, str
 		m->containers[m->n_containers++] = container_stats_of(call, c);
 		cores += c->nano_cores;
 	}
-	sum(call, p, &s, &processes);
+	read_pod(call, p, &s, &processes);
 	m->cpu = cpu(a, &s, now, cores);
 	m->memory = memory(a, &s, now);
 	m->io = io(a, &s, now);

@@ -87,6 +87,7 @@ struct pod *pod_unref(struct pod *p)
 	if (!p || --p->refs > 0)
 		return NULL;
 	ipc_conn_close(&p->monitor);
+	cgroup_files_close(&p->cgroup_files);
 	arena_fini(&p->arena);
 	strbuf_fini(&p->list_item);
 	free(p->config_bytes);

@@ -127,6 +127,7 @@ struct pod {
 	char *cgroup_parent;			      /* of its containers, in the driver's form */
 	char *cgroup;				      /* its path below the hierarchies */
 	bool cgroup_owned;			      /* ours to remove */
+	struct cgroup_files cgroup_files;	      /* of that cgroup */
 	struct list in_order;
 	struct list containers;	     /* container.in_pod */
 	struct co_lock lock;	     /* one life-cycle operation at a time */
