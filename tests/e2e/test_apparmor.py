@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """AppArmor, where the kernel has it."""
+import re
 import subprocess
 
 import grpc
 import pytest
 
 from cri import api
+from daemon import wait_for
 
 ENABLED = "/sys/module/apparmor/parameters/enabled"
 PROFILE = api.SecurityProfile
@@ -20,6 +22,17 @@ def enabled():
 
 
 pytestmark = pytest.mark.skipif(not enabled(), reason="this kernel runs without AppArmor")
+DEFAULT = "gantry-default"
+
+
+@pytest.fixture(params=["crun", "runc"])
+def pod(d, request):
+    lin = api.LinuxPodSandboxConfig()
+    lin.security_context.privileged = True  # may have containers that are
+    p = d.run_pod(name=re.sub("[^a-z0-9]+", "-", request.node.name)[:60].strip("-"),
+                  handler=request.param, linux=lin)
+    yield p
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
 
 
 def confined(kind=None, ref="", old=""):
@@ -45,17 +58,70 @@ def test_default_profile(d, pod):
                         ("old", confined(old="runtime/default"))):
         _, text = d.output(pod, "cat /proc/self/attr/current; mount -t tmpfs none /mnt", name=name,
                            linux=linux)
-        assert "gantry-default (enforce)" in text
+        assert DEFAULT + " (enforce)" in text
     c = d.run(pod, "sleep 60", name="exec", linux=confined())
-    assert b"gantry-default (enforce)" in d.exec(c, "cat /proc/self/attr/current").stdout
+    assert DEFAULT.encode() + b" (enforce)" in d.exec(c, "cat /proc/self/attr/current").stdout
+
+
+WRITES = "".join("echo 1 > %s 2>/dev/null && echo %s; " % (f, f) for f in (
+    "/f", "/proc/self/comm", "/proc/sys/kernel/shm_rmid_forced", "/proc/sys/kernel/domainname",
+    "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/sysrq", "/proc/sysrq-trigger",
+    "/proc/sys/vm/drop_caches", "/proc/irq/default_smp_affinity", "/proc/fs/x")) + """
+cat /proc/kcore >/dev/null 2>&1 && echo kcore
+ls /sys/kernel/security >/dev/null 2>&1 && echo security
+mkdir /m; mount -t tmpfs none /m 2>/dev/null && echo mount
+"""
 
 
 def test_default_profile_denies(d, pod):
+    """What a container's root could do else, in its own namespaces and out of them."""
     linux = confined()
-    linux.security_context.capabilities.add_capabilities.append("SYS_ADMIN")
-    _, text = d.output(pod, "mkdir /m; mount -t tmpfs none /m || echo no mount; echo x > /f && echo f",
-                       linux=linux)
-    assert "no mount" in text and text.endswith("f\n")
+    linux.security_context.capabilities.add_capabilities.extend(["SYS_ADMIN", "NET_ADMIN"])
+    _, text = d.output(pod, WRITES, linux=linux)
+    assert text.split() == ["/f", "/proc/self/comm", "/proc/sys/kernel/shm_rmid_forced"]
+    linux = confined(PROFILE.Unconfined)
+    linux.security_context.capabilities.add_capabilities.extend(["SYS_ADMIN", "NET_ADMIN"])
+    harmless = "mkdir /m; mount -t tmpfs none /m && echo mount; " \
+        "echo 1 > /proc/sys/net/ipv4/ip_forward && echo net"
+    _, text = d.output(pod, harmless, name="free", linux=linux)
+    assert text.split() == ["mount", "net"]
+
+
+def test_signals_and_traces_stay_inside(d, pod):
+    """Processes of a container see each other, and the host ends them all the same."""
+    c = d.run(pod, "sleep 1000 & echo $! >/pid; wait", linux=confined())
+    assert d.exec(c, "kill -9 $(cat /pid)").exit_code == 0
+    assert d.wait_exit(c).exit_code == 137
+    c = d.run(pod, "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done", name="stopped",
+              linux=confined())
+    log = d.status(c).log_path
+    wait_for(lambda: "up" in d.read_log(log))
+    d.cri.StopContainer(container_id=c, timeout=30)
+    assert d.status(c).exit_code == 7
+
+
+def test_default_profile_is_loaded_anew(d, pod):
+    """aa-remove-unknown takes away what has no file below /etc/apparmor.d."""
+    subprocess.run(["apparmor_parser", "-R"], input="profile %s {}" % DEFAULT, text=True,
+                   check=True)
+    _, text = d.output(pod, "cat /proc/self/attr/current", linux=confined())
+    assert DEFAULT + " (enforce)" in text
+
+
+def test_privileged_is_unconfined(d, pod):
+    linux = confined(PROFILE.RuntimeDefault)
+    linux.security_context.privileged = True
+    _, text = d.output(pod, "cat /proc/self/attr/current", linux=linux)
+    assert DEFAULT not in text
+
+
+def test_the_newer_field_goes_before_the_older(d, pod, profile):
+    linux = confined(PROFILE.Localhost, profile, old="unconfined")
+    _, text = d.output(pod, "cat /proc/self/attr/current", linux=linux)
+    assert profile + " (enforce)" in text
+    linux = confined(PROFILE.Unconfined, old="localhost/" + profile)
+    _, text = d.output(pod, "cat /proc/self/attr/current", name="other", linux=linux)
+    assert profile not in text and DEFAULT not in text
 
 
 def test_unconfined(d, pod):
@@ -73,8 +139,20 @@ def test_localhost(d, pod, profile):
         assert profile + " (enforce)" in text and "denied" in text
 
 
-def test_profile_that_is_not_loaded(d, pod):
+@pytest.mark.parametrize("linux", [
+    confined(PROFILE.Localhost, "nobody-loaded-this"),
+    confined(old="localhost/nobody-loaded-this")], ids=["new", "old"])
+def test_profile_that_is_not_loaded(d, pod, linux):
     with pytest.raises(grpc.RpcError) as e:
-        d.create(pod, "true", linux=confined(PROFILE.Localhost, "nobody-loaded-this"))
+        d.create(pod, "true", linux=linux)
     assert e.value.code() == grpc.StatusCode.FAILED_PRECONDITION
     assert '"nobody-loaded-this" is not loaded' in e.value.details()
+    assert not d.cri.ListContainers(
+        filter=api.ContainerFilter(pod_sandbox_id=pod)).containers  # nothing was made
+
+
+def test_localhost_without_a_name(d, pod):
+    with pytest.raises(grpc.RpcError) as e:
+        d.create(pod, "true", linux=confined(PROFILE.Localhost))
+    assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "localhost_ref" in e.value.details()

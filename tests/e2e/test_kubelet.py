@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a kubelet asks of a runtime beyond what critest looks at."""
 import concurrent.futures
+import glob
 import json
 import os
 import re
+import subprocess
 import threading
 import time
 
@@ -145,6 +147,30 @@ def test_the_kubelets_cgroup_is_the_parent(d):
             dirs[:] = []
 
 
+def test_resources_of_a_pod_are_updated(fresh):
+    """The kubelet says so after it has changed the pod's cgroup; what is kept outlives us."""
+    d = fresh
+    p = d.run_pod(name="update")
+    r = api.LinuxContainerResources(memory_limit_in_bytes=1 << 28, cpu_shares=100)
+    d.cri.UpdatePodSandboxResources(pod_sandbox_id=p, resources=r, overhead=r)
+    d.cri.UpdatePodSandboxResources(pod_sandbox_id=p, resources=api.LinuxContainerResources(
+        cpu_quota=5000))
+    d.restart()
+    got = d.info(p)
+    assert (got["resources"]["memory"]["limit"], got["resources"]["cpu"]) == \
+        (1 << 28, {"shares": 100, "quota": 5000, "period": 100000})
+    assert got["overhead"]["cpu"] == {"shares": 100}
+    for k, code in (({"resources": api.LinuxContainerResources(cpu_shares=1)},
+                     CODE.INVALID_ARGUMENT), ({"pod_sandbox_id": "nothing"}, CODE.NOT_FOUND)):
+        with pytest.raises(grpc.RpcError) as e:
+            d.cri.UpdatePodSandboxResources(**dict({"pod_sandbox_id": p}, **k))
+        assert e.value.code() == code
+    d.cri.StopPodSandbox(pod_sandbox_id=p)
+    with pytest.raises(grpc.RpcError) as e:
+        d.cri.UpdatePodSandboxResources(pod_sandbox_id=p, resources=r)
+    assert e.value.code() == CODE.FAILED_PRECONDITION
+
+
 def test_fully_qualified_hostname(d):
     p = d.run_pod(name="fqdn", hostname="web-0.web.default.svc.cluster.local")
     _, out = d.output(p, "hostname; cat /etc/hostname; echo $HOSTNAME")
@@ -245,6 +271,33 @@ def test_stats_of_pods(d, pod):
         assert not s.containers[0].cpu.HasField("psi")  # absent rather than zero
     own = d.cri.ListContainerStats(filter=api.ContainerStatsFilter(label_selector={"x": "y"}))
     assert not own.stats
+
+
+def test_figures_of_a_pod_count_what_has_ended(d):
+    """What a container wrote into memory is the pod's for as long as it is there."""
+    systemd = d.cri.RuntimeConfig().linux.cgroup_driver == api.SYSTEMD
+    top = d.instance().replace("-", "_") + "_figures"
+    p = d.run_pod(name="figures", linux=api.LinuxPodSandboxConfig(
+        cgroup_parent=top + "-pod1.slice" if systemd else "/%s/pod1" % top))
+    c = d.run(p, "dd if=/dev/zero of=/dev/shm/x bs=1M count=16")
+    d.wait_exit(c)
+    used = d.cri.PodSandboxStats(pod_sandbox_id=p).stats.linux
+    assert used.memory.usage_bytes.value >= 16 << 20
+    assert used.cpu.usage_core_nano_seconds.value > 0 and used.process.process_count.value == 0
+    assert not used.containers
+    d.cri.RemoveContainer(container_id=c)
+    c = d.run(p, "sleep 1000", name="next")
+    s = d.cri.PodSandboxStats(pod_sandbox_id=p).stats.linux
+    assert s.cpu.usage_core_nano_seconds.value >= used.cpu.usage_core_nano_seconds.value
+    assert s.memory.usage_bytes.value >= 16 << 20 and s.process.process_count.value == 1
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+    # the parent is the kubelet's, which is us here
+    if systemd:
+        subprocess.run(["systemctl", "stop", top + ".slice"], check=True)
+    for base in ["/sys/fs/cgroup"] + glob.glob("/sys/fs/cgroup/*"):
+        for path in ("/pod1", ""):
+            if os.path.isdir("%s/%s%s" % (base, top, path)):
+                os.rmdir("%s/%s%s" % (base, top, path))
 
 
 def test_version_is_semantic(d):

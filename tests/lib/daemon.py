@@ -145,6 +145,7 @@ class Daemon:
                     left.append("%s:\n%s" % (f, found.read()[:8000]))
             subprocess.run(["umount", "-R", "-l", self.state], stderr=subprocess.DEVNULL)
             self.remove_bridge()
+            self.remove_slice()
             if not left:
                 shutil.rmtree(self.dir, ignore_errors=True)
         assert not left, "left behind: %s" % left
@@ -154,6 +155,12 @@ class Daemon:
         name = self.instance()
         for cmd in (["ip", "link", "del", "g-" + name[7:]], ["nft", "delete table inet " + name]):
             subprocess.run(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def remove_slice(self):
+        """systemd keeps a slice when the last scope in it has ended."""
+        if os.path.isdir("/sys/fs/cgroup/gantry.slice/%s.slice" % self.instance()):
+            subprocess.run(["systemctl", "stop", self.instance() + ".slice"],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def hash(self):
         h = 2166136261
@@ -199,10 +206,9 @@ class Daemon:
         except TimeoutError:
             left += processes()
         for base, dirs, _ in os.walk("/sys/fs/cgroup"):
-            if self.instance() in dirs:
-                for sub in os.listdir(os.path.join(base, self.instance())):
-                    if os.path.isdir(os.path.join(base, self.instance(), sub)):
-                        left.append(os.path.join(base, self.instance(), sub))
+            for name in {self.instance(), self.instance() + ".slice"} & set(dirs):
+                top = os.path.join(base, name)
+                left += [x.path for x in os.scandir(top) if x.is_dir()]
             if base.count("/") > 4:
                 dirs[:] = []
         return left
