@@ -132,6 +132,14 @@ DAEMON_LOG=/var/log/gantryd.log
 DAEMON_PIDFILE=/run/gantryd.pid
 MANIFEST=/usr/local/share/gantry/manifest # the files that scripts/up installed
 
+# Where gantry was installed as a package, that one has the unit, the state and the pods.
+no_package()
+{
+	[ "$(dpkg-query -W -f '${db:Status-Status}' gantry 2>/dev/null)" != installed ] ||
+		die "the Debian package gantry is installed here: remove it first (apt remove gantry; its" \
+			"pods go on, and what scripts/up installs finds them), or upgrade it (scripts/package)"
+}
+
 has_systemd()
 {
 	[ -d /run/systemd/system ]

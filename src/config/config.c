@@ -670,6 +670,8 @@ void config_dump(const struct config *c, struct strbuf *b)
 	const char *section = "";
 	size_t section_len = 0;
 
+	/* (packaging/teardown.sh reads it.) */
+	strbuf_addf(b, "# instance: %s\n", c->instance);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
 		const char *dot = strchr(k->name, '.');
