@@ -69,7 +69,11 @@ gantry_family()
 gantry_contained()
 {
 	[ -s "$1" ] || return 0
-	grep -lFf "$1" /proc/[0-9]*/cgroup 2>/dev/null | sed 's,^/proc/\([0-9]*\)/.*,\1,'
+	grep -lFf "$1" /proc/[0-9]*/cgroup 2>/dev/null | sed 's,^/proc/\([0-9]*\)/.*,\1,' |
+		while read -r p; do
+			# (One that only waits for its parent is in its cgroup still.)
+			grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$p/status" && echo "$p"
+		done || true
 }
 
 # Cgroups of pods and containers, and those that are there for all; the innermost first. Not where
@@ -77,12 +81,15 @@ gantry_contained()
 gantry_cgroups()
 {
 	[ -d /sys/fs/cgroup ] || return 0
-	{
-		[ ! -s "$1" ] || find /sys/fs/cgroup -depth -type d | grep -Ff "$1" || true
-		[ -z "$gantry_ran_here" ] || find /sys/fs/cgroup -maxdepth 3 -type d \
-			\( -name "$gantry_instance" -o -name "$gantry_instance.slice" \) \
-			-exec find {} -depth -type d \; 2>/dev/null
-	} | grep -v '/gantry\.service' || true
+	[ ! -s "$1" ] || find /sys/fs/cgroup -depth -type d | grep -Ff "$1" || true
+	[ -n "$gantry_ran_here" ] || return 0
+	# At the root of each hierarchy: further down are those of other machines.
+	at=/sys/fs/cgroup
+	[ -e "$at/cgroup.controllers" ] || at="$at/*"
+	# shellcheck disable=SC2086
+	find $at -mindepth 1 -maxdepth 1 -type d \
+		\( -name "$gantry_instance" -o -name "$gantry_instance.slice" \) \
+		-exec find {} -depth -type d \; 2>/dev/null || true
 }
 
 # All of them, until none is left: those that fork meanwhile, too. Fails after 20 seconds.
@@ -90,9 +97,11 @@ gantry_kill()
 {
 	tries=0
 	while :; do
-		gantry_cgroups "$1" | while read -r d; do
-			[ ! -e "$d/cgroup.kill" ] || echo 1 >"$d/cgroup.kill" || true
-		done
+		if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+			gantry_cgroups "$1" | while read -r d; do
+				echo 1 2>/dev/null >"$d/cgroup.kill" || true
+			done
+		fi
 		monitors=$(gantry_monitors)
 		# Stopped first: they would start something for what they see end.
 		# shellcheck disable=SC2086
