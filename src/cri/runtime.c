@@ -113,6 +113,7 @@ static int status(struct cri_call *c, const void *request, void *response, struc
 	const char *why;
 	bool net;
 
+	node_runtimes_await(c->node); /* what they can do is asked for once by some */
 	net = node_network_ready(c->node, &why);
 	runtime__v1__runtime_status__init(s);
 	s->conditions = arena_calloc(c->arena, 2, sizeof(*s->conditions));

@@ -47,6 +47,8 @@ int node_runtime_peek(struct node *n, const char *handler, enum node_need need,
 bool node_runtime_can(struct node *n, const char *handler, enum node_need need);
 /* Every runtime has been probed once. */
 bool node_runtimes_known(const struct node *n);
+/* The same, after a wait of a few seconds at most: for an answer that had better be right. */
+bool node_runtimes_await(struct node *n);
 /* Starts the probes of every runtime and of AppArmor, in the background. */
 void node_probe(struct node *n);
 

@@ -18,6 +18,7 @@
 #define APPARMOR_PARSER "/sbin/apparmor_parser"
 #define APPARMOR_PROFILE "gantry-default"	 /* the one that we load */
 #define RUNTIME_PROBE_AGE (10 * USEC_PER_SEC)	 /* one that does not work is tried again */
+#define RUNTIME_PROBE_WAIT (5 * USEC_PER_SEC)	 /* a Status waits no longer for the first */
 #define NETWORK_PROBE_AGE (5 * USEC_PER_SEC)	 /* older ones are made anew when asked for */
 #define NETWORK_PROBE_WAIT (5 * USEC_PER_SEC)	 /* a Status waits no longer for one */
 #define NETWORK_GC_TIMEOUT (3600 * USEC_PER_SEC) /* each plugin in it has its own, shorter one */
@@ -256,6 +257,13 @@ static void probe_again(struct node *n, enum node_need need)
 
 bool node_runtimes_known(const struct node *n)
 {
+	return n->probed_once;
+}
+
+bool node_runtimes_await(struct node *n)
+{
+	if (!n->probed_once)
+		(void)co_event_wait(&n->probed, clock_mono_us() + RUNTIME_PROBE_WAIT);
 	return n->probed_once;
 }
 
