@@ -311,6 +311,8 @@ static int mount_rootfs(struct making *k, struct err *e)
 	if (unshare(CLONE_NEWNS) < 0)
 		return err_errno(e, -errno, "make a mount namespace");
 	r = mount_binds(k, e);
+	if (k->snap.map)
+		FAULT_POINT("job.userns.binds");
 	return r < 0 ? r : snapshot_overlay.mount(&k->snap, k->rootfs, e);
 }
 

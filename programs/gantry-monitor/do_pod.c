@@ -144,6 +144,7 @@ static int enter_new(struct setup *s, int flags, struct err *e)
 	    (made.ipc >= 0 && setns(made.ipc, CLONE_NEWIPC) < 0) ||
 	    (made.uts >= 0 && setns(made.uts, CLONE_NEWUTS) < 0))
 		r = err_errno(e, -errno, "enter the namespaces of the pod's user namespace");
+	FAULT_POINT("job.userns.made");
 	s->user_fd = TAKE_FD(made.user);
 	userns_made_fini(&made);
 	return r;

@@ -62,9 +62,15 @@ LONG = "trap 'echo bye; exit 7' TERM; i=0; while :; do echo $i; i=$((i+1)); slee
 SHORT = "echo short; exit 42"
 
 
+IDS = [api.IDMapping(host_id=0x40000000, container_id=0, length=65536)]
+USERNS = api.UserNamespace(mode=api.POD, uids=IDS, gids=IDS)
+
+
 class Kubelet:
-    def __init__(self, d, name="pod"):
-        self.d, self.name = d, name
+    def __init__(self, d, name="pod", userns=False):
+        """With `userns`: the pod has a user namespace, its containers a volume with mapped ids."""
+        self.d, self.name, self.userns = d, name, userns
+        os.makedirs(d.dir + "/volume", exist_ok=True)
         self.pod = None
         self.attempts = 0
 
@@ -121,7 +127,8 @@ class Kubelet:
             return
         self.attempts += 1
         c = self.d.pod_config(name=self.name, attempt=self.attempts,
-                              namespaces=api.NamespaceOption(pid=api.POD))
+                              namespaces=api.NamespaceOption(
+                                  pid=api.POD, userns_options=USERNS if self.userns else None))
         self.pod = self.d.run_pod(c)
 
     def make(self, name, command, pid):
@@ -129,6 +136,10 @@ class Kubelet:
         c = self.d.container_config(command, name=name, attempt=self.attempts)
         c.log_path = "%s-%d.log" % (name, self.attempts)
         c.linux.security_context.namespace_options.pid = pid
+        if self.userns:
+            c.linux.security_context.namespace_options.userns_options.CopyFrom(USERNS)
+            c.mounts.add(container_path="/volume", host_path=self.d.dir + "/volume",
+                         uidMappings=IDS, gidMappings=IDS)
         return self.d.create(self.pod, config=c)
 
     def sync_container(self, name, command, pid, good):

@@ -48,8 +48,15 @@ def restart_at(d, point):
     d.start()
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_at(point, archive, registry, tmp_path):
+OF_USERNS = "job.userns."  # reached by pods with a user namespace only
+CHANGED = (OF_USERNS, "job.create.", "job.set-up.", "job.init.")  # go another way for them
+WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
+WITHOUT = [(p, False) for p in POINTS if not p.startswith(OF_USERNS)]
+
+
+@pytest.mark.parametrize("point,userns", WITHOUT + WITH,
+                         ids=lambda v: v if isinstance(v, str) else "userns" if v else "plain")
+def test_killed_at(point, userns, archive, registry, tmp_path):
     mark = str(tmp_path / "mark")
     recovery = point.startswith("daemon.recover")
     env = {"GANTRY_FAULT_MARK": mark}
@@ -57,7 +64,7 @@ def test_killed_at(point, archive, registry, tmp_path):
         env["GANTRY_FAULT"] = point
     d = daemon(env)
     try:
-        k = Kubelet(d)
+        k = Kubelet(d, userns=userns)
         k.attempt(lambda: d.load(archive))
         k.attempt(lambda: d.cri.PullImage(image={"image": registry.ref}))
         assert len(d.cri.ListImages().images) == 2
