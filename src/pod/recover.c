@@ -332,7 +332,6 @@ int node_recover(struct node *n, struct err *e)
 		return r;
 	FAULT_POINT("daemon.recover.loaded");
 	recover_pods(n);
-	node_probe(n); /* now: they would take processor time from serving soon */
 	FAULT_POINT("daemon.recover.pods");
 	node_probe(n); /* not before: the runtimes' probes would take the processors from it */
 	sweep(n);
