@@ -529,17 +529,39 @@ static int take_lock(struct monitor *m)
 	return 0;
 }
 
+/*
+ * What a service manager sends to a group is not meant for pods.  But when the machine goes down,
+ * systemd becomes systemd-shutdown, asks everything to end, and waits 90 s for who does not.
+ */
+static void on_term(int sig, siginfo_t *info, void *context)
+{
+	static const char shutdown[] = "systemd-shutdow"; /* as much of it as the kernel keeps */
+	char comm[sizeof(shutdown) - 1];
+	int fd, saved = errno;
+
+	if (info->si_pid != 1)
+		return;
+	fd = open("/proc/1/comm", O_RDONLY | O_CLOEXEC);
+	if (fd >= 0 && read(fd, comm, sizeof(comm)) == sizeof(comm) &&
+	    memcmp(comm, shutdown, sizeof(comm)) == 0)
+		_exit(0);
+	if (fd >= 0)
+		close(fd);
+	errno = saved;
+}
+
 static int serve(struct monitor *m, bool recover)
 {
+	struct sigaction term = {.sa_sigaction = on_term, .sa_flags = SA_SIGINFO | SA_RESTART};
+
 	list_init(&m->conns);
 	list_init(&m->jobs);
 	list_init(&m->containers);
 	list_init(&m->waiting);
 	m->ipcns_fd = m->utsns_fd = m->netns_fd = m->userns_fd = -EBADF;
-	/* What a terminal or a service manager sends to a group is not meant for pods. */
-	signal(SIGHUP, SIG_IGN);
+	signal(SIGHUP, SIG_IGN); /* of a terminal */
 	signal(SIGINT, SIG_IGN);
-	signal(SIGTERM, SIG_IGN);
+	sigaction(SIGTERM, &term, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	mallopt(M_TOP_PAD, 4096);

@@ -15,8 +15,14 @@ CONFLIST = {
 
 
 def start(guest, name, *options):
-    """A pod with a container that goes on."""
-    guest.run(["gantry", "run", "-d", "--name", name, *options, IMAGE, "sleep", "1000000"])
+    """A pod with a container that goes on, until it is asked to end."""
+    guest.run(["gantry", "run", "-d", "--name", name, *options, IMAGE, "sh", "-c",
+               "trap 'exit 0' TERM; sleep 1000000 & wait"])
+
+
+def wait_ready(guest):
+    """As a kubelet waits, which asks until the runtime is ready."""
+    guest.wait_for("gantry info | grep -qE '^RuntimeReady: +yes'", timeout=120)
 
 
 def inspect(guest, kind, name):
@@ -53,6 +59,7 @@ def test_installing_starts_the_service(guest):
     assert unit["Type"] == "notify" and unit["WatchdogUSec"] not in ("0", "infinity")
     assert unit["KillMode"] == "process" and unit["Delegate"] == "yes"
     assert unit["NRestarts"] == "0"
+    wait_ready(guest)
     assert not guest.run("systemctl --failed --no-legend --plain").out
 
 
@@ -107,7 +114,9 @@ def test_pods_go_on_under_the_next_daemon(guest, how):
 
 def test_after_a_reboot(guest):
     guest.reboot()
-    guest.wait_for("systemctl is-active gantry && gantry version")
+    # systemd-shutdown says whom it waits for.
+    assert "gantry-monitor" not in guest.tail("serial.log", 1 << 20)
+    wait_ready(guest)
     assert states(guest) == dict.fromkeys(("one", "two", "three"), "SANDBOX_NOTREADY")
     assert inspect(guest, "container", "one")["state"] == "CONTAINER_EXITED"
     guest.run("gantry rm one two three")
