@@ -41,18 +41,20 @@ gantry_ids()
 	done | grep -xE '[0-9a-f]{64}' | sort -u
 }
 
-# Monitors and the processes that hold shared PID namespaces, and what they have started. Those of
-# another root are another machine's, seen from a chroot.
-gantry_monitors()
+# Monitors (also those that probe runtimes, and processes that hold shared PID namespaces), workers,
+# and what they have started. Those of another root are another machine's, seen from a chroot.
+gantry_helpers()
 {
-	grep -lzF "$gantry_state/pods/" /proc/[0-9]*/cmdline 2>/dev/null | while read -r f; do
+	grep -lz '^\(.*/\)\?gantry-\(monitor\|worker\)$' /proc/[0-9]*/cmdline 2>/dev/null | while read -r f; do
 		p=${f%/cmdline}
+		# shellcheck disable=SC3013 # dash has it
+		[ "$p/root" -ef / ] || continue
 		case $(head -z -n 1 "$f" 2>/dev/null | tr -d '\0') in
-		gantry-monitor | */gantry-monitor)
-			# shellcheck disable=SC3013 # dash has it
-			[ ! "$p/root" -ef / ] || gantry_family "${p#/proc/}"
-			;;
+		*gantry-monitor) grep -qszF "$gantry_state/" "$f" || continue ;;
+		*gantry-worker) find "$p/fd" -lname "$gantry_root/*" 2>/dev/null | grep -q . || continue ;;
+		*) continue ;;
 		esac
+		gantry_family "${p#/proc/}"
 	done
 }
 
@@ -102,11 +104,11 @@ gantry_kill()
 				echo 1 2>/dev/null >"$d/cgroup.kill" || true
 			done
 		fi
-		monitors=$(gantry_monitors)
+		helpers=$(gantry_helpers)
 		# Stopped first: they would start something for what they see end.
 		# shellcheck disable=SC2086
-		[ -z "$monitors" ] || kill -STOP $monitors 2>/dev/null || true
-		left="$(gantry_contained "$1") $monitors"
+		[ -z "$helpers" ] || kill -STOP $helpers 2>/dev/null || true
+		left="$(gantry_contained "$1") $helpers"
 		[ -n "${left## }" ] || return 0
 		# shellcheck disable=SC2086
 		kill -KILL $left 2>/dev/null || true
