@@ -170,6 +170,10 @@ gantry_teardown()
 	ids=$(mktemp)
 	gantry_ids >"$ids"
 	gantry_kill "$ids" || failed=1
+	# Without it systemd would keep the slice, and put back what is removed behind its back.
+	if [ -n "$gantry_ran_here" ] && [ -d /run/systemd/system ]; then
+		systemctl stop "$gantry_instance.slice" 2>/dev/null || true
+	fi
 	gantry_unmount
 	rm -f "$gantry_netns/$gantry_instance"-????????????????
 	gantry_unlink_network
