@@ -13,9 +13,12 @@ def test_life(machine, packages, busybox_archive):
     machine.put(packages, "/root/packages")
     machine.put(busybox_archive, "/root")
     machine.put(["tests/package-life", "tests/lib/left.sh"], "/root/gantry", base=TOP)
-    r = machine.run("/root/gantry/tests/package-life /root/packages/*.deb /root/busybox.tar 2>&1",
-                    check=False, timeout=600)
-    assert r.status == 0, r.out
+    said = os.path.join(machine.dir, "package-life.log")
+    with open(said, "wb", buffering=0) as log:
+        r = machine.run("/root/gantry/tests/package-life /root/packages/*.deb /root/busybox.tar 2>&1",
+                        check=False, timeout=600, sink=log.write)
+    with open(said, errors="replace") as log:
+        assert r.status == 0, log.read()[-3000:]
     assert not machine.run("systemctl --failed --no-legend --plain").out
     assert not machine.run("find /sys/fs/cgroup -name '*gantry*'").out
     # The kernel does not let go of it while a process is confined by it.
