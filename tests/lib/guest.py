@@ -174,7 +174,7 @@ class Guest:
         accel = ["-accel", "kvm", "-cpu", "host"] if self.kvm else \
             ["-accel", "tcg,thread=multi,tb-size=512", "-cpu", "max"]
         return [
-            QEMU, "-name", "gantry-guest", "-nodefaults", "-no-user-config", "-display", "none",
+            "setpriv", "--pdeathsig", "KILL", QEMU, "-name", "gantry-guest", "-nodefaults", "-no-user-config", "-display", "none",
             *accel, "-smp", str(self.cpus), "-m", str(self.memory), "-net", "none",
             "-kernel", self.stem() + ".vmlinuz", "-initrd", self.stem() + ".initrd",
             "-append", "root=/dev/vda rw console=ttyS0 quiet systemd.show_status=0 "
