@@ -12,7 +12,7 @@
 
 static struct node node;
 static struct config config;
-static struct pod pod;
+static struct pod pod, user_pod; /* without a user namespace, with one */
 
 static const ProtobufCMessageDescriptor *const messages[] = {
 	&runtime__v1__run_pod_sandbox_request__descriptor,
@@ -24,6 +24,28 @@ static const ProtobufCMessageDescriptor *const messages[] = {
 	&runtime__v1__pull_image_request__descriptor,
 	&runtime__v1__update_runtime_config_request__descriptor,
 };
+
+/* What is of the pod, with a user namespace of 65536 ids. */
+static Runtime__V1__PodSandboxConfig *with_userns(const Runtime__V1__PodSandboxConfig *base)
+{
+	static Runtime__V1__PodSandboxConfig c;
+	static Runtime__V1__LinuxPodSandboxConfig l = RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT;
+	static Runtime__V1__LinuxSandboxSecurityContext sc =
+		RUNTIME__V1__LINUX_SANDBOX_SECURITY_CONTEXT__INIT;
+	static Runtime__V1__NamespaceOption o = RUNTIME__V1__NAMESPACE_OPTION__INIT;
+	static Runtime__V1__UserNamespace u = RUNTIME__V1__USER_NAMESPACE__INIT;
+	static Runtime__V1__IDMapping m = RUNTIME__V1__IDMAPPING__INIT, *ids[] = {&m};
+
+	m.host_id = m.length = 65536;
+	u.uids = u.gids = ids;
+	u.n_uids = u.n_gids = 1;
+	o.userns_options = &u;
+	sc.namespace_options = &o;
+	l.security_context = &sc;
+	c = *base;
+	c.linux = &l;
+	return &c;
+}
 
 static void setup(void)
 {
@@ -40,7 +62,9 @@ static void setup(void)
 	pod_config.log_directory = (char *)(uintptr_t) "/var/log/pods/x";
 	pod.node = &node;
 	pod.config = &pod_config;
-	pod.netns = pod.ipcns = pod.utsns = pod.pidns = none;
+	pod.netns = pod.ipcns = pod.utsns = pod.pidns = pod.userns = none;
+	user_pod = pod;
+	user_pod.config = with_userns(&pod_config);
 }
 
 static const struct image_config image = {
@@ -54,13 +78,17 @@ static const struct image_config image = {
 };
 
 /* What passed validation makes a document, or names what does not fit the image. */
-static void print(const Runtime__V1__ContainerConfig *c)
+static void print(const struct pod *p, const Runtime__V1__ContainerConfig *c)
 {
+	struct spec_binds binds = {0};
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	_cleanup_jv_ jv *v = NULL;
 	struct spec_user user = {0};
 	struct spec_container s = {.config = c,
-				   .pod = pod.config,
+				   .pod = p->config,
+				   .userns = p == &user_pod ? "/user" : "",
+				   .binds = &binds,
+				   .binds_dir = "/binds",
 				   .image = &image,
 				   .user = &user,
 				   .host = &node.host,
@@ -89,6 +117,17 @@ static void print(const Runtime__V1__ContainerConfig *c)
 		FUZZ_ASSERT(jv_parse(b.s, b.len, SIZE_MAX, "config.json", &v, &e) == 0);
 	else
 		FUZZ_ASSERT(e.msg[0]);
+	spec_binds_fini(&binds);
+}
+
+static void check_container(const struct pod *p, const Runtime__V1__CreateContainerRequest *c)
+{
+	struct err e = ERR_NULL;
+	int r = validate_container(&node, p, c->config, c->sandbox_config, &e);
+
+	FUZZ_ASSERT(r == 0 || (e.msg[0] && e.code != GRPC_OK && e.errnum == r));
+	if (r == 0)
+		print(p, c->config);
 }
 
 static void check(unsigned what, const ProtobufCMessage *m)
@@ -102,15 +141,15 @@ static void check(unsigned what, const ProtobufCMessage *m)
 
 	if (what == 0 && p->config)
 		r = validate_pod(&node, p->config, &e);
-	else if (what == 1 && c->config)
-		r = validate_container(&node, &pod, c->config, c->sandbox_config, &e);
 	else if (what == 2 && u->linux)
 		r = validate_resources(&node, "linux", u->linux, &e);
 	else if (what == 3)
 		r = validate_command("cmd", x->cmd, x->n_cmd, &e);
 	FUZZ_ASSERT(r == 0 || (e.msg[0] && e.code != GRPC_OK && e.errnum == r));
-	if (what == 1 && c->config && r == 0)
-		print(c->config);
+	if (what == 1 && c->config) {
+		check_container(&pod, c);
+		check_container(&user_pod, c);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
