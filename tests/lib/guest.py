@@ -46,7 +46,7 @@ class Gone(GuestError):
     """The machine went down under a command: a reboot, a power cut, a crash."""
 
 
-class Failed(AssertionError):
+class Failed(GuestError, AssertionError):
     """A command ended with a status that is not 0."""
 
 
