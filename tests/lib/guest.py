@@ -451,6 +451,7 @@ class Guest:
     def install_tree(self, build):
         """Without a package: what a build directory of meson installs."""
         with tempfile.TemporaryDirectory() as tmp:
+            os.chmod(tmp, 0o755)  # it becomes that of /, which everybody passes through
             subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet",
                             "--destdir", tmp], check=True, stdout=subprocess.DEVNULL)
             os.chmod(tmp, 0o755)  # it becomes the mode of /
