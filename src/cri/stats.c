@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -128,6 +129,17 @@ static Runtime__V1__SwapUsage *swap(struct arena *a, const struct cgroup_stats *
 	return m;
 }
 
+/* More than there are processors cannot have worked: what the runtime did in the cgroup before the
+ * container was started is in the first figure. */
+static uint64_t possible_cores(double nano)
+{
+	static long online;
+
+	if (online <= 0)
+		online = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+	return (uint64_t)MIN(nano, (double)online * (double)NSEC_PER_SEC);
+}
+
 /* Over the time since the last look, which is not taken more than once a second. */
 static uint64_t nano_cores(struct container *c, uint64_t cpu_ns, int64_t now)
 {
@@ -141,8 +153,8 @@ static uint64_t nano_cores(struct container *c, uint64_t cpu_ns, int64_t now)
 		int64_t took = now - c->cpu_last_at;
 
 		if (took > 0 && cpu_ns >= c->cpu_last_ns)
-			c->nano_cores = (uint64_t)((double)(cpu_ns - c->cpu_last_ns) *
-						   (double)NSEC_PER_SEC / (double)took);
+			c->nano_cores = possible_cores((double)(cpu_ns - c->cpu_last_ns) *
+						       (double)NSEC_PER_SEC / (double)took);
 		c->cpu_last_at = now;
 		c->cpu_last_ns = cpu_ns;
 	}

@@ -145,7 +145,7 @@ def test_processes_are_born_in_their_cgroup(d, pod, runtime, joins):
     assert not [x for x in writers if "gantry" in x]
     born = runtime == "crun" and version("crun") >= (1, 9)
     if d.driver == "systemd":  # the scope begins with a process that is there already
-        assert [x[0] for x in created] == ["systemd"]
+        assert created[0][0] == "systemd" and len(created) <= 2  # crun writes it once more
     else:
         assert len(created) == (0 if born else 1)
     assert len(later) == (0 if born else 1)
@@ -432,7 +432,7 @@ def test_pressure(d, pod):
     p = d.cri.PodSandboxStats(pod_sandbox_id=pod).stats.linux
     assert p.cpu.psi.Some.Total > 200000000 and p.HasField("io")
     nano = p.cpu.usage_nano_cores.value
-    assert 0 < nano < 10 ** 9
+    assert 0 < nano <= os.cpu_count() * 10 ** 9
 
 
 # --- systemd ---
