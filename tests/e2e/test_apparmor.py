@@ -68,7 +68,6 @@ WRITES = "exec 2>/dev/null; " + "".join("echo 1 > %s && echo %s; " % (f, f) for 
     "/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/sysrq", "/proc/sysrq-trigger",
     "/proc/sys/vm/drop_caches", "/proc/irq/default_smp_affinity", "/proc/fs/x")) + """
 head -c 1 /proc/kcore >/dev/null && echo kcore
-ls /sys/kernel/security >/dev/null && echo security
 mkdir /m; mount -t tmpfs none /m && echo mount
 """
 
