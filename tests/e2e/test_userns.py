@@ -145,7 +145,8 @@ def test_ids_that_are_not_mapped_are_refused(d, pod, field):
 
 def test_capabilities_end_at_the_namespace(d, pod):
     """Root inside: chown and mounts of its own, but nothing of the node's."""
-    linux = security(capabilities=api.Capability(add_capabilities=["ALL"]))
+    linux = security(apparmor_profile="unconfined",
+                     capabilities=api.Capability(add_capabilities=["ALL"]))
     s, out = d.output(pod, "mkdir /m; mount -t tmpfs t /m && echo mounted; "
                            "hostname other && echo named; "
                            "mknod /m/d c 1 3 || echo no device; "
@@ -404,7 +405,7 @@ def test_sysctls(d, runtime):
     s, out = d.output(p, "cd /proc/sys; cat net/ipv4/ping_group_range kernel/shmmni "
                          "net/ipv4/ip_unprivileged_port_start fs/mqueue/msg_max; "
                          "hostname; echo 81 > net/ipv4/ip_unprivileged_port_start && echo set",
-                      linux=security(capabilities=api.Capability(
+                      linux=security(apparmor_profile="unconfined", capabilities=api.Capability(
                           add_capabilities=["NET_ADMIN"])))
     assert out.split() == ["0", "1000", "123", "80", "12", "sysctl-" + runtime, "set"], out
     # The range is one of ids inside: icmp(7) for a user who is in it, and for no other.
