@@ -440,7 +440,7 @@ static int commit_image(struct store *s, const struct new_image *im, struct ipc_
 int store_commit(struct store *s, const struct new_image *v, size_t n, struct ipc_out *reply,
 		 struct err *e)
 {
-	struct change c;
+	struct change c = {0};
 	bool any = false;
 	int r = 0;
 

@@ -171,7 +171,7 @@ def test_trailers_of_a_request_change_nothing(g):
 
 WRITTEN = set("""Version RunPodSandbox StopPodSandbox RemovePodSandbox PodSandboxStatus ListPodSandbox
 CreateContainer StartContainer StopContainer RemoveContainer ListContainers ContainerStatus
-UpdateContainerResources ReopenContainerLog ExecSync ContainerStats ListContainerStats
+UpdateContainerResources UpdatePodSandboxResources ReopenContainerLog ExecSync ContainerStats ListContainerStats
 PodSandboxStats ListPodSandboxStats UpdateRuntimeConfig Status RuntimeConfig
 ListImages ImageStatus PullImage RemoveImage ImageFsInfo
 StreamPodSandboxes StreamContainers StreamContainerStats StreamPodSandboxStats
