@@ -534,12 +534,12 @@ def test_logs_follow_rotation(g):
         # Who follows has this file open: what is renamed before that is not found again.
         see_up_to(int(wait_for(first)[0]))
         os.rename(path, path + ".%d" % k)
-        see_up_to(seen[-1] + 2)
+        see_up_to(seen[-1] + 4)
         g.d.cri.ReopenContainerLog(container_id=g("ps", "-q").strip())
     g("exec", "rot", "touch", "/stop")
     out, _ = p.communicate(timeout=20)
     got = seen + [int(x) for x in out.split()]
-    assert got == list(range(1, len(got) + 1)) and len(got) >= 3 * 3
+    assert got == list(range(1, len(got) + 1)) and len(got) > 10
 
 
 def test_logs_interrupted(web):

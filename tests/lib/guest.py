@@ -454,7 +454,6 @@ class Guest:
             os.chmod(tmp, 0o755)  # it becomes that of /, which everybody passes through
             subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet",
                             "--destdir", tmp], check=True, stdout=subprocess.DEVNULL)
-            os.chmod(tmp, 0o755)  # it becomes the mode of /
             self.put(".", "/", base=tmp)
         self.run("systemctl daemon-reload && systemctl enable --now gantry.service", timeout=60)
 
