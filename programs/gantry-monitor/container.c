@@ -163,6 +163,16 @@ static void take_exit(struct container *c)
 	next_request(c);
 }
 
+static void on_late_start(struct loop_timer *t)
+{
+	job_cancel_start(container_of(t, struct container, grace));
+}
+
+/*
+ * A runtime's start waits for the container's first process to open a fifo: where that was killed
+ * before, it waits for ever.  One that has only just been started ends like this too, so its
+ * start has a while to end by itself.
+ */
 static void ended(struct container *c, int status, int64_t at)
 {
 	c->pid = 0; /* from now on it may be another's */
@@ -171,6 +181,9 @@ static void ended(struct container *c, int status, int64_t at)
 	c->exit_pending = true;
 	if (!c->busy)
 		take_exit(c);
+	else
+		loop_timer_set(c->mon->loop, &c->grace, clock_mono_us() + MON_LATE_START,
+			       on_late_start);
 }
 
 bool container_exited(struct monitor *m, pid_t pid, int status, int64_t at)
@@ -210,7 +223,7 @@ static void job_over(struct container *c)
 {
 	c->busy = false;
 	if (c->exit_pending)
-		take_exit(c);
+		take_exit(c); /* which clears the timer */
 	else
 		next_request(c);
 }

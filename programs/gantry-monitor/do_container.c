@@ -456,9 +456,10 @@ int do_start(struct job_context *j, struct ipc_out *reply, struct err *e)
 	int r;
 
 	do_read_runtime(j, create_of(j), &rt);
-	rt.cancel_fd = -1; /* it is quick, and half-started is no state to be in */
 	ipc_put_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
 	r = runtime_call(&rt, argv, none, log, NULL, e);
+	if (r == -ECANCELED) /* the monitor has seen its process end */
+		r = err_precondition(e, "container %s ended before it was started", j->id);
 	FAULT_POINT("job.start.started");
 	strv_fini(&rt.args);
 	return r;

@@ -130,9 +130,20 @@ void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq)
 
 	list_for_each (job, &m->jobs, link)
 		if (job->request && job->request->conn == c && job->request->in.seq == seq) {
-			cancel(job);
+			if (job->request->in.type !=
+			    MON_START) /* half-started is no state to be in */
+				cancel(job);
 			return;
 		}
+}
+
+void job_cancel_start(struct container *c)
+{
+	struct job *job;
+
+	list_for_each (job, &c->mon->jobs, link)
+		if (job->container == c && job->request && job->request->in.type == MON_START)
+			cancel(job);
 }
 
 void job_cancel_execs(struct monitor *m, const struct conn *c)

@@ -119,7 +119,8 @@ struct job {
 void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 	       job_done_fn *done);
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
-void job_cancel_setup(struct monitor *m); /* whoever asked for it */
+void job_cancel_setup(struct monitor *m);   /* whoever asked for it */
+void job_cancel_start(struct container *c); /* its process has gone */
 /* A connection has gone: commands whose output nobody will read are ended. */
 void job_cancel_execs(struct monitor *m, const struct conn *c);
 /* True when the pid was a job's. */
@@ -157,8 +158,8 @@ struct container {
 	bool oom;
 	int oom_fd; /* memory.events on v2, -EBADF: none */
 	struct loop_io oom_io;
-	bool unseen; /* it ended, but nobody saw how */
-	struct loop_timer grace;
+	bool unseen;		 /* it ended, but nobody saw how */
+	struct loop_timer grace; /* until SIGKILL; of a start, once the process has gone */
 	struct stream out, err;
 	int stdin_fd;
 	char *log_path;
@@ -184,6 +185,8 @@ void container_adopt(struct container *c, int pidfd);
 /* How long a runtime may take to come: after a pod's setup has begun, after a request. */
 #define WARM_FOR_POD (250 * USEC_PER_MS)
 #define WARM_FOR_CONTAINER (100 * USEC_PER_MS)
+
+#define MON_LATE_START (3 * USEC_PER_SEC) /* a start may take that long after its process ended */
 
 /* Keeps joins of cgroups quick for so long, or until warm_stop(); does nothing where one runs. */
 void warm_start(struct monitor *m, uint64_t for_us);

@@ -16,6 +16,7 @@
  * Requests of one container are done in order; requests of different containers, EXEC, STOP
  * and NET_STATS run side by side.  IPC_CANCEL makes SETUP, CREATE and EXEC undo themselves
  * (CANCELLED is answered after the undoing); a START, UPDATE, STOP, REMOVE goes on to its end.
+ * A START whose process has gone is given up soon: FAILED_PRECONDITION.
  *
  * <state> must be a mount of its own with private propagation: containers' root file systems
  * are mounted below it in temporary mount namespaces (docs/decisions/0002).

@@ -245,6 +245,32 @@ def test_given_up_at_any_moment(fresh, step):
     wait_for(lambda: not d.leftovers())
 
 
+def test_killed_just_before_its_start(archive, tmp_path):
+    """A runtime's start waits for ever for a process that has gone: neither the caller does, nor
+    who removes the pod."""
+    wrapper, pid_file = tmp_path / "runtime", tmp_path / "pid"
+    wrapper.write_text("""#!/bin/sh
+case " $* " in *" start "*) test ! -e %s || { kill -9 $(cat %s); exec sleep 1000; } ;; esac
+exec crun "$@"
+""" % (pid_file, pid_file))
+    wrapper.chmod(0o755)
+    d = Daemon("runtimes:\n  mine:\n    path: %s\ndefault_runtimes: [mine]\n" % wrapper)
+    try:
+        d.load(archive)
+        p = d.run_pod()
+        c = d.create(p, "sleep 1000")
+        pid_file.write_text(str(pid_of(d, c)))
+        with pytest.raises(grpc.RpcError) as e:
+            d.cri.StartContainer(container_id=c, rpc_timeout=30)
+        assert e.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+        assert "ended before it was started" in e.value.details()
+        s = d.wait_exit(c)
+        assert s.exit_code == 137
+        d.cri.RemovePodSandbox(pod_sandbox_id=p)
+    finally:
+        d.close()
+
+
 # --- the machine ---
 
 def test_the_machine_was_restarted(fresh):
