@@ -18,7 +18,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define LOOP_EVENTS_PER_TURN 64 /* a noisy source cannot starve the others: level-triggered */
+#define LOOP_EVENTS_PER_TURN 16 /* a noisy source cannot starve the others: level-triggered */
+#define DEFERRED_BUDGET (5 * USEC_PER_MS) /* of a turn; then timers and sources have their turn */
 #define LOOP_SIGNALS_MAX 65
 #define QUEUED_STALE (10 * USEC_PER_MS) /* so much the watchdog may find a turn too short */
 
@@ -297,13 +298,18 @@ void loop_defer_cancel(struct loop_defer *d)
 
 static void run_deferred(struct loop *l)
 {
-	/* What a deferred call defers runs in this turn too: a chain ends by itself. */
-	while (!list_empty(&l->deferred)) {
+	uint64_t until;
+
+	if (list_empty(&l->deferred))
+		return;
+	until = clock_mono_us() + DEFERRED_BUDGET;
+	/* What a deferred call defers runs in this turn too, unless the budget is spent. */
+	do {
 		struct loop_defer *d = list_first(&l->deferred, struct loop_defer, link);
 
 		list_remove(&d->link);
 		d->fn(d);
-	}
+	} while (!list_empty(&l->deferred) && (l->stopped || clock_mono_us() < until));
 }
 
 static void run_timers(struct loop *l)

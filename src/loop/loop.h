@@ -73,7 +73,10 @@ void loop_child_del(struct loop_child *c); /* forgets it (no kill, no reaping); 
 typedef void loop_signal_fn(struct loop *l, int signo, void *arg);
 int loop_signal_add(struct loop *l, int signo, loop_signal_fn *fn, void *arg);
 
-/* --- deferred: called once at the end of the turn, in order --- */
+/*
+ * --- deferred: called once, in order, at the end of the turn, or of the next ones where there
+ * is more than a few milliseconds' work: none is held up by what all of them take ---
+ */
 struct loop_defer;
 typedef void loop_defer_fn(struct loop_defer *d);
 struct loop_defer {

@@ -187,6 +187,40 @@ static void test_watchdog(void)
 	loop_watchdog(l, 0, NULL);
 }
 
+static void short_napper(void *arg)
+{
+	CHECK_INT(co_sleep(1000), 0);
+	loop_note(l, "nap");
+	usleep(4000);
+	leave();
+}
+
+static int left_at_timer;
+
+static void on_timer_between(struct loop_timer *t)
+{
+	left_at_timer = running;
+}
+
+/* 40 that are ready at once and take 160 ms together: no turn takes so long, and a timer that is
+ * due meanwhile does not wait for all of them. */
+static void test_turns_are_bounded(void)
+{
+	struct loop_timer timer = {0};
+
+	running = 40;
+	slow_us = 0;
+	left_at_timer = 0;
+	loop_watchdog(l, 50000, on_slow);
+	for (int i = 0; i < 40; i++)
+		co_start(l, short_napper, NULL);
+	loop_timer_set(l, &timer, clock_mono_us() + 10000, on_timer_between);
+	CHECK_INT(loop_run(l), 0);
+	CHECK_INT(slow_us, 0);
+	CHECK(left_at_timer > 0);
+	loop_watchdog(l, 0, NULL);
+}
+
 /* Computes for 25 ms. */
 static void burner(void *arg)
 {
@@ -245,6 +279,7 @@ int main(void)
 	TEST(cancel);
 	TEST(cancelled_lock);
 	TEST(watchdog);
+	TEST(turns_are_bounded);
 	TEST(watchdog_busy);
 	loop_free(l);
 	co_pool_free();

@@ -82,6 +82,11 @@ def web(g):
     return g
 
 
+def until_touched(path, meanwhile="sleep 0.05"):
+    """For a shell: the exec that touches it has ended, and is not killed with the container."""
+    return "until test -e %s && ! pidof touch >/dev/null; do %s; done" % (path, meanwhile)
+
+
 def logs_of_runs(d):
     path = d.root + "/logs"
     return [x for x in os.listdir(path) if x != ".lock"] if os.path.isdir(path) else []
@@ -447,7 +452,7 @@ def test_run_killed_leaves_a_pod_that_rm_ends(g):
 def test_run_goes_on_over_a_restart_of_the_daemon(fresh):
     g = Cli(fresh)
     p = g.popen("run", "--name", "long", IMAGE, "sh", "-c",
-                "echo begin; until test -e /tmp/go; do sleep 0.05; done; echo end; exit 4")
+                "echo begin; " + until_touched("/tmp/go") + "; echo end; exit 4")
     assert p.stdout.readline() == "begin\n"
     fresh.kill()
     os.unlink(fresh.address)
@@ -507,7 +512,7 @@ def test_logs(g):
 
 def test_logs_follow(g):
     g("run", "-d", "--name", "f", IMAGE, "sh", "-c",
-      "echo 1; until test -e /go; do sleep 0.05; done; echo 2; exit 3")
+      "echo 1; " + until_touched("/go") + "; echo 2; exit 3")
     p = g.popen("logs", "-f", "f")
     assert p.stdout.readline() == "1\n"
     g("exec", "f", "touch", "/go")
@@ -518,7 +523,7 @@ def test_logs_follow(g):
 
 def test_logs_follow_rotation(g):
     g("run", "-d", "--name", "rot", IMAGE, "sh", "-c",
-      "i=0; while :; do i=$((i+1)); echo $i; test -e /stop && exit; sleep 0.02; done")
+      "i=0; " + until_touched("/stop", "i=$((i+1)); echo $i; sleep 0.02"))
     path = g.json("inspect", "rot")[0]["status"]["logPath"]
     p = g.popen("logs", "-f", "rot")
     seen = []
@@ -619,7 +624,7 @@ def test_rm_all_takes_what_is_over(web):
 
 def test_wait(g):
     g("run", "-d", "--name", "w", IMAGE, "sh", "-c",
-      "until test -e /go; do sleep 0.05; done; exit 6")
+      until_touched("/go") + "; exit 6")
     p = g.popen("wait", "w")
     with pytest.raises(subprocess.TimeoutExpired):
         p.wait(0.3)

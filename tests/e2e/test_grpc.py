@@ -16,7 +16,7 @@ import pytest
 
 import http2
 from cri import GANTRY, IMAGE, MAX, RUNTIME, Client, api
-from daemon import Daemon, wait_for
+from daemon import Daemon, processes_with, wait_for
 from http2 import Connection, message
 
 VERSION = "/runtime.v1.RuntimeService/Version"
@@ -605,15 +605,13 @@ def test_goaway_drains(archive):
         ctr = daemon.run(pod, "sleep 1000")
         n = 12 << 20
         q = api.ExecSyncRequest(container_id=ctr, cmd=[
-            "sh", "-c", "sleep 0.3; head -c %d /dev/zero" % n])
+            "sh", "-c", ": drains-%s; sleep 0.3; head -c %d /dev/zero" % (ctr, n)])
         idle, half = Connection(daemon.address), Connection(daemon.address)
         assert idle.call(VERSION).status == 0
         unfinished = half.start(VERSION, message(b""), end=False)
         with Connection(daemon.address) as c:
             s = c.start("/runtime.v1.RuntimeService/ExecSync", message(q.SerializeToString()))
-            wait_for(lambda: b"head" in b"".join(
-                open("/proc/%s/cmdline" % p, "rb").read() for p in os.listdir("/proc")
-                if p.isdigit() and os.path.exists("/proc/%s/cmdline" % p)))
+            wait_for(lambda: processes_with("drains-" + ctr))
             daemon.process.send_signal(signal.SIGTERM)
             while len(c.goaway) < 2:
                 c.read()

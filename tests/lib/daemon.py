@@ -27,6 +27,20 @@ def wait_for(what, timeout=20, every=0.01):
         time.sleep(every)
 
 
+def processes_with(word):
+    """(pid, command line) of each process on the machine whose command line has this in it."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                cmd = f.read().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if word in cmd:
+            found.append((int(pid), cmd))
+    return found
+
+
 class Daemon:
     def __init__(self, config="", args=(), env=None, start=True):
         while True:
@@ -191,16 +205,8 @@ class Daemon:
             left += ["address " + x for x in os.listdir(addresses) if x[0] != "."]
 
         def processes():
-            found = []
-            for pid in filter(str.isdigit, os.listdir("/proc")):
-                try:
-                    with open("/proc/%s/cmdline" % pid, "rb") as f:
-                        cmd = f.read().replace(b"\0", b" ").decode(errors="replace")
-                except OSError:
-                    continue
-                if self.state in cmd and "pytest" not in cmd and "--config" not in cmd:
-                    found.append("process %s: %s" % (pid, cmd))
-            return found
+            return ["process %d: %s" % (pid, cmd) for pid, cmd in processes_with(self.state)
+                    if "pytest" not in cmd and "--config" not in cmd]
         try:
             wait_for(lambda: not processes(), timeout=5)
         except TimeoutError:
