@@ -490,14 +490,14 @@ int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
 	return r;
 }
 
-void do_remove_cgroup(struct monitor *m, const char *path)
+void do_remove_cgroup(const struct cgroup_host *h, const char *path)
 {
 	for (int i = 0; i < CGROUP_ROUNDS; i++) {
-		int r = cgroup_remove(&m->cgroup, path);
+		int r = cgroup_remove(h, path);
 
 		if (r != -EBUSY && r != -ENOTEMPTY)
 			return; /* as a rule the runtime has done it already */
-		cgroup_kill(&m->cgroup, path);
+		cgroup_kill(h, path);
 		if (i > 0)
 			usleep(CGROUP_PAUSE);
 	}
@@ -526,10 +526,10 @@ static void remove_cgroup_of(const struct job_context *j, const struct container
 	_cleanup_free_ char *path = NULL;
 
 	if (*c->cgroup)
-		do_remove_cgroup(j->mon, c->cgroup);
+		do_remove_cgroup(&j->mon->cgroup, c->cgroup);
 	else if (name && cgroup_path_of(name, ipc_get_u64(&c->create, MON_TAG_SYSTEMD_CGROUP, 0),
 					&path, NULL) == 0)
-		do_remove_cgroup(j->mon, path);
+		do_remove_cgroup(&j->mon->cgroup, path);
 }
 
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)

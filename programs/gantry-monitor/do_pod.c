@@ -483,7 +483,7 @@ int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 	unmount_shm(j->mon->dir);
 	FAULT_POINT("job.remove-pod.shm");
 	if (*cgroup)
-		do_remove_cgroup(j->mon, cgroup);
+		do_remove_cgroup(&j->mon->cgroup, cgroup);
 	FAULT_POINT("job.remove-pod.cgroup");
 	r = fs_remove_tree(AT_FDCWD, j->mon->dir);
 	FAULT_POINT("job.remove-pod.directory");

@@ -47,6 +47,8 @@ static int probe_lock(const char *dir)
 
 struct probe {
 	struct runtime rt;
+	struct cgroup_host host;
+	char *cgroup; /* below the hierarchies' roots */
 	const char *store;
 	char *bundle, *rootfs, *lower;
 	struct runtime_trial trial;
@@ -72,6 +74,22 @@ static int make_root(const char *dir, bool program, struct err *e)
 	return r < 0 ? err_errno(e, r, "make the probe's root in %s", dir) : 0;
 }
 
+/* What a runtime that fails, or is ended when its time is over, leaves of its container. */
+static void remove_container(struct probe *p)
+{
+	if (p->cgroup)
+		do_remove_cgroup(&p->host, p->cgroup);
+	fs_remove_tree(AT_FDCWD, p->rt.root);
+}
+
+static int try_runtime(struct probe *p, struct err *e)
+{
+	int r = runtime_try(&p->rt, &p->trial, e);
+
+	remove_container(p);
+	return r;
+}
+
 static int probe_plain(struct probe *p, struct err *e)
 {
 	_cleanup_free_ char *init = realpath(GANTRY_PROBE_INIT, NULL);
@@ -83,7 +101,7 @@ static int probe_plain(struct probe *p, struct err *e)
 	p->trial.init = init;
 	r = make_root(p->rootfs, false, e);
 	if (r == 0)
-		r = runtime_try(&p->rt, &p->trial, e);
+		r = try_runtime(p, e);
 	p->trial.init = NULL;
 	fs_remove_tree(AT_FDCWD, p->bundle);
 	return r;
@@ -124,7 +142,7 @@ static int try_userns(struct probe *p, int userns, struct err *e)
 	p->trial.mappings = mappings;
 	r = mount_root(p, userns, e);
 	if (r == 0)
-		r = runtime_try(&p->rt, &p->trial, e);
+		r = try_runtime(p, e);
 	umount2(p->rootfs, MNT_DETACH);
 	fs_remove_tree(AT_FDCWD, p->bundle);
 	fs_remove_tree(AT_FDCWD, p->store);
@@ -202,6 +220,9 @@ int do_probe(int argc, char **argv)
 				.cancel_fd = -1};
 	for (int i = 5; i < argc; i++)
 		strv_add(&p.rt.args, argv[i]);
+	if (cgroup_host_init(&p.host, NULL) == 0)
+		cgroup_path_of(argv[2], p.rt.systemd_cgroup, &p.cgroup, NULL);
+	remove_container(&p); /* of a probe that was killed */
 	r = probe(&p, &b);
 	fs_write_all(STDOUT_FILENO, b.s, b.len);
 	fs_remove_tree(AT_FDCWD, argv[0]);
@@ -209,5 +230,7 @@ int do_probe(int argc, char **argv)
 	free(p.bundle);
 	free(p.rootfs);
 	free(p.lower);
+	free(p.cgroup);
+	cgroup_host_fini(&p.host);
 	return r < 0;
 }

@@ -234,7 +234,7 @@ int do_start(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Kills what is left in a cgroup and removes it; what was killed takes a moment to go. */
-void do_remove_cgroup(struct monitor *m, const char *path);
+void do_remove_cgroup(const struct cgroup_host *h, const char *path);
 struct userns_map;
 /* The pod's mappings as its MON_POD_SETUP has them; false: it has no user namespace. */
 bool do_read_maps(const struct ipc_in *setup, struct userns_map *uids, struct userns_map *gids);

@@ -374,3 +374,24 @@ def test_the_runtime_is_gone(archive, tmp_path):
         assert "not configured any more" in e.value.details()
     finally:
         d.close()
+
+
+def test_a_probe_leaves_nothing_of_a_runtime_that_leaves_everything(tmp_path):
+    """A container that was made, and that the runtime neither starts nor deletes."""
+    wrapper, made = tmp_path / "runtime", tmp_path / "made"
+    wrapper.write_text("""#!/bin/sh
+case " $* " in
+*" delete "*) exit 0 ;;
+*" run "*) crun $(echo "$*" | sed 's/ run / create /') && echo $* >>%s; exit 1 ;;
+esac
+exec crun "$@"
+""" % made)
+    wrapper.chmod(0o755)
+    d = Daemon("runtimes:\n  mine:\n    path: %s\ndefault_runtimes: [mine]\n" % wrapper)
+    try:
+        wait_for(lambda: "runtime mine is not available" in d.log_text())
+        assert made.exists()
+        assert not d.leftovers() and os.listdir(d.state + "/runtime") == [
+            x for x in os.listdir(d.state + "/runtime") if x.endswith(".lock")]
+    finally:
+        d.close()
