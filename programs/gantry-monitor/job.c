@@ -124,14 +124,20 @@ static void cancel(struct job *job)
 	ipc_conn_send(&job->ipc, &o);
 }
 
+/* What can be undone, or has nothing to undo. Half-started or half-updated is no state to be in. */
+static bool may_be_cancelled(uint32_t type)
+{
+	return type == MON_POD_SETUP || type == MON_CREATE || type == MON_EXEC ||
+	       type == MON_NET_STATS;
+}
+
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq)
 {
 	struct job *job;
 
 	list_for_each (job, &m->jobs, link)
 		if (job->request && job->request->conn == c && job->request->in.seq == seq) {
-			if (job->request->in.type !=
-			    MON_START) /* half-started is no state to be in */
+			if (may_be_cancelled(job->request->in.type))
 				cancel(job);
 			return;
 		}

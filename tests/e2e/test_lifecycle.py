@@ -271,6 +271,30 @@ exec crun "$@"
         d.close()
 
 
+def test_an_update_given_up_goes_on_to_its_end(archive, tmp_path):
+    """Half of the limits is no state to be in: what is recorded is what holds."""
+    wrapper, begun = tmp_path / "runtime", tmp_path / "begun"
+    wrapper.write_text("""#!/bin/sh
+case " $* " in *" update "*) touch %s; sleep 1 ;; esac
+exec crun "$@"
+""" % begun)
+    wrapper.chmod(0o755)
+    d = Daemon("runtimes:\n  mine:\n    path: %s\ndefault_runtimes: [mine]\n" % wrapper)
+    try:
+        d.load(archive)
+        c = d.run(d.run_pod(), "sleep 1000")
+        f = d.cri.UpdateContainerResources.future(
+            container_id=c, linux=api.LinuxContainerResources(memory_limit_in_bytes=64 << 20))
+        wait_for(begun.exists)
+        f.cancel()
+        wait_for(lambda: d.status(c).resources.linux.memory_limit_in_bytes == 64 << 20)
+        limit = d.exec(c, "cat /sys/fs/cgroup/memory.max 2>/dev/null || "
+                          "cat /sys/fs/cgroup/memory/memory.limit_in_bytes").stdout
+        assert int(limit) == 64 << 20
+    finally:
+        d.close()
+
+
 # --- the machine ---
 
 def test_the_machine_was_restarted(fresh):

@@ -171,7 +171,13 @@ class Daemon:
             subprocess.run(cmd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def remove_slice(self):
-        """systemd keeps a slice when the last scope in it has ended."""
+        """The daemon keeps its cgroup, and systemd a slice when the last scope in it has ended."""
+        for path in glob.glob("/sys/fs/cgroup/%s" % self.instance()) + \
+                glob.glob("/sys/fs/cgroup/*/%s" % self.instance()):
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass  # what is in it was found by leftovers()
         if os.path.isdir("/sys/fs/cgroup/gantry.slice/%s.slice" % self.instance()):
             subprocess.run(["systemctl", "stop", self.instance() + ".slice"],
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
