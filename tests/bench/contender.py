@@ -189,7 +189,7 @@ class Gantry(Contender):
         if not builtin:
             self.write_cni()
         with open(self.dir + "/config.yaml", "w") as f:
-            f.write("default_runtimes: [crun]\n"
+            f.write("default_runtimes: [crun]\ncgroup:\n  driver: cgroupfs\n"
                     "cni:\n  conf_dir: %s\n  bin_dirs: [%s]\n  netns_dir: %s\n"
                     "bridge:\n  name: gbench%s\n  ipv4: %s\n  ipv6: \"\"\n"
                     % (self.cni, PLUGINS, self.run + "/netns", short, subnet))

@@ -9,7 +9,7 @@ import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PAGE = os.path.join(HERE, "..", "..", "docs", "performance.md")
-BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+PLACE = "bench"  # <!-- bench: begin --> on that page
 
 MS = 1000.0
 MIB = 1024.0
@@ -106,11 +106,11 @@ def machine():
         version("containerd", "--version"), version("crun", "--version"))
 
 
-def targets(f):
+def targets(f, ratios_only=False):
     lines = ["| target | bound | found | |", "|---|---|---|---|"]
     for what, figure, whose, how, bound, kind in TARGETS:
         mine, peer = middle(f, whose, figure), middle(f, PEER, figure)
-        if mine is None or (how is True and peer is None):
+        if mine is None or (how is True and peer is None) or (ratios_only and how is not True):
             continue
         found = mine / peer if how is True else mine / how
         met = found <= bound if kind == "most" else found >= bound
@@ -138,9 +138,24 @@ def render(f, names):
     return "\n".join(lines + [""] + targets(f))
 
 
-def write(text):
+def render_ratios(f, names):
+    """Where times mean nothing by themselves, what they are to the peer's still does."""
+    names = [n for n in names if n != PEER]
+    lines = [machine(), "", "| | " + " | ".join("%s ÷ peer" % n for n in names) + " |",
+             "|---" * (1 + len(names)) + "|"]
+    for figure, label, _, _, _ in ROWS:
+        peer = middle(f, PEER, figure)
+        if peer:
+            found = [middle(f, n, figure) for n in names]
+            lines.append("| %s | %s |" % (label, " | ".join(
+                "" if x is None else "%.2f" % (x / peer) for x in found)))
+    return "\n".join(lines + [""] + targets(f, True))
+
+
+def write(text, place=PLACE):
+    begin, end = ("<!-- %s: %s -->" % (place, x) for x in ("begin", "end"))
     with open(PAGE) as fh:
         page = fh.read()
-    before, rest = page.split(BEGIN)
+    before, rest = page.split(begin)
     with open(PAGE, "w") as fh:
-        fh.write(before + BEGIN + "\n" + text + "\n" + END + rest.split(END)[1])
+        fh.write(before + begin + "\n" + text + "\n" + end + rest.split(end)[1])

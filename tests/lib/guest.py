@@ -12,6 +12,7 @@ cached one of tests/guest-disk with a layer of the machine's own on top. Timeout
 of a machine with KVM; an emulated one gets SLOW times as much.
 """
 import base64
+import fcntl
 import glob
 import json
 import os
@@ -128,6 +129,8 @@ class Guest:
         os.makedirs(self.dir, exist_ok=True)
         self.overlay = self.dir + "/disk.qcow2"
         self.base = disk or make_disk(release)
+        self.base_lock = open(self.base, "rb")  # tests/guest-disk leaves it alone
+        fcntl.flock(self.base_lock, fcntl.LOCK_SH)
         self.kvm = kvm_works(self.stem() + ".vmlinuz")
         self.slow = 1 if self.kvm else SLOW
         self.qemu = self.link = self.boot_id = None
