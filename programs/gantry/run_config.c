@@ -63,6 +63,9 @@ const struct opt run_options[] = {
 	 .help = "processes: container, pod or host",
 	 .words = "container pod host"},
 	{.name = "ipc", .metavar = "MODE", .help = "pod or host", .words = "pod host"},
+	{.name = "userns",
+	 .metavar = "ID[:COUNT]",
+	 .help = "a user namespace of the pod: its ids begin at ID on the node (65536 of them)"},
 	{.name = "runtime",
 	 .metavar = "HANDLER",
 	 .help = "the runtime handler",
@@ -339,6 +342,35 @@ static Runtime__V1__NamespaceMode mode(const char *s, Runtime__V1__NamespaceMode
 				 : RUNTIME__V1__NAMESPACE_MODE__CONTAINER;
 }
 
+/* Of its volumes too: what the node's users own is the container's users'. */
+static int set_userns(struct cli *cli, const struct args *a, struct run_config *c, struct err *e)
+{
+	const char *text = args_get(a, "userns");
+	Runtime__V1__IDMapping *m = arena_alloc(&cli->arena, sizeof(*m)),
+			       **list = arena_alloc(&cli->arena, sizeof(*list));
+	Runtime__V1__UserNamespace *u = arena_alloc(&cli->arena, sizeof(*u));
+	int r;
+
+	if (!text)
+		return 0;
+	runtime__v1__idmapping__init(m);
+	r = run_parse_ids(text, m, e);
+	if (r < 0)
+		return r;
+	*list = m;
+	runtime__v1__user_namespace__init(u);
+	u->uids = u->gids = list;
+	u->n_uids = u->n_gids = 1;
+	c->pod.linux->security_context->namespace_options->userns_options = u;
+	for (size_t i = 0; i < c->container.n_mounts; i++) {
+		Runtime__V1__Mount *v = c->container.mounts[i];
+
+		v->uidmappings = v->gidmappings = list;
+		v->n_uidmappings = v->n_gidmappings = 1;
+	}
+	return 0;
+}
+
 static Runtime__V1__NamespaceOption *namespaces(struct cli *cli, const struct args *a)
 {
 	Runtime__V1__NamespaceOption *o = arena_alloc(&cli->arena, sizeof(*o));
@@ -472,6 +504,8 @@ static int set_security(struct cli *cli, const struct args *a, struct run_config
 	s->namespace_options = p->namespace_options = namespaces(cli, a);
 	s->privileged = p->privileged = args_has(a, "privileged");
 	s->readonly_rootfs = args_has(a, "read-only");
+	if (set_userns(cli, a, c, e) < 0)
+		return e->errnum;
 	s->seccomp = profile(cli);
 	s->apparmor = profile(cli);
 	if (s->privileged) {
@@ -627,9 +661,9 @@ void run_config_annotate(struct cli *cli, struct run_config *c, const char *key,
 /* What belongs to a pod makes no sense for one that is there. */
 static int check_join(const struct args *a, const struct run_config *c, struct err *e)
 {
-	static const char *const of_pod[] = {"publish",	 "network",  "ipc",	   "runtime",
-					     "hostname", "dns",	     "dns-search", "dns-option",
-					     "sysctl",	 "namespace"};
+	static const char *const of_pod[] = {"publish",	 "network",   "ipc",	    "runtime",
+					     "hostname", "dns",	      "dns-search", "dns-option",
+					     "sysctl",	 "namespace", "userns"};
 
 	for (size_t i = 0; c->join && i < ARRAY_SIZE(of_pod); i++)
 		if (args_has(a, of_pod[i]))

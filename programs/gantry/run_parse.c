@@ -7,6 +7,7 @@
 #include "run.h"
 
 #define NAME_MAX_LEN 50 /* of the image's part of a name */
+#define USERNS_IDS 65536
 
 /* --- ports --- */
 
@@ -31,6 +32,23 @@ static bool protocol(const char *s, Runtime__V1__Protocol *ret)
 			return true;
 		}
 	return false;
+}
+
+/* ID[:COUNT]; the kernel's ids end before 2^32-1. */
+int run_parse_ids(const char *s, Runtime__V1__IDMapping *ret, struct err *e)
+{
+	const char *colon = strchr(s, ':');
+	_cleanup_free_ char *first = xstrndup(s, colon ? (size_t)(colon - s) : strlen(s));
+	uint64_t id, n = USERNS_IDS;
+
+	if (!str_to_u64(first, &id) || id == 0 || (colon && !str_to_u64(colon + 1, &n)) || n == 0 ||
+	    id >= UINT32_MAX || n > UINT32_MAX - id)
+		return err_invalid(
+			e, "--userns: \"%s\", expected ID[:COUNT], ids of the node above 0", s);
+	ret->host_id = (uint32_t)id;
+	ret->container_id = 0;
+	ret->length = (uint32_t)n;
+	return 0;
 }
 
 /* [IP:]HOST:CONTAINER[/PROTOCOL], an IPv6 address in brackets. */

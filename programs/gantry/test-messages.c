@@ -128,6 +128,21 @@ static void test_volumes(void)
 		CHECK(run_parse_volume(&a, bad[i], &m, &e) < 0 && strstr(e.msg, bad[i]) != NULL);
 }
 
+static void test_ids(void)
+{
+	static const char *const bad[] = {"",	"0",  "a",     "1:",	     "1:0",
+					  ":1", "-1", "1:2:3", "4294967295", "4294967294:2"};
+	Runtime__V1__IDMapping m = RUNTIME__V1__IDMAPPING__INIT;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(run_parse_ids("1000000", &m, &e), 0);
+	CHECK(m.host_id == 1000000 && m.container_id == 0 && m.length == 65536);
+	CHECK_INT(run_parse_ids("4294967293:2", &m, &e), 0);
+	CHECK(m.host_id == 4294967293 && m.length == 2);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		CHECK(run_parse_ids(bad[i], &m, &e) < 0 && strstr(e.msg, bad[i]) != NULL);
+}
+
 static void test_devices(void)
 {
 	_cleanup_arena_ struct arena a = ARENA_NULL;
@@ -172,6 +187,7 @@ int main(void)
 	TEST(pretty);
 	TEST(ports);
 	TEST(volumes);
+	TEST(ids);
 	TEST(devices);
 	TEST(names);
 	return test_done();

@@ -322,6 +322,21 @@ def test_run_what_cannot_be_run(g):
     assert g("pods", "-q") == "" and logs_of_runs(g.d) == []
 
 
+def test_run_in_a_user_namespace(g, tmp_path):
+    """Root is nobody of the node's; volumes belong to whom they belong."""
+    (tmp_path / "f").write_text("x")
+    tmp_path.chmod(0o755)
+    g("run", "-d", "--name", "u", "--userns", "1000000:70000", "-v", "%s:/data" % tmp_path, IMAGE,
+      "sh", "-c", "cat /proc/self/uid_map; stat -c %u /data/f; touch /data/mine; exec sleep 1000")
+    wait_for(lambda: os.path.exists(str(tmp_path / "mine")))
+    assert [x.split() for x in lines(g, "u")] == [["0", "1000000", "70000"], ["0"]]
+    assert os.stat(str(tmp_path / "mine")).st_uid == 0
+    assert g("run", "--pod", "u", IMAGE, "cat", "/proc/self/gid_map").split() == \
+        ["0", "1000000", "70000"]
+    assert "--userns" in g.fails("run", "--pod", "u", "--userns", "5", IMAGE, "true", status=125)
+    assert "expected ID" in g.fails("run", "--userns", "0", IMAGE, "true", status=125)
+
+
 def test_run_options(g, tmp_path):
     (tmp_path / "env").write_text("# comment\nA=file\nB=from file\n")
     (tmp_path / "data").write_text("inside")
