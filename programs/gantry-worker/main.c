@@ -83,6 +83,8 @@ static int run(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 		return do_read(in, reply, e);
 	case WORKER_SWEEP:
 		return do_sweep(in, reply, e);
+	case WORKER_NAME:
+		return do_name(in, reply, e);
 	default:
 		return err_set(e, -ENOSYS, GRPC_UNIMPLEMENTED, "request %u is not known", in->type);
 	}

@@ -135,12 +135,7 @@ void store_drop_layer(struct store *s, const char *name)
 
 /* --- changes --- */
 
-struct change {
-	int lock;
-	uint64_t seq;
-};
-
-static int change_begin(struct store *s, struct change *c, struct err *e)
+int store_change_begin(struct store *s, struct store_change *c, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 
@@ -154,7 +149,7 @@ static int change_begin(struct store *s, struct change *c, struct err *e)
 	return 0;
 }
 
-static void change_end(struct change *c)
+void store_change_end(struct store_change *c)
 {
 	char text[32];
 	int n = snprintf(text, sizeof(text), "%llu\n", (unsigned long long)c->seq);
@@ -163,7 +158,7 @@ static void change_end(struct change *c)
 	close(c->lock);
 }
 
-static int read_record(const struct store *s, const char *file, struct image_record *ret)
+int store_read_record(const struct store *s, const char *file, struct image_record *ret)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	int r = fs_read(s->images_fd, file, IMAGE_RECORD_MAX, &b);
@@ -171,8 +166,8 @@ static int read_record(const struct store *s, const char *file, struct image_rec
 	return r < 0 ? r : image_record_parse(str_or_empty(b.s), b.len, ret, NULL);
 }
 
-static int write_record(struct store *s, const struct image_record *rec, struct ipc_out *reply,
-			struct err *e)
+int store_write_record(struct store *s, const struct image_record *rec, struct ipc_out *reply,
+		       struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	char file[ID_SIZE + 8];
@@ -192,9 +187,7 @@ static int write_record(struct store *s, const struct image_record *rec, struct 
 	return 0;
 }
 
-typedef int record_fn(struct store *s, void *arg, struct image_record *rec, struct err *e);
-
-static int each_record(struct store *s, record_fn *fn, void *arg, struct err *e)
+int store_each_record(struct store *s, store_record_fn *fn, void *arg, struct err *e)
 {
 	int fd = openat(s->images_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -207,7 +200,7 @@ static int each_record(struct store *s, record_fn *fn, void *arg, struct err *e)
 
 		if (!str_has_suffix(de->d_name, ".json"))
 			continue;
-		r = read_record(s, de->d_name, &rec);
+		r = store_read_record(s, de->d_name, &rec);
 		if (r == -EINVAL || r == -ENOENT || r == -EFBIG) { /* damaged: nobody's */
 			r = 0;
 			continue;
@@ -333,7 +326,7 @@ static void read_accounts(const struct store *s, struct image_record *rec)
 		close(fds[--l.n]);
 }
 
-static bool take_out(struct strv *v, const struct strv *names)
+bool store_take_names(struct strv *v, const struct strv *names)
 {
 	size_t n = 0;
 
@@ -356,21 +349,29 @@ struct tagging {
 	struct ipc_out *reply;
 };
 
-/* A tag is of one image: the newest. */
+/* A tag is of one image: the one that it was given to last. */
 static int untag(struct store *s, void *arg, struct image_record *rec, struct err *e)
 {
 	struct tagging *t = arg;
 
-	if (streq(rec->id, t->id) || !take_out(&rec->tags, t->tags))
+	if (streq(rec->id, t->id) || !store_take_names(&rec->tags, t->tags))
 		return 0;
-	return write_record(s, rec, t->reply, e);
+	return store_write_record(s, rec, t->reply, e);
 }
 
-static void add_new(struct strv *to, const struct strv *v)
+void store_add_names(struct strv *to, const struct strv *v)
 {
 	for (size_t i = 0; i < v->n && to->n < IMAGE_NAMES_MAX; i++)
 		if (!strv_contains(to, v->v[i]))
 			strv_add(to, v->v[i]);
+}
+
+int store_untag_others(struct store *s, const char *id, const struct strv *tags,
+		       struct ipc_out *reply, struct err *e)
+{
+	struct tagging t = {id, tags, reply};
+
+	return store_each_record(s, untag, &t, e);
 }
 
 static void copy(struct strv *to, const struct strv *v)
@@ -402,35 +403,34 @@ static void fill_record(struct store *s, const struct new_image *im, struct imag
 static int commit_image(struct store *s, const struct new_image *im, struct ipc_out *reply,
 			struct err *e)
 {
-	struct image_record rec = {.pulled_at = clock_wall_ns()}, old;
-	struct tagging t = {.tags = im->tags, .reply = reply};
+	int64_t now = clock_wall_ns();
+	struct image_record rec = {.pulled_at = now, .tagged_at = now}, old;
 	char digest[72], file[ID_SIZE + 16];
 	int r;
 
 	digest_of(im->config->s, im->config->len, digest);
 	rec.id = xstrdup(digest + strlen("sha256:"));
 	snprintf(file, sizeof(file), "%s.json", rec.id);
-	if (read_record(s, file, &old) == 0) {
-		add_new(&rec.tags, &old.tags);
-		add_new(&rec.digests, &old.digests);
+	if (store_read_record(s, file, &old) == 0) {
+		store_add_names(&rec.tags, &old.tags);
+		store_add_names(&rec.digests, &old.digests);
 		image_record_fini(&old);
 	}
-	add_new(&rec.tags, im->tags);
-	add_new(&rec.digests, im->digests);
+	store_add_names(&rec.tags, im->tags);
+	store_add_names(&rec.digests, im->digests);
 	fill_record(s, im, &rec);
 	snprintf(file, sizeof(file), "%s.config", rec.id);
 	r = fs_write_atomic(s->images_fd, file, im->config->s, im->config->len, 0600, true);
 	if (r < 0)
 		err_errno(e, r, "write the configuration of image %s", rec.id);
 	FAULT_POINT("worker.commit.config");
-	t.id = rec.id;
 	if (r == 0)
-		r = write_record(s, &rec, reply, e);
+		r = store_write_record(s, &rec, reply, e);
 	FAULT_POINT("worker.commit.recorded");
 	snprintf(file, sizeof(file), "%s.json.damaged", rec.id); /* gantryd set it aside */
 	unlinkat(s->images_fd, file, 0);
 	if (r == 0)
-		r = each_record(s, untag, &t, e);
+		r = store_untag_others(s, rec.id, im->tags, reply, e);
 	if (r == 0)
 		ipc_put_str(reply, WORKER_TAG_IMAGE_ID, rec.id);
 	image_record_fini(&rec);
@@ -440,7 +440,7 @@ static int commit_image(struct store *s, const struct new_image *im, struct ipc_
 int store_commit(struct store *s, const struct new_image *v, size_t n, struct ipc_out *reply,
 		 struct err *e)
 {
-	struct change c = {0};
+	struct store_change c = {0};
 	bool any = false;
 	int r = 0;
 
@@ -453,7 +453,7 @@ int store_commit(struct store *s, const struct new_image *v, size_t n, struct ip
 	if (r == 0)
 		r = worker_check(e);
 	if (r == 0)
-		r = change_begin(s, &c, e);
+		r = store_change_begin(s, &c, e);
 	if (r < 0)
 		return r;
 	for (size_t i = 0; r == 0 && i < n; i++)
@@ -466,7 +466,7 @@ int store_commit(struct store *s, const struct new_image *v, size_t n, struct ip
 			r = commit_image(s, &v[i], reply, e);
 	if (r == 0 && reply)
 		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
-	change_end(&c);
+	store_change_end(&c);
 	return r;
 }
 
@@ -520,7 +520,7 @@ static void sweep_images(struct store *s)
 static int sweep_layers(struct store *s, struct err *e)
 {
 	struct strv used = STRV_NULL, gone = STRV_NULL;
-	int r = each_record(s, note_layers, &used, e);
+	int r = store_each_record(s, note_layers, &used, e);
 	int fd = openat(s->layers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	struct dirent *de;
@@ -545,7 +545,7 @@ int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
 	const char *id = ipc_get_str(in, WORKER_TAG_IMAGE_ID);
 	char file[ID_SIZE + 8];
-	struct change c;
+	struct store_change c;
 	struct store s;
 	int r;
 
@@ -554,7 +554,7 @@ int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
 	if (r < 0)
 		return r;
-	r = change_begin(&s, &c, e);
+	r = store_change_begin(&s, &c, e);
 	if (r == 0) {
 		snprintf(file, sizeof(file), "%s.json", id);
 		unlinkat(s.images_fd, file, 0);
@@ -566,7 +566,7 @@ int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 		FAULT_POINT("worker.remove.layers");
 		ipc_put_str(reply, WORKER_TAG_REMOVED, id);
 		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
-		change_end(&c);
+		store_change_end(&c);
 	}
 	store_close(&s);
 	return r;
@@ -605,23 +605,39 @@ static void sweep_temporaries(struct store *s)
 		closedir(d);
 }
 
+static int tell_record(struct store *s, void *arg, struct image_record *rec, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	(void)s;
+	(void)e;
+	image_record_print(rec, &b);
+	ipc_put_bytes(arg, WORKER_TAG_RECORD, b.s, b.len);
+	ipc_put_str(arg, WORKER_TAG_IMAGE_ID, rec->id);
+	return 0;
+}
+
 int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
 	struct ipc_field f;
-	struct change c;
+	struct store_change c;
 	struct store s;
 	size_t pos = 0;
 	int r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
 
-	(void)reply;
 	if (r < 0)
 		return r;
 	sweep_temporaries(&s);
-	r = change_begin(&s, &c, e);
+	r = store_change_begin(&s, &c, e);
 	if (r == 0) {
 		sweep_images(&s);
-		r = sweep_layers(&s, e);
-		change_end(&c);
+		r = settle_tags(&s, reply, e);
+		if (r == 0)
+			r = sweep_layers(&s, e);
+		if (r == 0 && ipc_get_u64(in, WORKER_TAG_ANEW, 0))
+			r = store_each_record(&s, tell_record, reply, e);
+		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
+		store_change_end(&c);
 	}
 	while (ipc_next(in, &pos, &f)) {
 		const char *name = f.tag == WORKER_TAG_NAME ? ipc_field_str(&f) : NULL;

@@ -15,6 +15,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "image/record.h"
 #include "ipc/ipc.h"
 #include "measure.h"
 
@@ -64,3 +65,29 @@ struct new_image {
  */
 int store_commit(struct store *s, const struct new_image *v, size_t n, struct ipc_out *reply,
 		 struct err *e);
+
+/* --- records --- */
+
+/* The store's lock, and the number of the change that is made under it. */
+struct store_change {
+	int lock;
+	uint64_t seq;
+};
+int store_change_begin(struct store *s, struct store_change *c, struct err *e);
+void store_change_end(struct store_change *c);
+
+/* A file of <root>/images. -ENOENT; -EINVAL for what is no record. */
+int store_read_record(const struct store *s, const char *file, struct image_record *ret);
+/* On the disk when it returns, and put into `reply`. Under the lock. */
+int store_write_record(struct store *s, const struct image_record *rec, struct ipc_out *reply,
+		       struct err *e);
+typedef int store_record_fn(struct store *s, void *arg, struct image_record *rec, struct err *e);
+/* All that can be read, damaged files are passed over. */
+int store_each_record(struct store *s, store_record_fn *fn, void *arg, struct err *e);
+/* Takes the names out of `v`; false: none was in it. */
+bool store_take_names(struct strv *v, const struct strv *names);
+/* Adds those that `to` does not have, IMAGE_NAMES_MAX in all. */
+void store_add_names(struct strv *to, const struct strv *names);
+/* Takes the tags from all images but `id`. Under the lock. */
+int store_untag_others(struct store *s, const char *id, const struct strv *tags,
+		       struct ipc_out *reply, struct err *e);

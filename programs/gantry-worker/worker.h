@@ -70,3 +70,11 @@ void image_info_fini(struct image_info *i);
 int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_measure(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+
+/* --- tag.c --- */
+
+int do_name(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+struct store;
+/* What a crash left: a tag that two images have becomes the one's that took it last.  The records
+ * of both are put into `reply`. Under the lock. */
+int settle_tags(struct store *s, struct ipc_out *reply, struct err *e);

@@ -45,6 +45,24 @@ static int load(struct cri_call *c, const void *request, struct err *e)
 	return image_load(c->node->images, q->path, send_progress, c, e);
 }
 
+static int tag(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__TagRequest *q = request;
+	Gantry__V1__TagResponse m = GANTRY__V1__TAG_RESPONSE__INIT;
+	_cleanup_strv_ struct strv tags = STRV_NULL;
+	char id[ID_SIZE];
+	int r;
+
+	c->about = q->source;
+	r = image_tag(c->node->images, q->source, q->targets, q->n_targets, id, &tags, e);
+	if (r < 0)
+		return r;
+	m.image_id = id;
+	m.tags = tags.v;
+	m.n_tags = tags.n;
+	return cri_send(c, &m.base, e);
+}
+
 static int check_pod(struct cri_call *c, const void *request, struct err *e)
 {
 	const Gantry__V1__CheckPodRequest *q = request;
@@ -70,6 +88,10 @@ const struct cri_method cri_methods_gantry[] = {
 	 .request = &gantry__v1__pull_request__descriptor,
 	 .response = &gantry__v1__image_progress__descriptor,
 	 .stream_fn = pull},
+	{.path = "/gantry.v1.Gantry/Tag",
+	 .request = &gantry__v1__tag_request__descriptor,
+	 .response = &gantry__v1__tag_response__descriptor,
+	 .stream_fn = tag},
 	{.path = "/gantry.v1.Gantry/Load",
 	 .request = &gantry__v1__load_request__descriptor,
 	 .response = &gantry__v1__image_progress__descriptor,

@@ -25,6 +25,7 @@ void image_record_print(const struct image_record *r, struct strbuf *to)
 	print_vector(&w, "layers", &r->layers);
 	jw_key_uint(&w, "size", r->size);
 	jw_key_int(&w, "pulledAt", r->pulled_at);
+	jw_key_int(&w, "taggedAt", r->tagged_at);
 	jw_key_object(&w, "config");
 	print_vector(&w, "entrypoint", &r->config.entrypoint);
 	print_vector(&w, "cmd", &r->config.cmd);
@@ -84,6 +85,7 @@ int image_record_parse(const char *json, size_t n, struct image_record *ret, str
 	r.id = xstrdup(jv_string(doc, "id", ""));
 	r.size = (uint64_t)jv_int(doc, "size", 0);
 	r.pulled_at = jv_int(doc, "pulledAt", 0);
+	r.tagged_at = jv_int(doc, "taggedAt", r.pulled_at);
 	r.config.user = xstrdup(jv_string(doc, "config.user", ""));
 	r.config.working_dir = xstrdup(jv_string(doc, "config.workingDir", ""));
 	r.config.stop_signal = xstrdup(jv_string(doc, "config.stopSignal", ""));

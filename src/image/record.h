@@ -33,6 +33,7 @@ struct image_record {
 	struct strv layers;  /* names of directories, topmost first */
 	uint64_t size;	     /* bytes of its unpacked layers */
 	int64_t pulled_at;   /* wall ns */
+	int64_t tagged_at;   /* wall ns: when it last took a tag, which it has before older ones */
 	struct image_config config;
 };
 

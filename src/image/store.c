@@ -69,7 +69,7 @@ static bool pinned(const struct image_store *s, const struct image *im)
 	return false;
 }
 
-/* A tag is of one image, the newest: a crash may have left it in the record of another. */
+/* A tag is of one image, the one that took it last: a crash may have left it in another's record. */
 static void take_tag(struct image_store *s, const char *tag, const struct image *from)
 {
 	struct image *im = map_get(&s->by_name, tag);
@@ -95,6 +95,7 @@ static void take_tag(struct image_store *s, const char *tag, const struct image 
 static void put(struct image_store *s, struct image_record *r, uint64_t seq)
 {
 	struct image *im = map_get(&s->by_id, r->id);
+	bool removing = im && im->removing && im->record.pulled_at == r->pulled_at;
 
 	if (im && im->seq > seq) {
 		image_record_fini(r);
@@ -111,7 +112,7 @@ static void put(struct image_store *s, struct image_record *r, uint64_t seq)
 	}
 	im->record = *r;
 	im->seq = seq;
-	im->removing = false;
+	im->removing = removing; /* until it is pulled anew */
 	im->pinned = pinned(s, im);
 	map_put(&s->by_id, im->record.id, im);
 	for (size_t i = 0; i < im->record.tags.n; i++) {
@@ -225,8 +226,8 @@ static int by_time(const void *a, const void *b)
 {
 	const struct image_record *x = a, *y = b;
 
-	if (x->pulled_at != y->pulled_at)
-		return x->pulled_at < y->pulled_at ? -1 : 1;
+	if (x->tagged_at != y->tagged_at)
+		return x->tagged_at < y->tagged_at ? -1 : 1;
 	return strcmp(x->id, y->id);
 }
 
@@ -348,12 +349,15 @@ static int worker_start(struct image_store *s, struct worker *w, struct err *e)
 	return ipc_conn_open(&w->conn, s->loop, TAKE_FD(ours), on_worker_message, on_worker_gone);
 }
 
+static int sweep(struct image_store *s, const struct strv *ids, bool anew, struct err *e);
+
 /* One worker from its request to its end.  Finishes `o`. */
 static int worker_run(struct image_store *s, struct ipc_out *o,
 		      void (*on_progress)(void *, const struct image_progress *), void *arg,
 		      struct ipc_in *ret, struct err *e)
 {
 	struct worker w = {.on_progress = on_progress, .arg = arg};
+	struct err late = ERR_NULL;
 	bool died;
 	int r = worker_start(s, &w, e);
 
@@ -373,7 +377,8 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 	loop_child_del(&w.child);
 	if (died && !s->sweeping) { /* what it left half-made has nobody now */
 		s->sweeping = true;
-		image_sweep(s, &STRV_NULL, NULL);
+		if (sweep(s, &STRV_NULL, true, &late) < 0)
+			log_warn("sweep the image store: %s", late.msg);
 		s->sweeping = false;
 	}
 	co_shield(false);
@@ -729,14 +734,95 @@ int image_remove(struct image_store *s, const char *ref, struct err *e)
 	return r;
 }
 
-int image_sweep(struct image_store *s, const struct strv *ids, struct err *e)
+static int canonical_tags(char *const *names, size_t n, struct strv *ret, struct err *e)
 {
+	if (n == 0 || n > IMAGE_NAMES_MAX)
+		return err_invalid(e, "targets: %zu, expected 1 to %d", n, IMAGE_NAMES_MAX);
+	for (size_t i = 0; i < n; i++) {
+		_cleanup_reference_ struct reference ref = REFERENCE_NULL;
+		int r = reference_parse(names[i], &ref, e);
+
+		if (r < 0)
+			return r;
+		if (ref.digest)
+			return err_invalid(e, "\"%s\": a tag cannot be given with a digest",
+					   names[i]);
+		if (!strv_contains(ret, ref.text))
+			strv_add(ret, ref.text);
+	}
+	return 0;
+}
+
+int image_tag(struct image_store *s, const char *source, char *const *targets, size_t n,
+	      char *ret_id, struct strv *ret_tags, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	_cleanup_strv_ struct strv tags = STRV_NULL;
+	struct image *im;
 	struct ipc_out o;
+	int r = canonical_tags(targets, n, &tags, e);
+
+	if (r == 0)
+		r = image_find(s, source, &im, e);
+	if (r < 0)
+		return r;
+	memcpy(ret_id, im->record.id, ID_SIZE);
+	new_request(s, &o, WORKER_NAME);
+	ipc_put_str(&o, WORKER_TAG_IMAGE_ID, ret_id);
+	for (size_t i = 0; i < tags.n; i++)
+		ipc_put_str(&o, WORKER_TAG_REFERENCE, tags.v[i]);
+	co_shield(true); /* short, and what is on the disk must be known here */
+	r = worker_run(s, &o, NULL, NULL, &in, e);
+	co_shield(false);
+	if (r == 0)
+		r = take_records(s, &in, e);
+	if (r < 0)
+		return r;
+	*ret_tags = tags;
+	tags = STRV_NULL;
+	return 0;
+}
+
+/* What the records on the disk do not say any more. */
+static void drop_others(struct image_store *s, const struct ipc_in *in)
+{
+	uint64_t seq = ipc_get_u64(in, WORKER_TAG_SEQ, 0);
+	struct image *im, *next;
+	struct map there = MAP_NULL;
+	struct ipc_field f;
+	size_t pos = 0;
+
+	while (ipc_next(in, &pos, &f))
+		if (f.tag == WORKER_TAG_IMAGE_ID && ipc_field_str(&f))
+			map_put(&there, ipc_field_str(&f), s);
+	list_for_each_safe (im, next, &s->images, in_order)
+		if (im->seq <= seq && !map_get(&there, im->record.id))
+			drop(s, im);
+	map_fini(&there);
+}
+
+/* `anew`: all records too, where a worker died and nobody knows how far it came. */
+static int sweep(struct image_store *s, const struct strv *ids, bool anew, struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_out o;
+	int r;
 
 	new_request(s, &o, WORKER_SWEEP);
+	ipc_put_u64(&o, WORKER_TAG_ANEW, anew);
 	for (size_t i = 0; i < ids->n; i++)
 		ipc_put_str(&o, WORKER_TAG_NAME, ids->v[i]);
-	return worker_run(s, &o, NULL, NULL, NULL, e);
+	r = worker_run(s, &o, NULL, NULL, &in, e);
+	if (r == 0)
+		r = take_records(s, &in, e);
+	if (r == 0 && anew)
+		drop_others(s, &in);
+	return r;
+}
+
+int image_sweep(struct image_store *s, const struct strv *ids, struct err *e)
+{
+	return sweep(s, ids, false, e);
 }
 
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,

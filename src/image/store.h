@@ -62,6 +62,12 @@ int image_pull(struct image_store *s, const char *ref, const struct image_auth *
 	       image_progress_fn *fn, void *arg, char *ret_id, struct err *e);
 int image_load(struct image_store *s, const char *path, image_progress_fn *fn, void *arg,
 	       struct err *e);
+/*
+ * Gives the image more tags, in canonical form in *ret_tags, which other images lose; durable.
+ * ret_id has room for ID_SIZE.  NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED.
+ */
+int image_tag(struct image_store *s, const char *source, char *const *targets, size_t n,
+	      char *ret_id, struct strv *ret_tags, struct err *e);
 /* All its tags, and the layers that no other image has. What is not there is success. */
 int image_remove(struct image_store *s, const char *ref, struct err *e);
 

@@ -17,9 +17,13 @@ enum {
 	WORKER_MEASURE = 19,
 	/* PATH MAX -> CONTENT */
 	WORKER_READ = 20,
-	/* ROOT NAME...: removes what an ended worker left half-made, layers of no image, and
-	 * the writable layers with these names */
+	/* ROOT NAME... [ANEW] -> RECORD... IMAGE_ID...: removes what an ended worker left
+	 * half-made, layers of no image, and the writable layers with these names; a tag that two
+	 * images have stays with the one that took it last.  ANEW: the records and ids of all
+	 * images are in the reply */
 	WORKER_SWEEP = 21,
+	/* ROOT IMAGE_ID REFERENCE... -> RECORD...: gives tags */
+	WORKER_NAME = 22,
 };
 
 enum {
@@ -52,4 +56,5 @@ enum {
 	WORKER_TAG_TOTAL = 42,
 	WORKER_TAG_SEQ = 43,   /* u64: number of the change in the store's order */
 	WORKER_TAG_STALL = 44, /* u64: seconds without a byte after which a transfer has failed */
+	WORKER_TAG_ANEW = 48,  /* u64: 1 or 0 */
 };

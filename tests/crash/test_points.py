@@ -68,6 +68,10 @@ def test_killed_at(point, userns, archive, registry, tmp_path):
         k.attempt(lambda: d.load(archive))
         k.attempt(lambda: d.cri.PullImage(image={"image": registry.ref}))
         assert len(d.cri.ListImages().images) == 2
+        for ref in ("test/busybox:latest", registry.ref):  # the second takes it from the first
+            k.attempt(lambda: list(d.cri.Tag(source=ref, targets=["crash/tag:1"])))
+            named = d.cri.ImageStatus(image={"image": "crash/tag:1"}).image
+            assert named.id == d.cri.ImageStatus(image={"image": ref}).image.id
         k.up()
         if recovery:
             restart_at(d, point)
