@@ -41,7 +41,7 @@ def recorded(d, im):
         return json.load(f)
 
 
-def restart(d):
+def restarted(d):
     """And its sweep is over."""
     d.restart()
     wait_for(lambda: os.listdir(d.root + "/tmp") == [])
@@ -76,7 +76,7 @@ def test_tag(d, tmp_path):
     tag(d, im.id, "by/id:1")
     tag(d, im.id[7:19], "by/prefix:1")
     assert status(d, "by/id:1").id == status(d, "by/prefix:1").id == im.id
-    restart(d)
+    restarted(d)
     assert len(status(d, im.id).repo_tags) == 6
 
 
@@ -90,7 +90,7 @@ def test_tag_moves(d, tmp_path):
     assert list(status(d, two.id).repo_tags) == [] == recorded(d, two)["tags"]
     for _ in range(2):
         assert status(d, "m/both:1").id == status(d, "m/two:1").id == one.id
-        restart(d)
+        restarted(d)
 
 
 def test_tag_refused(d, tmp_path):
@@ -127,7 +127,7 @@ def test_tag_killed(tmp_path, point, restart):
         assert status(d, "k/two:1").id == one.id
         assert list(status(d, two.id).repo_tags) == []
         d.cri.RemoveImage(image=api.ImageSpec(image=one.id))
-        restart(d)
+        restarted(d)
         assert not status(d, "k/two:1") and status(d, two.id)
     finally:
         d.close()
