@@ -12,15 +12,6 @@
 #define CLIENT_ID "gantry"
 #define TOKEN_TRIES 3
 
-/* The authority of a URL or of what stands without a scheme: "host:port". owned */
-static char *authority(const char *s)
-{
-	const char *at = strstr(s, "://");
-
-	at = at ? at + 3 : s;
-	return xstrndup(at, strcspn(at, "/?#"));
-}
-
 /* The index of Docker's hub goes by several names. */
 static const char *hub(const char *name)
 {
@@ -28,23 +19,24 @@ static const char *hub(const char *name)
 										     : name;
 }
 
-static bool credentials_for(const struct auth *a, const struct host *h)
+bool auth_given(const struct auth *a, const struct host *h)
 {
 	_cleanup_free_ char *server = NULL, *here = NULL;
 
+	if (str_empty(a->config->username) && str_empty(a->config->auth) &&
+	    str_empty(a->config->identity_token) && str_empty(a->config->registry_token))
+		return false;
 	if (str_empty(a->config->server))
 		return h->origin;
-	server = authority(a->config->server);
-	here = authority(h->url);
+	server = host_authority(a->config->server);
+	here = host_authority(h->url);
 	return (h->origin && streq(hub(server), a->registry)) || streq(server, here);
 }
 
 /* "USER:PASSWORD" in base64, or NULL. owned */
-static char *basic(const struct auth *a)
+static char *basic(const struct auth_config *c)
 {
-	const struct auth_config *c = a->config;
-
-	if (!str_empty(c->username)) {
+	if (c && !str_empty(c->username)) {
 		_cleanup_free_ char *plain =
 			xasprintf("%s:%s", c->username, str_or_empty(c->password));
 		size_t n = strlen(plain);
@@ -53,16 +45,16 @@ static char *basic(const struct auth *a)
 		EVP_EncodeBlock((uint8_t *)out, (const uint8_t *)plain, (int)n);
 		return out;
 	}
-	if (!str_empty(c->auth) && !strpbrk(c->auth, "\r\n "))
+	if (c && !str_empty(c->auth) && !strpbrk(c->auth, "\r\n "))
 		return xstrdup(c->auth);
 	return NULL;
 }
 
-char *auth_first(const struct auth *a, const struct host *h)
+char *auth_first(const struct auth_config *c)
 {
-	const char *t = a->config->registry_token;
+	const char *t = c ? c->registry_token : NULL;
 
-	if (str_empty(t) || strpbrk(t, "\r\n") || !credentials_for(a, h))
+	if (str_empty(t) || strpbrk(t, "\r\n"))
 		return NULL;
 	return xasprintf("Authorization: Bearer %s", t);
 }
@@ -114,6 +106,7 @@ int auth_token(const char *text, size_t n, const char *realm, char **ret, struct
 struct asking {
 	const struct auth *a;
 	const struct host *h;
+	const struct auth_config *config;
 	char *realm, *service, *scope, *cred;
 	struct strbuf body;
 };
@@ -162,7 +155,7 @@ static void by_post(const struct asking *k, struct http_request *q)
 	add_pair(&form, '&', "client_id", CLIENT_ID);
 	add_pair(&form, '&', "service", str_or_empty(k->service));
 	add_pair(&form, '&', "scope", k->scope);
-	add_pair(&form, '&', "refresh_token", k->a->config->identity_token);
+	add_pair(&form, '&', "refresh_token", k->config->identity_token);
 	q->url = xstrdup(k->realm);
 	q->post = strbuf_take(&form);
 }
@@ -217,17 +210,17 @@ static int ask(struct asking *k, bool identity, char **ret, struct err *e)
 	return r;
 }
 
-static int bearer(const struct auth *a, const struct host *h, const char *challenge, char **ret,
-		  struct err *e)
+static int bearer(const struct auth *a, const struct host *h, const struct auth_config *c,
+		  const char *challenge, char **ret, struct err *e)
 {
-	bool ours = credentials_for(a, h);
 	struct asking k = {.a = a,
 			   .h = h,
+			   .config = c,
 			   .realm = auth_parameter(challenge, "realm"),
 			   .service = auth_parameter(challenge, "service"),
 			   .scope = auth_parameter(challenge, "scope"),
-			   .cred = ours ? basic(a) : NULL};
-	bool identity = ours && !k.cred && !str_empty(a->config->identity_token);
+			   .cred = basic(c)};
+	bool identity = c && !k.cred && !str_empty(c->identity_token);
 	int r = 0;
 
 	if (!k.scope)
@@ -262,14 +255,14 @@ static const char *find_scheme(const char *challenge, const char *scheme)
 	return NULL;
 }
 
-int auth_answer(const struct auth *a, const struct host *h, const char *challenge, char **ret,
-		struct err *e)
+int auth_answer(const struct auth *a, const struct host *h, const struct auth_config *c,
+		const char *challenge, char **ret, struct err *e)
 {
 	const char *b = find_scheme(challenge, "bearer");
-	_cleanup_free_ char *cred = credentials_for(a, h) ? basic(a) : NULL;
+	_cleanup_free_ char *cred = basic(c);
 
 	if (b)
-		return bearer(a, h, b, ret, e);
+		return bearer(a, h, c, b, ret, e);
 	if (find_scheme(challenge, "basic") && cred) {
 		*ret = xasprintf("Authorization: Basic %s", cred);
 		return 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Access to registries: Basic (RFC 7617) and Bearer tokens (distribution, token and OAuth2
- * authentication) out of CRI's AuthConfig.
+ * authentication) out of CRI's AuthConfig, or of what the node itself has (credentials.h).
  *
- * Credentials go to the registry that the reference names, or to the server that AuthConfig
- * says they belong to; never to a mirror, and never from https to a token server on http.
+ * AuthConfig's credentials go to the registry that the reference names, or to the server that
+ * it says they belong to, never to a mirror; the node's to the host that they are for; neither
+ * from https to a token server on http.
  */
 #pragma once
 
@@ -27,11 +28,14 @@ struct auth {
 	struct http *http;
 };
 
+/* Whether AuthConfig has credentials for this host. */
+bool auth_given(const struct auth *a, const struct host *h);
 /* The field to send from the beginning, "Authorization: ..."; NULL none. owned */
-char *auth_first(const struct auth *a, const struct host *h);
-/* After a 401 with this challenge: the field to try with. owned; UNAUTHENTICATED */
-int auth_answer(const struct auth *a, const struct host *h, const char *challenge, char **ret,
-		struct err *e);
+char *auth_first(const struct auth_config *c);
+/* After a 401 with this challenge: the field to try with, for what is in `c` (NULL: nobody).
+ * owned; UNAUTHENTICATED */
+int auth_answer(const struct auth *a, const struct host *h, const struct auth_config *c,
+		const char *challenge, char **ret, struct err *e);
 /* The parts for fuzzing and tests: a Bearer challenge's parameter (owned, NULL: none), and the
  * token in a token server's answer (owned). */
 char *auth_parameter(const char *challenge, const char *name);

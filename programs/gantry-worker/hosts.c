@@ -25,6 +25,14 @@ static bool is_loopback(const char *registry)
 	return inet_pton(AF_INET, name, &a) == 1 && ntohl(a.s_addr) >> 24 == 127;
 }
 
+char *host_authority(const char *url)
+{
+	const char *at = strstr(url, "://");
+
+	at = at ? at + 3 : url;
+	return xstrndup(at, strcspn(at, "/?#"));
+}
+
 /* The registry itself, as the last that is asked. */
 static void add_default_server(const char *registry, struct hosts *ret)
 {

@@ -42,6 +42,8 @@ struct hosts {
 /* For the registry "docker.io", "localhost:5000". INVALID_ARGUMENT "FILE:LINE: ..." */
 int hosts_find(const char *dir, const char *registry, struct hosts *ret, struct err *e);
 void hosts_fini(struct hosts *h);
+/* "host:port" of a URL, or of what stands without a scheme. owned */
+char *host_authority(const char *url);
 /* The part for fuzzing and tests: one file's text, files in it not yet read. */
 int hosts_parse(const char *text, const char *file, const char *registry, struct hosts *ret,
 		struct err *e);

@@ -264,6 +264,24 @@ int http_run(struct http *h, struct http_request *r, struct err *e)
 	return res;
 }
 
+int http_await(struct http *h, int fd, struct err *e)
+{
+	struct pollfd p[] = {{.fd = fd, .events = POLLIN},
+			     {.fd = WORKER_DAEMON_FD, .events = POLLIN}};
+	int res = 0;
+
+	while (res == 0 && poll(p, 1, 0) <= 0) {
+		bool done;
+
+		res = http_perform(h, &done, e);
+		if (res == 0 && !done)
+			res = http_wait(h, p, 2, 1000, e);
+		if (res == 0)
+			res = worker_check(e);
+	}
+	return res;
+}
+
 struct http *http_open(unsigned stall_s)
 {
 	struct http *h = xcalloc(1, sizeof(*h));

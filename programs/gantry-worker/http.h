@@ -78,3 +78,5 @@ int http_wait(struct http *h, struct pollfd *fds, unsigned n, int timeout_ms, st
 int http_step(struct http *h, int timeout_ms, struct err *e);
 /* One request from begin to done; CANCELLED where the daemon wants the work given up. */
 int http_run(struct http *h, struct http_request *r, struct err *e);
+/* Until `fd` can be read, while requests go on; CANCELLED. */
+int http_await(struct http *h, int fd, struct err *e);

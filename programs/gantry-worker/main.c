@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "confine.h"
+#include "credentials.h"
 #include "worker.h"
 
 static bool detached;
@@ -117,9 +118,13 @@ int main(int argc, char **argv)
 	if (r < 0)
 		return 1;
 	ipc_out_reply(&reply, in.seq, NULL);
-	r = confine_worker(in.type == WORKER_READ ? NULL : ipc_get_str(&in, WORKER_TAG_ROOT), &e);
+	r = in.type == WORKER_PULL ? credentials_start(&in, &e) : 0;
+	if (r == 0)
+		r = confine_worker(
+			in.type == WORKER_READ ? NULL : ipc_get_str(&in, WORKER_TAG_ROOT), &e);
 	if (r == 0)
 		r = run(&in, &reply, &e);
+	credentials_end();
 	if (r < 0) { /* an answer of its own: nothing of a success may stand in it */
 		ipc_out_fini(&reply);
 		ipc_out_reply(&failure, in.seq, &e);

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "credentials.h"
 #include "wire/json.h"
 #include "worker.h"
 
@@ -19,10 +20,14 @@
 
 struct registry {
 	struct hosts hosts;
-	struct {
+	struct access {
 		char *field;	     /* "Authorization: ...", NULL none yet */
 		unsigned generation; /* of the field */
 		bool answered;	     /* it is there: that it refuses connections will pass */
+		const struct auth_config *with; /* credentials in use, NULL: nobody's */
+		bool looked;			/* for the node's own */
+		struct credentials own;
+		struct auth_config own_view;
 	} access[HOSTS_MAX + 2];
 	char *host, *path;
 	struct auth auth;
@@ -197,23 +202,76 @@ static int judge(struct transfer *t, bool *again)
 	}
 }
 
+/* The node's own credentials, after AuthConfig's: 0 where they are in use from now on. */
+static int use_own(struct transfer *t, struct err *e)
+{
+	struct registry *r = t->registry;
+	struct access *a = &r->access[t->host];
+	_cleanup_free_ char *at = host_authority(host_of(t)->url);
+	const struct credentials *c = &a->own;
+	int res = -ENOENT;
+
+	if (a->looked)
+		return -ENOENT;
+	a->looked = true;
+	if (host_of(t)->origin)
+		res = credentials_get(r->http, r->host, r->path, &a->own, e);
+	if (res == -ENOENT && !(host_of(t)->origin && streq(at, r->host)))
+		res = credentials_get(r->http, at, r->path, &a->own, e);
+	if (res < 0)
+		return res;
+	a->own_view = (struct auth_config){.username = c->username,
+					   .password = c->password,
+					   .auth = c->auth,
+					   .identity_token = c->identity_token,
+					   .registry_token = c->registry_token};
+	a->with = &a->own_view;
+	return 0;
+}
+
+/* A field for the credentials in use. */
+static int get_field(struct transfer *t, bool fresh, char **ret, struct err *e)
+{
+	struct registry *r = t->registry;
+	const struct auth_config *c = r->access[t->host].with;
+
+	*ret = fresh ? auth_first(c) : NULL;
+	return *ret ? 0 : auth_answer(&r->auth, host_of(t), c, t->request.challenge, ret, e);
+}
+
 /* 1: there is something new to try with, 0: not. */
 static int get_access(struct transfer *t)
 {
-	struct registry *r = t->registry;
+	struct access *a = &t->registry->access[t->host];
+	bool refused = t->asked, fresh = false;
 	char *field = NULL;
+	int r = -EACCES;
 
 	/* Another transfer may have got it meanwhile. */
-	if (t->generation == r->access[t->host].generation) {
-		if (t->asked)
-			return 0;
-		t->asked = true;
-		if (auth_answer(&r->auth, host_of(t), t->request.challenge, &field, &t->e) < 0)
-			return 0;
-		free(r->access[t->host].field);
-		r->access[t->host].field = field;
-		r->access[t->host].generation++;
+	if (t->generation != a->generation)
+		return 1;
+	t->asked = true;
+	if (!refused && a->with) {
+		r = get_field(t, false, &field, &t->e);
+		refused = r == -EACCES;
 	}
+	if (refused || !a->with) {
+		struct err e = ERR_NULL;
+
+		r = use_own(t, &e);
+		fresh = r == 0;
+		if (fresh || (r == -ENOENT && !refused)) { /* or nobody's: it may be public */
+			t->e = ERR_NULL;
+			r = get_field(t, fresh, &field, &t->e);
+		} else if (r != -ENOENT) {
+			t->e = e;
+		}
+	}
+	if (r < 0)
+		return 0;
+	free(a->field);
+	a->field = field;
+	a->generation++;
 	return 1;
 }
 
@@ -450,8 +508,10 @@ int registry_open(const char *hosts_dir, const char *host, const char *path,
 	r->path = xstrdup(path);
 	r->http = http_open(stall_s);
 	r->auth = (struct auth){auth, r->host, r->path, r->http};
-	for (size_t i = 0; i < r->hosts.n; i++)
-		r->access[i].field = auth_first(&r->auth, &r->hosts.v[i]);
+	for (size_t i = 0; i < r->hosts.n; i++) {
+		r->access[i].with = auth_given(&r->auth, &r->hosts.v[i]) ? auth : NULL;
+		r->access[i].field = auth_first(r->access[i].with);
+	}
 	*ret = r;
 	return 0;
 }
@@ -461,8 +521,10 @@ struct registry *registry_close(struct registry *r)
 	if (!r)
 		return NULL;
 	http_close(r->http);
-	for (size_t i = 0; i < ARRAY_SIZE(r->access); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(r->access); i++) {
 		free(r->access[i].field);
+		credentials_fini(&r->access[i].own);
+	}
 	hosts_fini(&r->hosts);
 	free(r->host);
 	free(r->path);

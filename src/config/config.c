@@ -81,6 +81,10 @@ static const struct key keys[] = {
 	 .about = "what makes a root file system out of layers: overlay"},
 	{"image.hosts_dir", PATH, AT(image.hosts_dir),
 	 .about = "registries and their mirrors: HOST/hosts.toml, _default/hosts.toml"},
+	{"image.auth_file", PATH, AT(image.auth_file), .may_be_empty = true,
+	 .about = "the node's own credentials for registries, as Docker's config.json; read for "
+		  "each "
+		  "pull; need not be there"},
 	{"image.parallel_layers", NUMBER32, AT(image.parallel_layers), 1, 16,
 	 .about = "layers of one pull that are fetched at once"},
 	{"image.parallel_pulls", NUMBER32, AT(image.parallel_pulls), 1, 64,
@@ -153,6 +157,7 @@ static void set_defaults(struct config *c)
 	c->bridge.masquerade = true;
 	c->image.snapshotter = "overlay";
 	c->image.hosts_dir = "/etc/gantry/certs.d";
+	c->image.auth_file = "/etc/gantry/auth.json";
 	c->image.stall_timeout_us = 60 * USEC_PER_SEC;
 	c->image.parallel_layers = 3;
 	c->image.parallel_pulls = 4;

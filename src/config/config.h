@@ -73,6 +73,7 @@ struct config {
 	struct {
 		const char *snapshotter;   /* "overlay" */
 		const char *hosts_dir;	   /* /etc/gantry/certs.d, containerd's hosts.toml layout */
+		const char *auth_file;	   /* /etc/gantry/auth.json, Docker's config.json layout */
 		uint32_t parallel_layers;  /* 3 */
 		uint32_t parallel_pulls;   /* 4 workers at once, the others wait */
 		uint64_t stall_timeout_us; /* a transfer without a byte has failed: 60 s */

@@ -566,6 +566,7 @@ static struct pull *pull_start(struct image_store *s, const char *key, const cha
 	co_event_init(&p->done);
 	new_request(s, &p->request, WORKER_PULL);
 	ipc_put_str(&p->request, WORKER_TAG_HOSTS_DIR, s->config->image.hosts_dir);
+	ipc_put_str(&p->request, WORKER_TAG_AUTH_FILE, s->config->image.auth_file);
 	ipc_put_u64(&p->request, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
 	ipc_put_u64(&p->request, WORKER_TAG_STALL,
 		    s->config->image.stall_timeout_us / USEC_PER_SEC);

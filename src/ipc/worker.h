@@ -7,7 +7,7 @@
 #pragma once
 
 enum {
-	/* ROOT HOSTS_DIR PARALLEL STALL REFERENCE [auth] -> RECORD... IMAGE_ID */
+	/* ROOT HOSTS_DIR AUTH_FILE PARALLEL STALL REFERENCE [auth] -> RECORD... IMAGE_ID */
 	WORKER_PULL = 16,
 	/* ROOT PATH PARALLEL -> RECORD... IMAGE_ID... */
 	WORKER_LOAD = 17,
@@ -56,5 +56,6 @@ enum {
 	WORKER_TAG_TOTAL = 42,
 	WORKER_TAG_SEQ = 43,   /* u64: number of the change in the store's order */
 	WORKER_TAG_STALL = 44, /* u64: seconds without a byte after which a transfer has failed */
-	WORKER_TAG_ANEW = 48,  /* u64: 1 or 0 */
+	WORKER_TAG_AUTH_FILE = 45, /* the node's own credentials; may be absent */
+	WORKER_TAG_ANEW = 48,	   /* u64: 1 or 0 */
 };

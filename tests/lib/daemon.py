@@ -64,10 +64,9 @@ class Daemon:
             self.start()
 
     def set_config(self, text):
-        base = "cni:\n  conf_dir: %s/cni\n  netns_dir: %s/netns\nimage:\n  hosts_dir: %s/hosts\n" \
-            % (self.dir, self.dir, self.dir)
-        if "cni:" in text:
-            base = "image:\n  hosts_dir: %s/hosts\n" % self.dir
+        base = "image:\n  hosts_dir: %s/hosts\n  auth_file: %s/auth.json\n" % (self.dir, self.dir)
+        if "cni:" not in text:
+            base = "cni:\n  conf_dir: %s/cni\n  netns_dir: %s/netns\n" % (self.dir, self.dir) + base
         # What a test does not choose itself, who runs the tests may.
         for setting, name, form in (("cgroup:", "GANTRY_TEST_DRIVER", "cgroup:\n  driver: %s\n"),
                                     ("default_runtimes:", "GANTRY_TEST_RUNTIME",
