@@ -218,6 +218,26 @@ static void send_state(struct monitor *m, struct request *q)
 	request_free(q);
 }
 
+/* Here, and not in a job: the pod can wait for as long as the daemon may not. */
+static void open_files(struct monitor *m, struct request *q)
+{
+	const char *path = ipc_get_str(&q->in, MON_TAG_CGROUP);
+	int fds[CGROUP_FILES_MAX];
+	struct ipc_out o;
+	uint64_t have;
+
+	if (q->conn && path) {
+		have = cgroup_files_open(&m->cgroup, path, ipc_get_u64(&q->in, MON_TAG_FILES, 0),
+					 fds);
+		ipc_out_reply(&o, q->in.seq, NULL);
+		ipc_put_u64(&o, MON_TAG_FILES, have);
+		for (int i = 0; i < __builtin_popcountll(have); i++)
+			ipc_put_fd(&o, fds[i]);
+		ipc_conn_send(&q->conn->ipc, &o);
+	}
+	request_free(q);
+}
+
 /* The order of do_pod_setup(): those that there are of ipc, uts, net, user. */
 static void take_namespaces(struct monitor *m, struct ipc_in *reply)
 {
@@ -388,6 +408,9 @@ static void on_message(struct ipc_conn *ipc, struct ipc_in *in)
 		return;
 	case MON_NET_STATS:
 		job_start(m, q, NULL, do_net_stats, net_stats_done);
+		return;
+	case MON_FILES:
+		open_files(m, q);
 		return;
 	case MON_CREATE:
 	case MON_START:

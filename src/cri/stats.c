@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * CRI: figures of pods and containers.  They are read from the cgroup files here, a handful
- * of short reads of memory a container; what must be walked (writable layers) is measured in
- * the background, and what is asked of a monitor is only the network of a pod in which
- * nothing runs.
+ * of short reads of memory a container, which the pod's monitor has opened; what must be walked
+ * (writable layers) is measured in the background.  Else a monitor is asked only for the network
+ * of a pod in which nothing runs.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -21,6 +21,7 @@
 
 #define NET_DEV_MAX 65536
 #define TURN_MAX (5 * USEC_PER_MS) /* of one turn of the loop for a list */
+#define FILES_WAIT USEC_PER_SEC	   /* for the monitor to open files; then they are opened here */
 
 static Runtime__V1__UInt64Value *value(struct arena *a, uint64_t v)
 {
@@ -205,17 +206,102 @@ static Runtime__V1__ContainerStats *container_stats_of(struct cri_call *call, st
 	return m;
 }
 
+/*
+ * Files of cgroups are opened by the pod's monitor, which may wait for the kernel.  One of an
+ * earlier version does not know the request; then, and where the monitor is gone or hangs, they
+ * are opened here as they are read.
+ */
+struct ask {
+	struct pod *pod;
+	struct container *container; /* NULL: files of the pod */
+	struct cgroup_files *files;  /* of one of them */
+	uint64_t wanted;
+	struct co_event over;
+	unsigned refs; /* who asks, and who wants to know */
+	char *path;
+	int result;
+};
+
+static void ask_unref(struct ask *k)
+{
+	if (--k->refs > 0)
+		return;
+	container_unref(k->container);
+	pod_unref(k->pod);
+	free(k->path);
+	free(k);
+}
+
+static int ask_monitor(const struct ask *k)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	struct ipc_out o;
+	int r;
+
+	ipc_out_init(&o, MON_FILES, 0);
+	ipc_put_str(&o, MON_TAG_CGROUP, k->path);
+	ipc_put_u64(&o, MON_TAG_FILES, k->wanted);
+	r = pod_monitor_call(k->pod, &o, &in, NULL);
+	if (r < 0 || cgroup_files_known(k->files) || /* by somebody else, meanwhile */
+	    (k->container && k->container->state != CONTAINER_RUNNING))
+		return r;
+	return cgroup_files_take(k->files, k->wanted, ipc_get_u64(&in, MON_TAG_FILES, 0), in.fds,
+				 in.n_fds);
+}
+
+static void ask_run(void *arg)
+{
+	struct ask *k = arg;
+
+	k->result = ask_monitor(k);
+	co_event_set(&k->over);
+	ask_unref(k);
+}
+
+static int need_files(struct pod *p, struct container *c, const char *path, uint64_t wanted,
+		      struct cgroup_files *f)
+{
+	struct ask *k;
+	int r;
+
+	if (str_empty(path) || cgroup_files_known(f) || !cgroup_files_room())
+		return 0;
+	k = xcalloc(1, sizeof(*k));
+	k->pod = pod_ref(p);
+	k->container = c ? container_ref(c) : NULL;
+	k->files = f;
+	k->wanted = wanted;
+	k->refs = 2;
+	k->path = xstrdup(path);
+	co_event_init(&k->over);
+	co_start(p->node->loop, ask_run, k);
+	r = co_event_wait(&k->over, clock_mono_us() + FILES_WAIT);
+	r = r < 0 ? r : k->result;
+	ask_unref(k);
+	return r;
+}
+
+static int need_container_files(struct container *c)
+{
+	return c->state != CONTAINER_RUNNING
+		       ? 0
+		       : need_files(c->pod, c, c->cgroup, CGROUP_FILES_CONTAINER, &c->cgroup_files);
+}
+
 static int container_stats(struct cri_call *c, const void *request, void *response, struct err *e)
 {
 	const Runtime__V1__ContainerStatsRequest *q = request;
-	Runtime__V1__ContainerStatsResponse *r = response;
-	struct container *ctr;
-	int ret = container_find(c->node, q->container_id, &ctr, e);
+	_cleanup_container_ struct container *ctr = NULL;
+	struct container *found;
+	int ret = container_find(c->node, q->container_id, &found, e);
 
 	c->about = q->container_id;
 	if (ret < 0)
 		return ret;
-	r->stats = container_stats_of(c, ctr);
+	ctr = container_ref(found);
+	need_container_files(ctr);
+	c->raw_used = true; /* encoded while the container is held */
+	cri_put_message(&c->raw, 1, &container_stats_of(c, ctr)->base);
 	node_measure(c->node);
 	return 0;
 }
@@ -250,6 +336,8 @@ static int list_container_stats(struct cri_call *c, const void *request, void *r
 			all[n++] = container_ref(ctr);
 	c->raw_used = true;
 	for (size_t i = 0; i < n; i++) {
+		if (ret == 0)
+			need_container_files(all[i]);
 		if (ret == 0 && all[i]->state == CONTAINER_RUNNING) {
 			Runtime__V1__ContainerStats *m = container_stats_of(c, all[i]);
 
@@ -365,17 +453,25 @@ static void add(uint64_t *to, uint64_t v)
 		*to = or_zero(*to) + v;
 }
 
-/* Pressure cannot be added up: it is that of the cgroup that holds the pod's containers. */
-static void pod_psi(const struct node *n, const struct pod *p, struct cgroup_stats *to)
+/* Of the cgroup that holds the pod's containers, and perhaps others. owned */
+static char *parent_path(const struct pod *p)
 {
-	_cleanup_free_ char *slice = NULL;
+	char *slice;
 
-	if (n->cgroup_systemd && cgroup_expand_slice(p->cgroup_parent, &slice, NULL) < 0)
-		slice = xstrdup("");
-	cgroup_psi_read(&n->cgroup, slice ? slice : p->cgroup_parent, to);
+	if (!p->node->cgroup_systemd)
+		return xstrdup(p->cgroup_parent);
+	return cgroup_expand_slice(p->cgroup_parent, &slice, NULL) < 0 ? xstrdup("") : slice;
 }
 
-static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats *to,
+/* Pressure cannot be added up: it is that of the cgroup that holds the pod's containers. */
+static void pod_psi(const struct node *n, struct pod *p, struct cgroup_stats *to)
+{
+	_cleanup_free_ char *path = parent_path(p);
+
+	cgroup_psi_read(&n->cgroup, path, &p->parent_files, to);
+}
+
+static void sum(struct cri_call *call, struct pod *p, struct cgroup_stats *to,
 		uint64_t *ret_processes)
 {
 	struct container *c;
@@ -395,7 +491,7 @@ static void sum(struct cri_call *call, const struct pod *p, struct cgroup_stats 
 		add(&to->page_faults, s.page_faults);
 		add(&to->major_page_faults, s.major_page_faults);
 		add(&to->swap_usage, s.swap_usage);
-		add(ret_processes, cgroup_processes(&call->node->cgroup, c->cgroup));
+		add(ret_processes, cgroup_processes(&call->node->cgroup, c->cgroup, NULL));
 	}
 }
 
@@ -427,7 +523,33 @@ static void read_pod(struct cri_call *call, struct pod *p, struct cgroup_stats *
 		sum(call, p, to, ret_processes);
 		return;
 	}
-	add(ret_processes, cgroup_processes(h, p->cgroup));
+	add(ret_processes, cgroup_processes(h, p->cgroup, &p->cgroup_files));
+}
+
+static struct container *without_files(struct pod *p)
+{
+	struct container *c;
+
+	list_for_each (c, &p->containers, in_pod)
+		if (c->state == CONTAINER_RUNNING && !str_empty(c->cgroup) &&
+		    !cgroup_files_known(&c->cgroup_files))
+			return c;
+	return NULL;
+}
+
+/* May wait; containers come and go meanwhile. */
+static void need_pod_files(struct pod *p)
+{
+	_cleanup_free_ char *path = parent_path(p);
+	struct container *c;
+
+	while (cgroup_files_room() && (c = without_files(p)))
+		if (need_container_files(c) < 0)
+			return;
+	if (has_own_cgroup(p))
+		need_files(p, NULL, p->cgroup, CGROUP_FILES_POD, &p->cgroup_files);
+	else
+		need_files(p, NULL, path, CGROUP_FILES_PRESSURE, &p->parent_files);
 }
 
 static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, struct pod *p)
@@ -478,6 +600,7 @@ static Runtime__V1__PodSandboxStats *pod_stats_of(struct cri_call *call, struct 
 	at->n_annotations = p->config->n_annotations;
 	at->annotations = (void *)p->config->annotations;
 	m->attributes = at;
+	need_pod_files(p);
 	m->linux = linux_stats(call, p);
 	m->linux->network = net;
 	return m;
@@ -486,14 +609,16 @@ static Runtime__V1__PodSandboxStats *pod_stats_of(struct cri_call *call, struct 
 static int pod_sandbox_stats(struct cri_call *c, const void *request, void *response, struct err *e)
 {
 	const Runtime__V1__PodSandboxStatsRequest *q = request;
-	Runtime__V1__PodSandboxStatsResponse *r = response;
-	struct pod *p;
-	int ret = pod_find(c->node, q->pod_sandbox_id, &p, e);
+	_cleanup_pod_ struct pod *p = NULL;
+	struct pod *found;
+	int ret = pod_find(c->node, q->pod_sandbox_id, &found, e);
 
 	c->about = q->pod_sandbox_id;
 	if (ret < 0)
 		return ret;
-	r->stats = pod_stats_of(c, p);
+	p = pod_ref(found);
+	c->raw_used = true; /* encoded while the pod is held */
+	cri_put_message(&c->raw, 1, &pod_stats_of(c, p)->base);
 	node_measure(c->node);
 	return 0;
 }

@@ -24,7 +24,7 @@
 #include "loop/loop.h"
 
 #define IPC_BODY_MAX (24u << 20)  /* bytes of a frame's body; a larger one ends the connection */
-#define IPC_FDS_MAX 8		  /* descriptors of one frame */
+#define IPC_FDS_MAX 16		  /* descriptors of one frame */
 #define IPC_QUEUE_MAX (64u << 20) /* bytes that wait for a peer; more end the connection */
 
 /* Types 1..15 and tags 1..15 belong to every protocol. */

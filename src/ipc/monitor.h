@@ -82,6 +82,9 @@ enum {
 	MON_NET_STATS = 27,
 	/* ID SIGNAL: to its first process, without waiting. */
 	MON_KILL = 28,
+	/* CGROUP FILES -> FILES, and a descriptor of each: files of a cgroup that figures are read
+	 * from (sys/cgroup.h, struct cgroup_files). */
+	MON_FILES = 29,
 };
 
 /* Events, sequence 0. */
@@ -180,6 +183,7 @@ enum {
 	MON_TAG_TRUNCATED = 121,  /* u64, 1: something was dropped */
 
 	/* MON_NET_STATS: repeated nested fields, one interface each */
+	MON_TAG_FILES = 136, /* u64, bits: CGROUP_FILES_* */
 	MON_TAG_NET_IF = 128,
 	MON_TAG_NET_NAME = 129,
 	MON_TAG_NET_RX_BYTES = 130,

@@ -88,6 +88,7 @@ struct pod *pod_unref(struct pod *p)
 		return NULL;
 	ipc_conn_close(&p->monitor);
 	cgroup_files_close(&p->cgroup_files);
+	cgroup_files_close(&p->parent_files);
 	arena_fini(&p->arena);
 	strbuf_fini(&p->list_item);
 	free(p->config_bytes);

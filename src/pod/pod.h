@@ -128,6 +128,7 @@ struct pod {
 	char *cgroup;				      /* its path below the hierarchies */
 	bool cgroup_owned;			      /* ours to remove */
 	struct cgroup_files cgroup_files;	      /* of that cgroup */
+	struct cgroup_files parent_files;	      /* of cgroup_parent: pressure */
 	struct list in_order;
 	struct list containers;	     /* container.in_pod */
 	struct co_lock lock;	     /* one life-cycle operation at a time */

@@ -409,29 +409,66 @@ enum {
 	F_CPU_PSI,
 	F_MEMORY_PSI,
 	F_IO_PSI,
+	F_PIDS,
 	F_N
 };
 _Static_assert(F_N == CGROUP_FILES_MAX, "as many as there are");
+_Static_assert(CGROUP_FILES_PRESSURE == (1u << F_CPU_PSI | 1u << F_MEMORY_PSI | 1u << F_IO_PSI),
+	       "the bits of pressure");
+_Static_assert(CGROUP_FILES_POD == (CGROUP_FILES_CONTAINER | 1u << F_PIDS), "and of processes");
+
+/* Where a file is, and its name; false: this host has none such. */
+static bool file_of(const struct cgroup_host *h, unsigned which, const char **ret_mount,
+		    const char **ret_name)
+{
+	static const char *const v1[F_N] = {
+		[F_CPU] = "cpuacct.usage",	    [F_USAGE] = "memory.usage_in_bytes",
+		[F_STAT] = "memory.stat",	    [F_CPU_PSI] = "cpu.pressure",
+		[F_MEMORY_PSI] = "memory.pressure", [F_IO_PSI] = "io.pressure",
+		[F_PIDS] = "pids.current"};
+	static const char *const v2[F_N] = {[F_CPU] = "cpu.stat",
+					    [F_USAGE] = "memory.current",
+					    [F_LIMIT] = "memory.max",
+					    [F_SWAP] = "memory.swap.current",
+					    [F_SWAP_LIMIT] = "memory.swap.max",
+					    [F_STAT] = "memory.stat",
+					    [F_CPU_PSI] = "cpu.pressure",
+					    [F_MEMORY_PSI] = "memory.pressure",
+					    [F_IO_PSI] = "io.pressure",
+					    [F_PIDS] = "pids.current"};
+
+	*ret_name = (h->v2 ? v2 : v1)[which];
+	if (which == F_CPU_PSI || which == F_MEMORY_PSI || which == F_IO_PSI)
+		*ret_mount = h->psi;
+	else if (h->v2)
+		*ret_mount = h->mount;
+	else
+		*ret_mount = which == F_CPU ? h->cpuacct : which == F_PIDS ? h->pids : h->memory;
+	return *ret_mount && *ret_name;
+}
 
 static unsigned n_kept;
 
 /* No more than half of what this process may open; the rest is opened for each read. */
-static bool may_keep(void)
+static bool may_keep(unsigned n)
 {
 	static rlim_t max;
 	struct rlimit l;
 
 	if (!max)
 		max = getrlimit(RLIMIT_NOFILE, &l) < 0 ? 1 : l.rlim_cur / 2;
-	return n_kept < max;
+	return n_kept + n <= max;
 }
 
-static int read_kept(struct source *s, unsigned which, const char *mount, const char *name,
-		     char *buf, size_t n)
+static int read_kept(const struct cgroup_host *h, struct source *s, unsigned which, char *buf,
+		     size_t n)
 {
 	int *fd = s->kept ? &s->kept->fd[which] : NULL;
+	const char *mount, *name;
 
-	if (!fd || (*fd == 0 && !may_keep()))
+	if (!file_of(h, which, &mount, &name))
+		return -ENOENT;
+	if (!fd || (*fd == 0 && !may_keep(1)))
 		return read_file(mount, s->path, name, buf, n);
 	if (*fd == 0) {
 		*fd = open_file(mount, s->path, name);
@@ -451,27 +488,76 @@ void cgroup_files_close(struct cgroup_files *f)
 	}
 }
 
+bool cgroup_files_known(const struct cgroup_files *f)
+{
+	for (unsigned i = 0; i < F_N; i++)
+		if (f->fd[i] != 0)
+			return true;
+	return false;
+}
+
+bool cgroup_files_room(void)
+{
+	return may_keep(F_N);
+}
+
+uint64_t cgroup_files_open(const struct cgroup_host *h, const char *path, uint64_t wanted,
+			   int ret[CGROUP_FILES_MAX])
+{
+	const char *mount, *name;
+	uint64_t have = 0;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < F_N; i++) {
+		int fd = wanted & UINT64_C(1) << i && file_of(h, i, &mount, &name)
+				 ? open_file(mount, path, name)
+				 : -ENOENT;
+
+		if (fd < 0)
+			continue;
+		ret[n++] = fd;
+		have |= UINT64_C(1) << i;
+	}
+	return have;
+}
+
+int cgroup_files_take(struct cgroup_files *f, uint64_t wanted, uint64_t have, int *fds,
+		      unsigned n_fds)
+{
+	unsigned n = 0;
+
+	if (have & ~wanted || (unsigned)__builtin_popcountll(have) != n_fds)
+		return -EPROTO;
+	cgroup_files_close(f);
+	for (unsigned i = 0; i < F_N; i++) {
+		if (have & UINT64_C(1) << i) {
+			f->fd[i] = TAKE_FD(fds[n]);
+			n++;
+			n_kept++;
+		} else if (wanted & UINT64_C(1) << i) {
+			f->fd[i] = -ENOENT;
+		}
+	}
+	return 0;
+}
+
 static uint64_t to_number(const char *text)
 {
 	return *text < '0' || *text > '9' ? CGROUP_ABSENT : strtoull(text, NULL, 10); /* "max" */
 }
 
-static uint64_t read_number(struct source *s, unsigned which, const char *mount, const char *name)
+static uint64_t read_number(const struct cgroup_host *h, struct source *s, unsigned which)
 {
 	char buf[64];
 
-	return read_kept(s, which, mount, name, buf, sizeof(buf)) < 0 ? CGROUP_ABSENT
-								      : to_number(buf);
+	return read_kept(h, s, which, buf, sizeof(buf)) < 0 ? CGROUP_ABSENT : to_number(buf);
 }
 
-uint64_t cgroup_processes(const struct cgroup_host *h, const char *path)
+uint64_t cgroup_processes(const struct cgroup_host *h, const char *path, struct cgroup_files *kept)
 {
-	char buf[64];
+	struct source s = {.path = path, .kept = kept};
 
-	if (str_empty(path) ||
-	    read_file(h->v2 ? h->mount : h->pids, path, "pids.current", buf, sizeof(buf)) < 0)
-		return CGROUP_ABSENT;
-	return to_number(buf);
+	return str_empty(path) ? CGROUP_ABSENT : read_number(h, &s, F_PIDS);
 }
 
 /* The value of "key N" in a flat keyed file. */
@@ -532,11 +618,11 @@ static int stats_v1(const struct cgroup_host *h, struct source *f, struct cgroup
 {
 	char buf[STAT_FILE_MAX];
 
-	s->cpu_ns = read_number(f, F_CPU, h->cpuacct, "cpuacct.usage");
-	s->memory_usage = read_number(f, F_USAGE, h->memory, "memory.usage_in_bytes");
+	s->cpu_ns = read_number(h, f, F_CPU);
+	s->memory_usage = read_number(h, f, F_USAGE);
 	if (s->cpu_ns == CGROUP_ABSENT && s->memory_usage == CGROUP_ABSENT)
 		return -ENOENT;
-	if (read_kept(f, F_STAT, h->memory, "memory.stat", buf, sizeof(buf)) < 0)
+	if (read_kept(h, f, F_STAT, buf, sizeof(buf)) < 0)
 		return 0;
 	s->memory_rss = keyed(buf, "total_rss");
 	s->memory_inactive_file = keyed(buf, "total_inactive_file");
@@ -554,15 +640,15 @@ static int stats_v2(const struct cgroup_host *h, struct source *f, struct cgroup
 	char buf[STAT_FILE_MAX];
 	uint64_t us;
 
-	if (read_kept(f, F_CPU, h->mount, "cpu.stat", buf, sizeof(buf)) < 0)
+	if (read_kept(h, f, F_CPU, buf, sizeof(buf)) < 0)
 		return -ENOENT;
 	us = keyed(buf, "usage_usec");
 	s->cpu_ns = us == CGROUP_ABSENT ? us : us * 1000;
-	s->memory_usage = read_number(f, F_USAGE, h->mount, "memory.current");
-	s->memory_limit = read_number(f, F_LIMIT, h->mount, "memory.max");
-	s->swap_usage = read_number(f, F_SWAP, h->mount, "memory.swap.current");
-	s->swap_limit = read_number(f, F_SWAP_LIMIT, h->mount, "memory.swap.max");
-	if (read_kept(f, F_STAT, h->mount, "memory.stat", buf, sizeof(buf)) < 0)
+	s->memory_usage = read_number(h, f, F_USAGE);
+	s->memory_limit = read_number(h, f, F_LIMIT);
+	s->swap_usage = read_number(h, f, F_SWAP);
+	s->swap_limit = read_number(h, f, F_SWAP_LIMIT);
+	if (read_kept(h, f, F_STAT, buf, sizeof(buf)) < 0)
 		return 0;
 	s->memory_rss = keyed(buf, "anon");
 	s->memory_inactive_file = keyed(buf, "inactive_file");
@@ -573,7 +659,7 @@ static int stats_v2(const struct cgroup_host *h, struct source *f, struct cgroup
 
 /* "some avg10=0.00 avg60=0.00 avg300=0.00 total=0", and the same with "full". */
 static void read_psi(const struct cgroup_host *h, struct source *f, unsigned which,
-		     const char *name, struct cgroup_psi *ret)
+		     struct cgroup_psi *ret)
 {
 	static const char format[] = " avg10=%lf avg60=%lf avg300=%lf total=%" SCNu64;
 	struct cgroup_psi_line *const lines[] = {&ret->some, &ret->full};
@@ -581,7 +667,7 @@ static void read_psi(const struct cgroup_host *h, struct source *f, unsigned whi
 	char buf[STAT_FILE_MAX];
 
 	*ret = (struct cgroup_psi){0};
-	if (read_kept(f, which, h->psi, name, buf, sizeof(buf)) < 0)
+	if (read_kept(h, f, which, buf, sizeof(buf)) < 0)
 		return;
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
 		const char *p = strstr(buf, names[i]);
@@ -597,14 +683,15 @@ static void read_psi(const struct cgroup_host *h, struct source *f, unsigned whi
 
 static void read_pressure(const struct cgroup_host *h, struct source *f, struct cgroup_stats *ret)
 {
-	read_psi(h, f, F_CPU_PSI, "cpu.pressure", &ret->cpu_psi);
-	read_psi(h, f, F_MEMORY_PSI, "memory.pressure", &ret->memory_psi);
-	read_psi(h, f, F_IO_PSI, "io.pressure", &ret->io_psi);
+	read_psi(h, f, F_CPU_PSI, &ret->cpu_psi);
+	read_psi(h, f, F_MEMORY_PSI, &ret->memory_psi);
+	read_psi(h, f, F_IO_PSI, &ret->io_psi);
 }
 
-void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret)
+void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_files *kept,
+		     struct cgroup_stats *ret)
 {
-	read_pressure(h, &(struct source){.path = path}, ret);
+	read_pressure(h, &(struct source){.path = path, .kept = kept}, ret);
 }
 
 int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_files *kept,

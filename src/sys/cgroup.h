@@ -86,19 +86,35 @@ struct cgroup_stats {
 	uint64_t swap_usage, swap_limit;
 	struct cgroup_psi cpu_psi, memory_psi, io_psi;
 };
-/* The pressure in a cgroup alone; not known where the kernel does not tell. */
-void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_stats *ret);
 /*
  * The files of one cgroup that figures come from, kept open from the first read on: to open one
- * costs ten times what a read does.  All zero: none is open.  Each holds 5 KiB of the kernel.
+ * costs ten times what a read does, and waits while others make and remove cgroups (they hold
+ * kernfs' lock, and may be off the processor meanwhile).  So a process that may not wait has
+ * them opened by another.  All zero: none is open.  Each holds 5 KiB of the kernel.
  */
-#define CGROUP_FILES_MAX 9
+#define CGROUP_FILES_MAX 10
 struct cgroup_files {
 	int fd[CGROUP_FILES_MAX]; /* 0: not opened yet, below: why it cannot be */
 };
-void cgroup_files_close(struct cgroup_files *f); /* and ready to be used for another cgroup */
+/* Which: sets of bits. */
+#define CGROUP_FILES_CONTAINER UINT64_C(0x1ff)
+#define CGROUP_FILES_POD UINT64_C(0x3ff) /* and how many processes there are */
+#define CGROUP_FILES_PRESSURE UINT64_C(0x1c0)
+void cgroup_files_close(struct cgroup_files *f);       /* and ready to be used for another cgroup */
+bool cgroup_files_known(const struct cgroup_files *f); /* they were opened, or found absent */
+bool cgroup_files_room(void); /* this process may keep those of another cgroup open */
+/* Opens those of `wanted` that there are, in order, into `ret` (owned); returns which. */
+uint64_t cgroup_files_open(const struct cgroup_host *h, const char *path, uint64_t wanted,
+			   int ret[CGROUP_FILES_MAX]);
+/* Takes over what another process has opened; those of `wanted` that are not in `have` are
+ * absent.  -EPROTO where it is another number of descriptors. */
+int cgroup_files_take(struct cgroup_files *f, uint64_t wanted, uint64_t have, int *fds,
+		      unsigned n_fds);
+/* The pressure in a cgroup alone; not known where the kernel does not tell. `kept` may be NULL. */
+void cgroup_psi_read(const struct cgroup_host *h, const char *path, struct cgroup_files *kept,
+		     struct cgroup_stats *ret);
 /* -ENOENT when the cgroup is gone. No allocation; a handful of short reads. `kept` may be NULL. */
 int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgroup_files *kept,
 		      struct cgroup_stats *ret);
-/* How many processes are in it and below; CGROUP_ABSENT. */
-uint64_t cgroup_processes(const struct cgroup_host *h, const char *path);
+/* How many processes are in it and below; CGROUP_ABSENT. `kept` may be NULL. */
+uint64_t cgroup_processes(const struct cgroup_host *h, const char *path, struct cgroup_files *kept);

@@ -72,6 +72,33 @@ def syncs(log):
         return [x for x in f if "sync" in x]
 
 
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+def test_files_of_cgroups_are_opened_by_others(fresh, tmp_path):
+    """Who opens one waits for whoever makes or removes cgroups on the machine."""
+    d = fresh
+    if d.sanitized():
+        pytest.skip("LeakSanitizer does not work in a traced process")
+    p = d.run_pod()
+    c = d.run(p, "sleep 1000")
+    log = str(tmp_path / "strace.log")
+    tracer = subprocess.Popen(["strace", "-qq", "-o", log, "-e", "trace=open,openat,openat2",
+                               "-p", str(d.process.pid)], start_new_session=True)
+    wait_for(lambda: traced(d.process.pid))
+    try:
+        s = d.cri.ContainerStats(container_id=c).stats
+        assert s.memory.usage_bytes.value > 0
+        s = d.cri.PodSandboxStats(pod_sandbox_id=p).stats.linux
+        assert s.memory.usage_bytes.value > 0 and s.process.process_count.value >= 1
+        assert len(d.cri.ListContainerStats().stats) == 1
+        assert len(d.cri.ListPodSandboxStats().stats) == 1
+    finally:
+        tracer.terminate()
+        tracer.wait()
+    with open(log) as f:
+        opened = f.read()
+    assert "/net/dev" in opened and "cgroup" not in opened, opened
+
+
 def test_nobody_reads_the_log(archive):
     """A full pipe costs lines, which are counted, not the daemon."""
     r, w = os.pipe()
@@ -106,6 +133,8 @@ def test_a_hung_monitor_holds_up_its_own_pod_only(fresh):
         calls = [d.cri.ExecSync.future(container_id=h, cmd=["true"], timeout=1, rpc_timeout=2)
                  for _ in range(300)]
         assert d.exec(o, "echo fine").stdout == b"fine\n"
+        stats = {x.attributes.id: x for x in d.cri.ListContainerStats(rpc_timeout=20).stats}
+        assert stats[h].memory.usage_bytes.value > 0 and stats[o].memory.usage_bytes.value > 0
         codes = {c.exception().code().name for c in calls}
         assert codes == {"DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
         assert d.exec(o, "echo fine").stdout == b"fine\n"
