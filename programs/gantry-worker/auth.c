@@ -190,8 +190,12 @@ static int ask(struct asking *k, bool identity, char **ret, struct err *e)
 {
 	int r = -EIO;
 
-	for (unsigned i = 0; i < TOKEN_TRIES; i++) {
-		struct http_request q = {.host = k->h, .on_body = on_body, .arg = k};
+	for (unsigned i = 0; i < (k->h->origin ? TOKEN_TRIES : 1); i++) {
+		struct http_request q = {.host = k->h,
+					 .on_body = on_body,
+					 .arg = k,
+					 .limit_s =
+						 k->h->origin ? AUTH_TOKEN_S : k->a->mirror_wait_s};
 		bool again;
 
 		strbuf_reset(&k->body);

@@ -16,6 +16,7 @@
 #include "http.h"
 
 #define AUTH_TOKEN_MAX (64u << 10) /* bytes of a token server's answer */
+#define AUTH_TOKEN_S 60		   /* seconds that it may take, of the registry itself */
 
 /* AuthConfig; strings may be NULL. borrowed */
 struct auth_config {
@@ -26,6 +27,7 @@ struct auth {
 	const struct auth_config *config;
 	const char *registry, *repository; /* as in the reference; borrowed */
 	struct http *http;
+	unsigned mirror_wait_s; /* for a mirror's token server */
 };
 
 /* Whether AuthConfig has credentials for this host. */

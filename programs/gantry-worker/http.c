@@ -121,6 +121,8 @@ void http_begin(struct http *h, struct http_request *r)
 	curl_easy_setopt(c, CURLOPT_PRIVATE, r);
 	if (r->post)
 		curl_easy_setopt(c, CURLOPT_POSTFIELDS, r->post);
+	if (r->limit_s)
+		curl_easy_setopt(c, CURLOPT_TIMEOUT, (long)r->limit_s);
 	if (r->from) {
 		char range[32];
 

@@ -37,6 +37,7 @@ struct http_request {
 	const struct host *host;    /* TLS and timeouts; borrowed */
 	char *url;		    /* owned: http_request_fini() */
 	char *post;		    /* a form, NULL: GET; owned */
+	unsigned limit_s;	    /* for all of it, 0: none */
 	struct curl_slist *headers; /* for this host only; owned */
 	uint64_t from;		    /* first byte that is wanted of the body, 0: all */
 	http_begin_fn *on_begin;

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -19,6 +20,7 @@
 #include "worker.h"
 
 static bool detached;
+static uint64_t begun_at, limit_s, limit_at = USEC_FOREVER;
 
 /* The daemon says nothing more but IPC_CANCEL, and its end is an end too. */
 bool worker_cancelled(void)
@@ -34,9 +36,23 @@ void worker_detach(void)
 	close(WORKER_DAEMON_FD);
 }
 
+void worker_set_limit(uint64_t seconds)
+{
+	limit_s = seconds;
+	if (!begun_at)
+		begun_at = clock_mono_us();
+	limit_at = seconds ? begun_at + seconds * USEC_PER_SEC : USEC_FOREVER;
+}
+
 int worker_check(struct err *e)
 {
-	return worker_cancelled() ? err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled") : 0;
+	if (worker_cancelled())
+		return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
+	if (clock_mono_us() >= limit_at)
+		return err_set(e, -ETIMEDOUT, GRPC_DEADLINE_EXCEEDED,
+			       "it took more than %llu seconds (image.pull_timeout)",
+			       (unsigned long long)limit_s);
+	return 0;
 }
 
 void worker_progress(const char *layer, const char *state, uint64_t done, uint64_t total)
@@ -48,6 +64,16 @@ void worker_progress(const char *layer, const char *state, uint64_t done, uint64
 	ipc_put_str(&o, WORKER_TAG_STATE, state);
 	ipc_put_u64(&o, WORKER_TAG_DONE, done);
 	ipc_put_u64(&o, WORKER_TAG_TOTAL, total);
+	ipc_send(WORKER_DAEMON_FD, &o);
+}
+
+void worker_tell_host(const char *url, const char *why)
+{
+	struct ipc_out o;
+
+	ipc_out_init(&o, WORKER_EVENT_HOST, 0);
+	ipc_put_str(&o, WORKER_TAG_NAME, url);
+	ipc_put_str(&o, WORKER_TAG_STATE, str_or_empty(why));
 	ipc_send(WORKER_DAEMON_FD, &o);
 }
 

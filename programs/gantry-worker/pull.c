@@ -301,10 +301,21 @@ static int pull_all(struct pulling *p, struct ipc_out *reply, struct err *e)
 		plan(p);
 		r = fetch_layers(p, e);
 	}
+	worker_set_limit(0); /* what has come is put away */
 	/* Whole layers are kept where the network failed: the next try does not need them again. */
 	if (r < 0 && r != -ECANCELED)
 		commit(p, false, NULL, NULL);
 	return r < 0 ? r : commit(p, true, reply, e);
+}
+
+static void put_ill(struct registry *r, const struct ipc_in *in)
+{
+	struct ipc_field f;
+	size_t pos = 0;
+
+	while (ipc_next(in, &pos, &f))
+		if (f.tag == WORKER_TAG_ILL && ipc_field_str(&f))
+			registry_is_ill(r, ipc_field_str(&f));
 }
 
 static int pull_once(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
@@ -328,9 +339,11 @@ static int pull_once(const struct ipc_in *in, struct ipc_out *reply, struct err 
 	}
 	r = registry_open(str_or_empty(ipc_get_str(in, WORKER_TAG_HOSTS_DIR)), p.ref.host,
 			  p.ref.path, &auth, (unsigned)ipc_get_u64(in, WORKER_TAG_STALL, 60),
-			  &p.registry, e);
-	if (r == 0)
+			  (unsigned)ipc_get_u64(in, WORKER_TAG_MIRROR_WAIT, 5), &p.registry, e);
+	if (r == 0) {
+		put_ill(p.registry, in);
 		r = pull_all(&p, reply, e);
+	}
 	if (r < 0 && r != -ESTALE)
 		err_wrap(e, "pull %s", p.ref.text);
 	pulling_fini(&p);
@@ -343,6 +356,7 @@ int do_pull(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 
 	for (unsigned i = 0; r == -ESTALE && i < ATTEMPTS; i++) {
 		*e = ERR_NULL;
+		worker_set_limit(ipc_get_u64(in, WORKER_TAG_LIMIT, 0));
 		r = pull_once(in, reply, e);
 	}
 	return r;

@@ -25,11 +25,13 @@ struct registry {
 		unsigned generation; /* of the field */
 		bool answered;	     /* it is there: that it refuses connections will pass */
 		const struct auth_config *with; /* credentials in use, NULL: nobody's */
+		bool ill;			/* a mirror that failed */
 		bool looked;			/* for the node's own */
 		struct credentials own;
 		struct auth_config own_view;
 	} access[HOSTS_MAX + 2];
 	char *host, *path;
+	unsigned mirror_wait_s;
 	struct auth auth;
 	struct http *http;
 };
@@ -69,6 +71,7 @@ static size_t on_body(void *arg, const char *p, size_t n)
 	struct transfer *t = arg;
 	size_t skip = (size_t)MIN((uint64_t)n, t->skip), taken;
 
+	t->came += n;
 	if (n - skip > t->size - t->done) {
 		if (t->size_is_limit)
 			err_set(&t->e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
@@ -103,7 +106,10 @@ static void begin(struct transfer *t)
 	http_request_fini(q);
 	t->e = ERR_NULL;
 	t->done_before = t->done;
+	t->mark = t->came;
+	t->mark_at = clock_mono_us();
 	t->generation = r->access[t->host].generation;
+	t->was_ill = r->access[t->host].ill;
 	*q = (struct http_request){.host = h,
 				   .url = url_of(t),
 				   .from = t->done,
@@ -275,41 +281,108 @@ static int get_access(struct transfer *t)
 	return 1;
 }
 
-static bool usable(const struct transfer *t)
+/* --- hosts --- */
+
+static bool usable(const struct transfer *t, size_t i)
 {
-	const struct host *h = host_of(t);
+	const struct host *h = &t->registry->hosts.v[i];
 
 	return h->pull && (h->resolve || !streq(t->kind, "manifests") || digest_valid(t->what));
+}
+
+/* The next that has not been tried; mirrors that failed come last. */
+static size_t choose(const struct transfer *t)
+{
+	const struct registry *r = t->registry;
+	size_t last = SIZE_MAX;
+
+	for (size_t i = 0; i < r->hosts.n; i++) {
+		if (t->tried[i] || !usable(t, i))
+			continue;
+		if (!r->access[i].ill)
+			return i;
+		if (last == SIZE_MAX)
+			last = i;
+	}
+	return last;
+}
+
+/* A mirror beside others costs one short try. */
+static bool is_brief(const struct transfer *t)
+{
+	if (host_of(t)->origin)
+		return false;
+	for (size_t i = 0; i < t->registry->hosts.n; i++)
+		if (i != t->host && usable(t, i))
+			return true;
+	return false;
+}
+
+static void set_health(const struct transfer *t, const struct err *why)
+{
+	struct access *a = &t->registry->access[t->host];
+
+	if (host_of(t)->origin || (!why && !a->ill))
+		return;
+	a->ill = why != NULL;
+	worker_tell_host(host_of(t)->url, why ? why->msg : NULL);
+}
+
+/* That it has not got it, or not for us, is no fault of a mirror. */
+static bool is_fault(const struct err *e)
+{
+	return e->code == GRPC_UNAVAILABLE || e->code == GRPC_DATA_LOSS ||
+	       e->code == GRPC_RESOURCE_EXHAUSTED;
 }
 
 static void fail(struct transfer *t)
 {
 	t->state = TRANSFER_FAILED;
-	if (!t->e.errnum)
+	if (!t->e.errnum) {
 		err_precondition(&t->e, "no host for %s may be asked", t->registry->host);
-	else if (t->said.len && t->e.errnum != -ECANCELED) /* the registry itself is the last */
-		err_wrap(&t->e, "%s", t->said.s);
+	} else if (t->e.errnum != -ECANCELED) {
+		if (t->origin_e.errnum && !host_of(t)->origin) { /* what the registry says counts */
+			strbuf_addf(&t->said, "%s%s", t->said.len ? "; " : "", t->e.msg);
+			t->e = t->origin_e;
+		}
+		if (t->said.len)
+			err_wrap(&t->e, "%s", t->said.s);
+	}
+}
+
+/* What the host said, for the person, should no other have it. */
+static void leave_host(struct transfer *t)
+{
+	if (t->host == SIZE_MAX)
+		return;
+	if (host_of(t)->origin)
+		t->origin_e = t->e;
+	else
+		strbuf_addf(&t->said, "%s%s", t->said.len ? "; " : "", t->e.msg);
 }
 
 static void next_host(struct transfer *t)
 {
-	struct err e = t->e;
+	size_t next = choose(t);
 
 	http_request_fini(&t->request);
-	for (t->host++; t->host < t->registry->hosts.n; t->host++) {
-		if (!usable(t))
-			continue;
-		if (e.errnum)
-			strbuf_addf(&t->said, "%s%s", t->said.len ? "; " : "", e.msg);
-		t->tries = 0;
-		t->asked = false;
-		if (t->done && t->anew && t->anew(t->arg, &t->e) < 0)
-			break;
-		t->done = 0;
-		begin(t);
+	if (t->host != SIZE_MAX && is_fault(&t->e))
+		set_health(t, &t->e);
+	if (next == SIZE_MAX) {
+		fail(t);
 		return;
 	}
-	fail(t);
+	leave_host(t);
+	t->host = next;
+	t->tried[next] = true;
+	t->tries = 0;
+	t->asked = false;
+	if (t->done && t->anew && t->anew(t->arg, &t->e) < 0) {
+		t->state = TRANSFER_FAILED;
+		return;
+	}
+	t->done = 0;
+	begin(t);
 }
 
 static void wait_and_retry(struct transfer *t)
@@ -325,7 +398,7 @@ static void wait_and_retry(struct transfer *t)
 
 static void ended(struct transfer *t)
 {
-	bool again;
+	bool again, further;
 	int r;
 
 	if (t->request.code == CURLE_OK && t->request.status == 401 && !t->e.errnum) {
@@ -338,15 +411,18 @@ static void ended(struct transfer *t)
 	if (t->request.code == CURLE_OK || t->done > t->done_before)
 		t->registry->access[t->host].answered = true;
 	if (r == 0) {
+		if (t->was_ill) /* not one that was on its way when another failed */
+			set_health(t, NULL);
 		t->state = TRANSFER_ARRIVED;
 		http_request_fini(&t->request);
 		return;
 	}
-	if (t->done > t->done_before) { /* it got further: a try of its own */
+	further = t->done - t->done_before >= REGISTRY_PROGRESS_MIN;
+	if (further) { /* a try of its own */
 		t->tries = 0;
 		t->asked = false;
 	}
-	if (again && ++t->tries < REGISTRY_TRIES)
+	if (again && ++t->tries < REGISTRY_TRIES && (further || !is_brief(t)))
 		wait_and_retry(t);
 	else if (r == -ECANCELED)
 		fail(t);
@@ -355,6 +431,19 @@ static void ended(struct transfer *t)
 }
 
 /* --- transfers --- */
+
+/* Whether a mirror has brought less in its time than it has to. */
+static bool too_slow(struct transfer *t)
+{
+	uint64_t now = clock_mono_us();
+
+	if (t->request.paused || t->came - t->mark >= REGISTRY_MIRROR_MIN) {
+		t->mark = t->came;
+		t->mark_at = now;
+		return false;
+	}
+	return is_brief(t) && now - t->mark_at >= t->registry->mirror_wait_s * USEC_PER_SEC;
+}
 
 void transfer_start(struct registry *r, struct transfer *t)
 {
@@ -366,10 +455,17 @@ void transfer_start(struct registry *r, struct transfer *t)
 
 void transfer_advance(struct transfer *t)
 {
-	if (t->state == TRANSFER_RUNNING && t->request.done)
+	if (t->state == TRANSFER_RUNNING && t->request.done) {
 		ended(t);
-	else if (t->state == TRANSFER_WAITING && clock_mono_us() >= t->not_before)
+	} else if (t->state == TRANSFER_RUNNING && too_slow(t)) {
+		err_set(&t->e, -ETIMEDOUT, GRPC_UNAVAILABLE,
+			"%s: %s %s: %llu bytes came in %u seconds (image.mirror_wait)",
+			host_of(t)->url, t->kind, t->what, (unsigned long long)(t->came - t->mark),
+			t->registry->mirror_wait_s);
+		next_host(t);
+	} else if (t->state == TRANSFER_WAITING && clock_mono_us() >= t->not_before) {
 		begin(t);
+	}
 }
 
 int transfer_timeout(const struct transfer *t, int most)
@@ -494,8 +590,8 @@ int registry_blob(struct registry *r, const char *digest, uint64_t size, struct 
 /* --- open --- */
 
 int registry_open(const char *hosts_dir, const char *host, const char *path,
-		  const struct auth_config *auth, unsigned stall_s, struct registry **ret,
-		  struct err *e)
+		  const struct auth_config *auth, unsigned stall_s, unsigned mirror_wait_s,
+		  struct registry **ret, struct err *e)
 {
 	struct registry *r = xcalloc(1, sizeof(*r));
 	int res = hosts_find(hosts_dir, host, &r->hosts, e);
@@ -507,13 +603,21 @@ int registry_open(const char *hosts_dir, const char *host, const char *path,
 	r->host = xstrdup(host);
 	r->path = xstrdup(path);
 	r->http = http_open(stall_s);
-	r->auth = (struct auth){auth, r->host, r->path, r->http};
+	r->mirror_wait_s = mirror_wait_s;
+	r->auth = (struct auth){auth, r->host, r->path, r->http, mirror_wait_s};
 	for (size_t i = 0; i < r->hosts.n; i++) {
 		r->access[i].with = auth_given(&r->auth, &r->hosts.v[i]) ? auth : NULL;
 		r->access[i].field = auth_first(r->access[i].with);
 	}
 	*ret = r;
 	return 0;
+}
+
+void registry_is_ill(struct registry *r, const char *url)
+{
+	for (size_t i = 0; i < r->hosts.n; i++)
+		if (!r->hosts.v[i].origin && streq(r->hosts.v[i].url, url))
+			r->access[i].ill = true;
 }
 
 struct registry *registry_close(struct registry *r)

@@ -3,6 +3,9 @@
  * A registry that speaks the OCI distribution protocol (distribution-spec 1.1, pull): each
  * thing that is wanted is a transfer, which asks the hosts in order, tries again where that
  * may help, goes on where it broke off, and gets access where it is asked for.
+ *
+ * A mirror has one try, and a short time to bring something.  One that is dead, slow or wrong
+ * is from then on asked last: in this pull, and while the daemon remembers, in others.
  */
 #pragma once
 
@@ -14,16 +17,20 @@
 #include "hosts.h"
 #include "http.h"
 
-#define REGISTRY_TRIES 5	    /* of one request at one host without a byte of progress */
+#define REGISTRY_TRIES 5	    /* of one request at the registry, none of which gets further */
 #define REGISTRY_RETRY_MS 250	    /* before the first, doubled for each */
 #define REGISTRY_RETRY_AFTER_MAX 60 /* seconds of Retry-After that are waited */
+#define REGISTRY_PROGRESS_MIN (64u << 10) /* bytes after which a try is the first again */
+#define REGISTRY_MIRROR_MIN (16u << 10)	  /* bytes that a mirror has to bring in its time */
 
 struct registry;
 
 /* For the repository `path` of the registry `host` (both as in the reference). */
 int registry_open(const char *hosts_dir, const char *host, const char *path,
-		  const struct auth_config *auth, unsigned stall_s, struct registry **ret,
-		  struct err *e);
+		  const struct auth_config *auth, unsigned stall_s, unsigned mirror_wait_s,
+		  struct registry **ret, struct err *e);
+/* The mirror with this URL failed not long ago: it is asked last. */
+void registry_is_ill(struct registry *r, const char *url);
 struct registry *registry_close(struct registry *r);
 struct http *registry_http(struct registry *r);
 
@@ -65,9 +72,12 @@ struct transfer {
 	struct http_request request;
 	size_t host;
 	unsigned tries, generation;
-	bool asked;
+	bool asked, was_ill;
 	uint64_t skip, done_before, not_before;
-	struct strbuf said; /* by hosts that could not give it */
+	uint64_t came, mark, mark_at; /* bytes; at the begin of the time of a mirror */
+	bool tried[HOSTS_MAX + 2];
+	struct err origin_e; /* what the registry itself said */
+	struct strbuf said;  /* by hosts that could not give it */
 };
 
 void transfer_start(struct registry *r, struct transfer *t);

@@ -20,11 +20,16 @@
 
 /* True when the daemon has gone or wants the work given up. */
 bool worker_cancelled(void);
-int worker_check(struct err *e); /* CANCELLED where it is so */
+/* CANCELLED where it is so, DEADLINE_EXCEEDED where it takes too long. */
+int worker_check(struct err *e);
 /* In a process that the worker made: it has no daemon any more. */
 void worker_detach(void);
 /* Tells the daemon what happens to a layer and how far it is. */
 void worker_progress(const char *layer, const char *state, uint64_t done, uint64_t total);
+/* Tells the daemon that a mirror failed, or (NULL) that one that had is well again. */
+void worker_tell_host(const char *url, const char *why);
+/* worker_check() is DEADLINE_EXCEEDED so many seconds after the first call; 0: never. */
+void worker_set_limit(uint64_t seconds);
 
 int do_pull(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e);

@@ -91,6 +91,12 @@ static const struct key keys[] = {
 	 .about = "pulls at once; further ones wait"},
 	{"image.stall_timeout", SECONDS, AT(image.stall_timeout_us), 1, 3600,
 	 .about = "seconds without a byte after which a transfer is tried again"},
+	{"image.mirror_wait", SECONDS, AT(image.mirror_wait_us), 1, 600,
+	 .about = "seconds in which a mirror has to bring a document, or 16 KiB of a layer; then "
+		  "the "
+		  "next host is asked, and for some minutes before it"},
+	{"image.pull_timeout", SECONDS, AT(image.pull_timeout_us), 1, 86400,
+	 .about = "seconds that one pull may take"},
 	{"image.pinned", STRINGS, AT(image.pinned), .may_be_empty = true,
 	 .about = "references of images that the kubelet must not collect"},
 	{"container.seccomp_default", PATH, AT(container.seccomp_default), .may_be_empty = true,
@@ -159,6 +165,8 @@ static void set_defaults(struct config *c)
 	c->image.hosts_dir = "/etc/gantry/certs.d";
 	c->image.auth_file = "/etc/gantry/auth.json";
 	c->image.stall_timeout_us = 60 * USEC_PER_SEC;
+	c->image.mirror_wait_us = 5 * USEC_PER_SEC;
+	c->image.pull_timeout_us = 7200 * USEC_PER_SEC;
 	c->image.parallel_layers = 3;
 	c->image.parallel_pulls = 4;
 	c->image.pinned = vector(&c->arena, NULL, 0);

@@ -77,6 +77,8 @@ struct config {
 		uint32_t parallel_layers;  /* 3 */
 		uint32_t parallel_pulls;   /* 4 workers at once, the others wait */
 		uint64_t stall_timeout_us; /* a transfer without a byte has failed: 60 s */
+		uint64_t mirror_wait_us;   /* then the next host is asked: 5 s */
+		uint64_t pull_timeout_us;  /* of one pull from its begin: 2 h */
 		const char *const *pinned; /* image references never collected */
 	} image;
 

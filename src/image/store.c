@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "image/health.h"
 #include "ipc/ipc.h"
 #include "ipc/worker.h"
 
@@ -31,6 +32,7 @@ struct image_store {
 	unsigned running;
 	struct list slot_waiters;
 	struct image_usage usage;
+	struct image_health health;
 	bool sweeping; /* after a worker that died */
 };
 
@@ -280,6 +282,7 @@ struct image_store *image_store_close(struct image_store *s)
 	map_fini(&s->by_id);
 	map_fini(&s->by_name);
 	map_fini(&s->pulls);
+	image_health_fini(&s->health);
 	free(s);
 	return NULL;
 }
@@ -287,6 +290,7 @@ struct image_store *image_store_close(struct image_store *s)
 /* --- a worker --- */
 
 struct worker {
+	struct image_store *store;
 	struct ipc_conn conn;
 	struct loop_child child;
 	struct co_event ended;
@@ -306,6 +310,8 @@ static void on_worker_message(struct ipc_conn *conn, struct ipc_in *in)
 
 	if (in->type == WORKER_EVENT_PROGRESS && w->on_progress)
 		w->on_progress(w->arg, &p);
+	else if (in->type == WORKER_EVENT_HOST)
+		image_health_take(&w->store->health, in, clock_mono_us());
 }
 
 static void on_worker_gone(struct ipc_conn *conn, int reason)
@@ -356,7 +362,7 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 		      void (*on_progress)(void *, const struct image_progress *), void *arg,
 		      struct ipc_in *ret, struct err *e)
 {
-	struct worker w = {.on_progress = on_progress, .arg = arg};
+	struct worker w = {.store = s, .on_progress = on_progress, .arg = arg};
 	struct err late = ERR_NULL;
 	bool died;
 	int r = worker_start(s, &w, e);
@@ -534,6 +540,7 @@ static void pull_run(void *arg)
 		ipc_out_fini(&p->request);
 		err_set(&p->e, r, GRPC_CANCELLED, "the pull was cancelled");
 	} else {
+		image_health_put(&s->health, &p->request, clock_mono_us());
 		r = worker_run(s, &p->request, on_pull_progress, p, &in, &p->e);
 		slot_give(s);
 	}
@@ -570,6 +577,9 @@ static struct pull *pull_start(struct image_store *s, const char *key, const cha
 	ipc_put_u64(&p->request, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
 	ipc_put_u64(&p->request, WORKER_TAG_STALL,
 		    s->config->image.stall_timeout_us / USEC_PER_SEC);
+	ipc_put_u64(&p->request, WORKER_TAG_MIRROR_WAIT,
+		    s->config->image.mirror_wait_us / USEC_PER_SEC);
+	ipc_put_u64(&p->request, WORKER_TAG_LIMIT, s->config->image.pull_timeout_us / USEC_PER_SEC);
 	ipc_put_str(&p->request, WORKER_TAG_REFERENCE, ref);
 	if (a) {
 		ipc_put_str(&p->request, WORKER_TAG_USERNAME, a->username);

@@ -7,7 +7,8 @@
 #pragma once
 
 enum {
-	/* ROOT HOSTS_DIR AUTH_FILE PARALLEL STALL REFERENCE [auth] -> RECORD... IMAGE_ID */
+	/* ROOT HOSTS_DIR AUTH_FILE PARALLEL STALL MIRROR_WAIT LIMIT ILL... REFERENCE
+	 * [auth] -> RECORD... IMAGE_ID */
 	WORKER_PULL = 16,
 	/* ROOT PATH PARALLEL -> RECORD... IMAGE_ID... */
 	WORKER_LOAD = 17,
@@ -28,6 +29,8 @@ enum {
 
 enum {
 	WORKER_EVENT_PROGRESS = 64, /* NAME STATE DONE TOTAL */
+	WORKER_EVENT_HOST =
+		65, /* NAME (URL of a mirror) STATE (what it did wrong; "": it is well again) */
 };
 
 enum {
@@ -56,6 +59,9 @@ enum {
 	WORKER_TAG_TOTAL = 42,
 	WORKER_TAG_SEQ = 43,   /* u64: number of the change in the store's order */
 	WORKER_TAG_STALL = 44, /* u64: seconds without a byte after which a transfer has failed */
-	WORKER_TAG_AUTH_FILE = 45, /* the node's own credentials; may be absent */
-	WORKER_TAG_ANEW = 48,	   /* u64: 1 or 0 */
+	WORKER_TAG_ILL = 46,   /* URL of a mirror that failed not long ago; any number */
+	WORKER_TAG_MIRROR_WAIT = 47, /* u64: seconds in which a mirror has to bring something */
+	WORKER_TAG_LIMIT = 49,	     /* u64: seconds that a pull may take */
+	WORKER_TAG_AUTH_FILE = 45,   /* the node's own credentials; may be absent */
+	WORKER_TAG_ANEW = 48,	     /* u64: 1 or 0 */
 };

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Registries: the node's own credentials and credential helpers."""
+"""Registries: the node's own credentials and credential helpers; mirrors that fail; limits."""
 import base64
 import json
 import os
+import socket
+import threading
 import time
 
 import grpc
@@ -11,7 +13,7 @@ import pytest
 from cri import api
 from daemon import Daemon, processes_with, wait_for
 from registry import Registry, Tokens
-from test_images import CODE, hosts, layer_dirs, listed, nothing_half_made, pull, refused, remove, \
+from test_images import CODE, big, hosts, layer_dirs, listed, nothing_half_made, pull, refused, remove, \
     simple, workers
 
 
@@ -354,3 +356,251 @@ def test_worker_stays_confined_beside_a_helper(d, reg):
                if os.readlink("/proc/%d/fd/%s" % (beside, x)).startswith("socket:")]
     assert len(sockets) == 1
     f.cancel()
+
+
+# --- mirrors that fail ---
+
+@pytest.fixture
+def q():
+    """A daemon that remembers nothing yet of any mirror, and waits a second for one."""
+    daemon = Daemon("  mirror_wait: 1\n  stall_timeout: 30\n")
+    yield daemon
+    nothing_half_made(daemon)
+    daemon.close()
+
+
+class Silent:
+    """Takes connections, and never says a word."""
+
+    def __init__(self):
+        self.socket = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.url = "http://127.0.0.1:%d" % self.socket.getsockname()[1]
+        self.taken = []
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        try:
+            while True:
+                self.taken.append(self.socket.accept()[0])
+        except OSError:
+            pass
+
+    def close(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+        for c in self.taken:
+            c.close()
+
+
+def trickle(registry, h, data):
+    """A byte now and then: never idle, never done."""
+    h.send_response(200)
+    h.send_header("Content-Length", str(len(data)))
+    h.end_headers()
+    try:
+        for i in range(600):
+            h.wfile.write(data[i:i + 1])
+            h.wfile.flush()
+            time.sleep(0.1)
+    except OSError:
+        pass
+    h.close_connection = True
+
+
+def test_silent_mirror_costs_one_wait_and_is_remembered(q, reg):
+    im, second = simple("silent", 6), simple("silent2", 3)
+    reg.add(im, "one")
+    reg.add(second, "two")
+    mirror = Silent()
+    try:
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        begun = time.monotonic()
+        assert pull(q, "quay.example/one") == im.id
+        took = time.monotonic() - begun
+        # manifest, configuration and six layers: one wait for all of them
+        assert 1 <= took < 4 and len(mirror.taken) == 1, (took, len(mirror.taken))
+        assert "mirror %s/v2 is asked last for 300 seconds" % mirror.url in q.log_text()
+        begun = time.monotonic()
+        assert pull(q, "quay.example/two") == second.id
+        assert time.monotonic() - begun < 0.9 and len(mirror.taken) == 1
+    finally:
+        mirror.close()
+
+
+def test_a_mirror_that_failed_is_asked_last_and_may_get_well(q, reg):
+    im, other = simple("well"), simple("well2")
+    reg.add(im, "one")
+    with Registry() as mirror:
+        down = [1]
+
+        def hook(h, kind, what):
+            if not down:
+                return False
+            mirror.error(h, 503, "UNAVAILABLE", "come later", {"Retry-After": "30"})
+            return True
+        mirror.hooks.append(hook)
+        mirror.add(other, "two")
+        mirror.add(im, "one")
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        begun = time.monotonic()
+        assert pull(q, "quay.example/one") == im.id
+        assert len(mirror.requests) == 1 and time.monotonic() - begun < 10
+        down.clear()
+        remove(q, im.id)
+        assert pull(q, "quay.example/one") == im.id and len(mirror.requests) == 1
+        # what the registry has not got, the mirror is still asked for; then it is well again
+        assert pull(q, "quay.example/two") == other.id and len(mirror.requests) > 1
+        assert "mirror %s/v2 is well again" % mirror.url in q.log_text()
+        remove(q, im.id)
+        reg.requests.clear()
+        assert pull(q, "quay.example/one") == im.id and reg.requests == []
+
+
+@pytest.mark.parametrize("kind", ["manifests", "blobs"])
+def test_a_mirror_that_trickles_is_left(q, reg, kind):
+    im = big(21, 1)
+    reg.add(im, "app")
+    with Registry() as mirror:
+        mirror.add(im, "app")
+
+        def hook(h, k, what):
+            if k != kind or what == im.id:
+                return False
+            trickle(mirror, h, mirror.images[("app", what)][0] if k == "manifests"
+                    else mirror.blobs[what])
+            return True
+        mirror.hooks.append(hook)
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        begun = time.monotonic()
+        assert pull(q, "quay.example/app") == im.id
+        assert 1 <= time.monotonic() - begun < 5
+        assert len([r for r in mirror.asked(kind) if im.id not in r[1]]) == 1
+        assert "bytes came in 1 seconds" in q.log_text()
+
+
+def test_a_mirror_whose_tokens_do_not_come_is_left(q, reg):
+    im = simple("tokens")
+    reg.add(im, "app")
+    silent = Silent()
+    try:
+        with Registry() as mirror:
+            mirror.bearer = Tokens(at=silent.url + "/token")
+            hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+            begun = time.monotonic()
+            assert pull(q, "quay.example/app") == im.id
+            assert 1 <= time.monotonic() - begun < 5 and len(silent.taken) == 1
+    finally:
+        silent.close()
+
+
+def test_a_mirror_with_wrong_bytes_is_remembered(q, reg):
+    im, second = simple("wrong", 3), simple("wrong2")
+    reg.add(im, "one")
+    reg.add(second, "two")
+    with Registry() as mirror:
+        mirror.add(im, "one")
+        mirror.add(second, "two")
+        bad = im.layer_digests[1]
+        mirror.blobs[bad] = bytes(len(mirror.blobs[bad]))
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        assert pull(q, "quay.example/one") == im.id
+        assert len(mirror.asked(bad)) == 1 and len(reg.asked(bad)) == 1
+        mirror.requests.clear()
+        assert pull(q, "quay.example/two") == second.id and mirror.requests == []
+
+
+def test_a_mirror_without_the_image_is_not_blamed(q, reg):
+    im, second = simple("blame"), simple("blame2")
+    reg.add(im, "one")
+    with Registry() as mirror:
+        mirror.add(second, "two")
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        assert pull(q, "quay.example/one") == im.id
+        reg.requests.clear()
+        assert pull(q, "quay.example/two") == second.id and reg.requests == []
+
+
+def test_a_mirror_goes_on_where_it_broke_off(q, reg):
+    im = big(22, 2)
+    with Registry() as mirror:
+        mirror.add(im, "app")
+        cuts = [1 << 19, 1 << 20]
+
+        def cut(h, kind, what):
+            if what != im.layer_digests[0] or not cuts:
+                return False
+            mirror.send(h, mirror.blobs[what], cut=cuts.pop(0))
+            return True
+        mirror.hooks.append(cut)
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n' % (reg.url, mirror.url))
+        assert pull(q, "quay.example/app") == im.id and not cuts
+        assert reg.requests == []
+        assert [bool(r[2].get("Range")) for r in mirror.asked(im.layer_digests[0])] == \
+            [False, True, True]
+
+
+def test_the_registrys_own_answer_is_the_code(q, reg):
+    """However many mirrors are down, and in whichever order they are asked."""
+    mirror = Silent()
+    try:
+        hosts(q, "quay.example", 'server = "%s"\n[host."%s"]\n[host."http://127.0.0.1:1"]\n'
+              % (reg.url, mirror.url))
+        for _ in range(2):
+            refused(q, "quay.example/absent", CODE.NOT_FOUND, mirror.url, "127.0.0.1:1", reg.url)
+    finally:
+        mirror.close()
+
+
+def test_the_only_host_has_time(q):
+    """Where there is nobody else to ask, nobody is hurried."""
+    im = simple("alone")
+    with Registry() as mirror:
+        mirror.add(im, "app")
+        mirror.hooks.append(lambda h, kind, what: time.sleep(1.5) if kind == "manifests" else None)
+        hosts(q, "quay.example", 'server = "http://127.0.0.1:1"\ncapabilities = ["push"]\n'
+              '[host."%s"]\n' % mirror.url)
+        assert pull(q, "quay.example/app") == im.id
+
+
+# --- limits ---
+
+def test_a_connection_that_brings_next_to_nothing_is_no_progress(d, reg):
+    """A few bytes a connection: the number of tries is bounded."""
+    im = big(23, 1)
+    ref = reg.add(im, "app")
+
+    def cut(h, kind, what):
+        if what != im.layer_digests[0]:
+            return False
+        reg.send(h, reg.blobs[what], cut=100)
+        return True
+    reg.hooks.append(cut)
+    refused(d, ref, CODE.UNAVAILABLE, im.layer_digests[0])
+    assert len(reg.asked(im.layer_digests[0])) == 5
+
+
+def test_total_time_of_a_pull():
+    daemon = Daemon("  pull_timeout: 2\n")
+    try:
+        with Registry() as reg:
+            im = simple("total", 2)
+            ref = reg.add(im, "app")
+            slow = []
+
+            def hook(h, kind, what):
+                if what != im.layer_digests[1] or slow:
+                    return False
+                slow.append(1)
+                trickle(reg, h, reg.blobs[what])
+                return True
+            reg.hooks.append(hook)
+            begun = time.monotonic()
+            refused(daemon, ref, CODE.DEADLINE_EXCEEDED, "2 seconds (image.pull_timeout)")
+            assert 1.9 < time.monotonic() - begun < 6
+            nothing_half_made(daemon)
+            # what had come is not fetched again
+            assert layer_dirs(daemon) and not workers(daemon)
+            assert pull(daemon, ref) == im.id
+            assert len(reg.asked(im.layer_digests[0])) == 1
+    finally:
+        daemon.close()
