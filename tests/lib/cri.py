@@ -8,6 +8,8 @@ import grpc
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
+# Where the machine is emulated, everything takes so many times as long.
+SLOW = int(os.environ.get("GANTRY_TEST_SLOW") or 1)
 
 
 def _generate():
@@ -59,10 +61,10 @@ class Client:
 
     @staticmethod
     def _bind(call, req):
-        def invoke(request=None, *, rpc_timeout=60, **fields):
+        def invoke(request=None, *, rpc_timeout=60 * SLOW, **fields):
             return call(request if request is not None else req(**fields), timeout=rpc_timeout)
 
-        def future(request=None, *, rpc_timeout=60, **fields):
+        def future(request=None, *, rpc_timeout=60 * SLOW, **fields):
             return call.future(request if request is not None else req(**fields),
                                timeout=rpc_timeout)
         invoke.future = future

@@ -10,14 +10,14 @@ import subprocess
 import tempfile
 import time
 
-from cri import Client, TOP, api
+from cri import SLOW, TOP, Client, api
 
 BUILD = os.environ.get("GANTRY_BUILD", os.path.join(TOP, "build"))
 
 
 def wait_for(what, timeout=20, every=0.01):
     """The value of what() once it is true; the condition itself is what is waited for."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout * SLOW
     while True:
         v = what()
         if v:
