@@ -3,12 +3,13 @@
  * Pulling: manifest, configuration, then the layers that the store does not have.  Each is
  * fetched by a transfer (registry.h) and fed to the process that unpacks it (layer.h) as its
  * bytes come; nothing is kept of the compressed blob.  A process that cannot follow pauses its
- * transfer.
+ * transfer.  A layer that another worker is making is waited for (claims.h).
  */
 #include <stdio.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "claims.h"
 #include "layer.h"
 #include "registry.h"
 #include "worker.h"
@@ -21,10 +22,13 @@ struct fetch {
 	size_t layer;
 	struct transfer transfer;
 	uint64_t progress_at;
+	bool elsewhere;	     /* another worker makes it */
+	uint64_t wait_until; /* for that */
 };
 
 struct pulling {
 	struct store store;
+	struct claims claims;
 	struct registry *registry;
 	struct reference ref;
 	struct image_info info;
@@ -126,11 +130,52 @@ static int on_anew(void *arg, struct err *e)
 	return layer_start(&f->pull->layers, f->layer, -1, e);
 }
 
+static void is_here(struct fetch *f)
+{
+	struct layer *l = layer_of(f);
+
+	l->state = LAYER_HERE;
+	f->elsewhere = false;
+	worker_progress(l->digest, "exists", l->size, l->size);
+}
+
+/* Whether this worker is to make the layer: nobody has, and nobody else does. */
+static bool is_ours(struct pulling *p, struct fetch *f)
+{
+	struct layer *l = layer_of(f);
+	const char *name = l->out.name;
+	bool taken = claims_take(&p->claims, name);
+
+	/* In this order: who gives a claim up has put the layer into the store before. */
+	if (store_has_layer(&p->store, name)) {
+		if (taken)
+			claims_give(&p->claims, name);
+		claims_want(&p->claims, name, false);
+		is_here(f);
+		return false;
+	}
+	if (!taken && !f->elsewhere) {
+		f->elsewhere = true;
+		f->wait_until = clock_mono_us() + CLAIMS_WAIT_MAX_S * USEC_PER_SEC;
+		claims_want(&p->claims, name, true);
+		worker_progress(l->digest, "waiting", 0, l->size);
+	}
+	if (!taken && clock_mono_us() < f->wait_until)
+		return false;
+	if (f->elsewhere)
+		claims_want(&p->claims, name, false);
+	f->elsewhere = false;
+	return true;
+}
+
 static int start_fetch(struct pulling *p, struct fetch *f, struct err *e)
 {
 	struct layer *l = layer_of(f);
-	int r = layer_start(&p->layers, f->layer, -1, e);
+	int r;
 
+	if (!is_ours(p, f))
+		return 0;
+	r = layer_start(&p->layers, f->layer, -1, e);
 	if (r < 0)
 		return r;
 	f->transfer = (struct transfer){.kind = "blobs",
@@ -166,13 +211,20 @@ static int serve_layers(struct pulling *p, struct err *e)
 
 static int advance(struct pulling *p, unsigned *ret_under_way, bool *ret_all, struct err *e)
 {
+	int r;
+
 	*ret_under_way = 0;
 	*ret_all = p->started == p->n_fetches;
 	for (size_t k = 0; k < p->started; k++) {
 		struct fetch *f = &p->fetches[k];
 		struct layer *l = layer_of(f);
 
-		if (l->state == LAYER_DONE)
+		if (f->elsewhere && (r = start_fetch(p, f, e)) < 0)
+			return r;
+		if (l->state == LAYER_DONE || l->state == LAYER_HERE)
+			continue;
+		*ret_all = false;
+		if (f->elsewhere)
 			continue;
 		if (!l->held)
 			http_resume(&f->transfer.request);
@@ -186,7 +238,6 @@ static int advance(struct pulling *p, unsigned *ret_under_way, bool *ret_all, st
 			layer_feed_end(l);
 		}
 		*ret_under_way += f->transfer.state != TRANSFER_ARRIVED;
-		*ret_all = false;
 	}
 	return 0;
 }
@@ -227,36 +278,11 @@ static int wait_for_something(struct pulling *p, struct err *e)
 	n = layer_set_poll(&p->layers, fds);
 	fds[n++] = (struct pollfd){.fd = WORKER_DAEMON_FD, .events = POLLIN};
 	for (size_t k = 0; k < p->started; k++)
-		timeout = transfer_timeout(&p->fetches[k].transfer, timeout);
+		timeout = p->fetches[k].elsewhere
+				  ? MIN(timeout, CLAIMS_LOOK_MS)
+				  : transfer_timeout(&p->fetches[k].transfer, timeout);
 	return http_wait(registry_http(p->registry), fds, n, timeout, e);
 }
-
-static int fetch_layers(struct pulling *p, struct err *e)
-{
-	uint64_t told[IMAGE_LAYERS_MAX / 64 + 1] = {0};
-	unsigned under_way = 0;
-	bool all = p->n_fetches == 0;
-	int r = 0;
-
-	while (r == 0 && !all) {
-		while (r == 0 && may_start(p, under_way)) {
-			r = start_fetch(p, &p->fetches[p->started++], e);
-			under_way++;
-		}
-		if (r == 0)
-			r = wait_for_something(p, e);
-		if (r == 0)
-			r = worker_check(e);
-		if (r == 0)
-			r = serve_layers(p, e);
-		if (r == 0)
-			r = advance(p, &under_way, &all, e);
-		tell_done(p, told);
-	}
-	return r;
-}
-
-/* --- the whole --- */
 
 static int commit(struct pulling *p, bool with_image, struct ipc_out *reply, struct err *e)
 {
@@ -277,6 +303,64 @@ static int commit(struct pulling *p, bool with_image, struct ipc_out *reply, str
 	return store_commit(&p->store, &im, 1, reply, e);
 }
 
+/* Layers that others wait for are put into the store before this image is whole: else two images
+ * could wait for each other. */
+static int give_to_others(struct pulling *p, struct err *e)
+{
+	bool wanted = false;
+	int r;
+
+	for (size_t k = 0; !wanted && k < p->started; k++) {
+		const struct layer *l = layer_of(&p->fetches[k]);
+
+		wanted = l->state == LAYER_DONE && claims_wanted(&p->claims, l->out.name);
+	}
+	if (!wanted)
+		return 0;
+	r = commit(p, false, NULL, e);
+	for (size_t k = 0; r == 0 && k < p->started; k++) {
+		struct layer *l = layer_of(&p->fetches[k]);
+
+		if (l->state != LAYER_DONE)
+			continue;
+		l->state = LAYER_HERE; /* should somebody remove it: begin anew */
+		l->out.unpacked = false;
+		claims_give(&p->claims, l->out.name);
+	}
+	return r;
+}
+
+static int fetch_layers(struct pulling *p, struct err *e)
+{
+	uint64_t told[IMAGE_LAYERS_MAX / 64 + 1] = {0};
+	unsigned under_way = 0;
+	bool all = p->n_fetches == 0;
+	int r = 0;
+
+	while (r == 0 && !all) {
+		while (r == 0 && may_start(p, under_way)) {
+			struct fetch *f = &p->fetches[p->started++];
+
+			r = start_fetch(p, f, e);
+			under_way += layer_of(f)->state == LAYER_RUNNING;
+		}
+		if (r == 0)
+			r = wait_for_something(p, e);
+		if (r == 0)
+			r = worker_check(e);
+		if (r == 0)
+			r = serve_layers(p, e);
+		if (r == 0)
+			r = advance(p, &under_way, &all, e);
+		tell_done(p, told);
+		if (r == 0 && !all)
+			r = give_to_others(p, e);
+	}
+	return r;
+}
+
+/* --- the whole --- */
+
 static void pulling_fini(struct pulling *p)
 {
 	for (size_t k = 0; k < p->started; k++)
@@ -289,6 +373,7 @@ static void pulling_fini(struct pulling *p)
 	registry_close(p->registry);
 	reference_fini(&p->ref);
 	store_close(&p->store);
+	claims_close(&p->claims); /* what is left of them is nobody's now */
 }
 
 static int pull_all(struct pulling *p, struct ipc_out *reply, struct err *e)
@@ -333,6 +418,11 @@ static int pull_once(const struct ipc_in *in, struct ipc_out *reply, struct err 
 
 	if (r == 0)
 		r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &p.store, e);
+	if (r == 0) {
+		r = claims_open(p.store.root_fd, &p.claims, e);
+		if (r < 0)
+			store_close(&p.store);
+	}
 	if (r < 0) {
 		reference_fini(&p.ref);
 		return r;

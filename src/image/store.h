@@ -47,7 +47,8 @@ struct image_auth {
 };
 
 struct image_progress {
-	const char *layer, *state;	   /* a layer, "fetching", "unpacking", "done", "exists" */
+	/* a layer; "waiting" (another pull makes it), "fetching", "unpacking", "done", "exists" */
+	const char *layer, *state;
 	uint64_t done, total;		   /* bytes */
 	const char *image_id, *image_name; /* an image that is there now */
 };

@@ -12,9 +12,10 @@ import pytest
 
 from cri import api
 from daemon import Daemon, processes_with, wait_for
+from image import Image
 from registry import Registry, Tokens
-from test_images import CODE, big, hosts, layer_dirs, listed, nothing_half_made, pull, refused, remove, \
-    simple, workers
+from test_images import CODE, big, hosts, layer_dirs, layer_with, listed, nothing_half_made, pull, \
+    refused, remove, simple, workers
 
 
 @pytest.fixture(scope="module")
@@ -604,3 +605,120 @@ def test_total_time_of_a_pull():
             assert len(reg.asked(im.layer_digests[0])) == 1
     finally:
         daemon.close()
+
+
+# --- layers that another pull is fetching ---
+
+def future(d, ref):
+    return d.cri.PullImage.future(image=api.ImageSpec(image=ref))
+
+
+def gate(registry, *digests):
+    """Blobs that come when the list this gives is not empty any more."""
+    opened = []
+    registry.hooks.append(lambda h, kind, what: what in digests and wait_for(lambda: opened,
+                                                                            timeout=60) and False)
+    return opened
+
+
+def test_a_layer_under_way_is_fetched_once(d, reg):
+    """Across images and registries."""
+    base = layer_with(("base", "b"))
+    one, two = Image([base, layer_with(("one", "1"))]), Image([base, layer_with(("two", "2"))])
+    shared = one.layer_digests[0]
+    with Registry() as second:
+        refs = reg.add(one, "one"), second.add(two, "two")
+        opened = gate(reg, shared)
+        a = future(d, refs[0])
+        wait_for(lambda: reg.asked(shared))
+        b = future(d, refs[1])
+        # it goes on with its other layers
+        wait_for(lambda: second.asked(two.layer_digests[1]))
+        opened.append(1)
+        assert a.result(60).image_ref == one.id and b.result(60).image_ref == two.id
+        assert len(reg.asked(shared)) == 1 and not second.asked(shared)
+    assert len(layer_dirs(d)) == 3
+    remove(d, one.id)
+    assert len(layer_dirs(d)) == 2
+
+
+@pytest.mark.parametrize("how", ["cancelled", "killed"])
+def test_a_layer_under_way_that_does_not_come(d, reg, how):
+    base = layer_with(("base", how))
+    one, two = Image([base]), Image([base, layer_with(("two", "2"))])
+    shared = one.layer_digests[0]
+    refs = reg.add(one, "one"), reg.add(two, "two")
+    opened = gate(reg, shared)
+    a = future(d, refs[0])
+    wait_for(lambda: reg.asked(shared))
+    first = workers(d)
+    b = future(d, refs[1])
+    wait_for(lambda: reg.asked(two.layer_digests[1]))
+    assert len(reg.asked(shared)) == 1
+    if how == "cancelled":
+        a.cancel()
+    else:
+        os.kill(first[0], 9)
+    wait_for(lambda: len(reg.asked(shared)) == 2)   # the other fetches it now
+    opened.append(1)
+    assert b.result(60).image_ref == two.id
+
+
+def test_two_pulls_that_need_each_others_layers(reg):
+    """With one layer at a time each of them makes one that the other needs."""
+    daemon = Daemon("  parallel_layers: 1\n")
+    try:
+        p, q = layer_with(("p", "p")), layer_with(("q", "q"))
+        one = Image([p, q, layer_with(("one", "1"))])
+        two = Image([p, q, layer_with(("two", "2"))])
+        refs = reg.add(one, "one"), reg.add(two, "two")
+        open_p, open_q = gate(reg, one.layer_digests[0]), gate(reg, one.layer_digests[1])
+        a = future(daemon, refs[0])
+        wait_for(lambda: reg.asked(one.layer_digests[0]))
+        b = future(daemon, refs[1])
+        wait_for(lambda: reg.asked(one.layer_digests[1]))    # by the second
+        open_p.append(1)
+        wait_for(lambda: reg.asked(one.layer_digests[2]))
+        open_q.append(1)
+        assert a.result(60).image_ref == one.id and b.result(60).image_ref == two.id
+        for shared in one.layer_digests[:2]:
+            assert len(reg.asked(shared)) == 1
+        nothing_half_made(daemon)
+        assert len(layer_dirs(daemon)) == 4
+    finally:
+        daemon.close()
+
+
+def test_a_pull_tells_that_it_waits(d, reg):
+    base = layer_with(("base", "told"))
+    one, two = Image([base, layer_with(("one", "1"))]), Image([base, layer_with(("two", "2"))])
+    shared = one.layer_digests[0]
+    refs = reg.add(one, "one"), reg.add(two, "two")
+    opened = gate(reg, shared)
+    a = future(d, refs[0])
+    wait_for(lambda: reg.asked(shared))
+    states = []
+    for p in d.cri.Pull(reference=refs[1]):
+        if p.layer == shared:
+            states.append(p.state)
+            if p.state == "waiting":
+                opened.append(1)
+    assert states == ["waiting", "exists"]
+    assert a.result(60).image_ref == one.id
+
+
+def test_pull_by_tag_and_digest(d, reg):
+    """The digest decides; the tag need not be of it any more."""
+    im, newer = simple("both"), simple("newer")
+    ref = reg.add(im, "app", "v1")
+    reg.add(newer, "app", "v1")
+    reg.images[("app", im.digest)] = (im.manifest, im.media_type)
+    assert pull(d, "%s@%s" % (ref, im.digest)) == im.id
+    s = status_of(d, "%s@%s" % (ref, im.digest))
+    assert s.id == im.id and list(s.repo_tags) == []
+    assert list(s.repo_digests) == ["%s/app@%s" % (reg.host, im.digest)]
+    refused(d, "%s@sha256:%s" % (ref, "0" * 64), CODE.NOT_FOUND)
+
+
+def status_of(d, ref):
+    return d.cri.ImageStatus(image=api.ImageSpec(image=ref)).image
