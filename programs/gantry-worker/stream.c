@@ -5,12 +5,12 @@
  */
 #include "stream.h"
 
-#include <isa-l/igzip_lib.h>
 #include <openssl/evp.h>
 #include <zstd.h>
 
 #include "base/id.h"
 #include "base/mem.h"
+#include "gunzip.h"
 
 #define BUFFER (128u << 10)
 #define ZSTD_WINDOW_LOG_MAX 27 /* 128 MiB: what the zstd tool needs at most without --long */
@@ -24,7 +24,7 @@ struct stream {
 	uint8_t in[BUFFER], out[BUFFER];
 	size_t in_pos, in_len, out_pos, out_len;
 	bool eof;
-	struct inflate_state gzip;
+	struct gunzip *gzip;
 	bool gzip_open; /* inside a member */
 	ZSTD_DStream *zstd;
 	bool zstd_open;		/* inside a frame */
@@ -126,6 +126,7 @@ int stream_open(int fd, uint64_t max_in, bool hash_input, struct stream **ret, s
 	}
 	if (s->in_len >= 2 && memcmp(s->in, gzip_magic, 2) == 0) {
 		s->kind = GZIP;
+		s->gzip = gunzip_new();
 	} else if (is_zstd(s->in, s->in_len)) {
 		s->kind = ZSTD;
 		s->zstd = ZSTD_createDStream();
@@ -147,6 +148,7 @@ struct stream *stream_close(struct stream *s)
 		return NULL;
 	EVP_MD_CTX_free(s->md);
 	EVP_MD_CTX_free(s->md_in);
+	gunzip_free(s->gzip);
 	if (s->zstd)
 		ZSTD_freeDStream(s->zstd);
 	free(s);
@@ -156,29 +158,25 @@ struct stream *stream_close(struct stream *s)
 /* Both: 1 where there may be more to come, 0 at the end. */
 static int inflate_some(struct stream *s, struct err *e)
 {
-	struct inflate_state *z = &s->gzip;
+	const uint8_t *in = s->in + s->in_pos;
+	uint8_t *out = s->out + s->out_len;
+	size_t n_in = s->in_len - s->in_pos, n_out = sizeof(s->out) - s->out_len;
 	int r;
 
 	if (!s->gzip_open) {
 		if (s->in_pos == s->in_len)
 			return 0; /* the end, between members */
-		isal_inflate_init(z);
-		z->crc_flag = ISAL_GZIP;
+		gunzip_begin(s->gzip);
 		s->gzip_open = true;
 	} else if (s->eof) {
 		return damaged(e, "its gzip stream ends too early");
 	}
-	z->next_in = s->in + s->in_pos;
-	z->avail_in = (uint32_t)(s->in_len - s->in_pos);
-	z->next_out = s->out + s->out_len;
-	z->avail_out = (uint32_t)(sizeof(s->out) - s->out_len);
-	r = isal_inflate(z);
-	if (r != ISAL_DECOMP_OK && r != ISAL_END_INPUT)
+	r = gunzip_some(s->gzip, &in, &n_in, &out, &n_out);
+	if (r < 0)
 		return damaged(e, "its gzip stream is not well-formed");
-	s->in_pos = s->in_len - z->avail_in;
-	s->out_len = sizeof(s->out) - z->avail_out;
-	if (z->block_state == ISAL_BLOCK_FINISH)
-		s->gzip_open = false;
+	s->in_pos = s->in_len - n_in;
+	s->out_len = sizeof(s->out) - n_out;
+	s->gzip_open = r == 0;
 	return 1;
 }
 
