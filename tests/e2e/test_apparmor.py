@@ -93,7 +93,7 @@ def test_signals_and_traces_stay_inside(d, pod):
                    "while pidof kill >/dev/null; do sleep 0.05; done; exit $s", linux=confined())
     wait_for(lambda: d.exec(c, "test -s /pid").exit_code == 0)
     pid = d.exec(c, "cat /pid").stdout.decode().strip()
-    assert d.exec(c, ["kill", "-9", pid]).exit_code == 0
+    assert d.cri.ExecSync(container_id=c, cmd=["kill", "-9", pid], timeout=30).exit_code == 0
     assert d.wait_exit(c).exit_code == 137
     c = d.run(pod, "trap 'exit 7' TERM; echo up; while :; do sleep 0.1; done", name="stopped",
               linux=confined())
