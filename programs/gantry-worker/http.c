@@ -92,6 +92,10 @@ static void start(struct http_request *r)
 
 	curl_easy_setopt(c, CURLOPT_URL, r->url);
 	curl_easy_setopt(c, CURLOPT_HTTPHEADER, r->away ? NULL : r->headers);
+	if (r->away) { /* who this client is, is for its host alone too */
+		curl_easy_setopt(c, CURLOPT_SSLCERT, NULL);
+		curl_easy_setopt(c, CURLOPT_SSLKEY, NULL);
+	}
 	curl_multi_add_handle(r->http->multi, c);
 }
 

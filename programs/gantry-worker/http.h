@@ -3,8 +3,8 @@
  * HTTP requests, several at once over one pool of connections (libcurl's multi interface).
  *
  * Redirects are followed here and not by libcurl: what a request carries for its host
- * (credentials, fields of hosts.toml) is not sent on to another one, and nobody is led from
- * https to http.
+ * (credentials, fields of hosts.toml, a client certificate) is not sent on to another one, and
+ * nobody is led from https to http.
  */
 #pragma once
 

@@ -387,7 +387,7 @@ static void next_host(struct transfer *t)
 
 static void wait_and_retry(struct transfer *t)
 {
-	uint64_t ms = (uint64_t)REGISTRY_RETRY_MS << t->tries, said = t->request.retry_after;
+	uint64_t ms = (uint64_t)REGISTRY_RETRY_MS << (t->tries - 1), said = t->request.retry_after;
 
 	if (said)
 		ms = MIN(said, (uint64_t)REGISTRY_RETRY_AFTER_MAX) * 1000;

@@ -18,7 +18,7 @@
 #include "http.h"
 
 #define REGISTRY_TRIES 5	    /* of one request at the registry, none of which gets further */
-#define REGISTRY_RETRY_MS 250	    /* before the first, doubled for each */
+#define REGISTRY_RETRY_MS 500	    /* before the first, doubled for each */
 #define REGISTRY_RETRY_AFTER_MAX 60 /* seconds of Retry-After that are waited */
 #define REGISTRY_PROGRESS_MIN (64u << 10) /* bytes after which a try is the first again */
 #define REGISTRY_MIRROR_MIN (16u << 10)	  /* bytes that a mirror has to bring in its time */

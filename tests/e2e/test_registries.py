@@ -13,9 +13,9 @@ import pytest
 from cri import api
 from daemon import Daemon, processes_with, wait_for
 from image import Image
-from registry import Registry, Tokens
+from registry import Certificate, Registry, Tokens
 from test_images import CODE, big, hosts, layer_dirs, layer_with, listed, nothing_half_made, pull, \
-    refused, remove, simple, workers
+    redirect_to, refused, remove, simple, workers
 
 
 @pytest.fixture(scope="module")
@@ -564,6 +564,38 @@ def test_the_only_host_has_time(q):
 
 
 # --- limits ---
+
+def test_pauses_between_tries_grow(d, reg):
+    ref = reg.add(simple("pauses"), "app")
+    times = []
+
+    def hook(h, kind, what):
+        times.append(time.monotonic())
+        reg.error(h, 502, "UNKNOWN", "a bad gateway")
+        return True
+    reg.hooks.append(hook)
+    refused(d, ref, CODE.UNAVAILABLE, "HTTP 502", "a bad gateway")
+    pauses = [b - a for a, b in zip(times, times[1:])]
+    assert len(pauses) == 4
+    for n, p in enumerate(pauses):
+        assert 0.5 * 2 ** n <= p < 0.5 * 2 ** n + 2, pauses
+
+
+def test_a_client_certificate_is_for_its_host(d, tmp_path):
+    im = simple("certificate")
+    server = Certificate(str(tmp_path))
+    client = Certificate(str(tmp_path), "client")
+    with Registry(tls=server, client_ca=client.ca) as first, \
+            Registry(tls=server, client_ca=client.ca) as storage:
+        ref = first.add(im, "app")
+        storage.blobs = im.blobs
+        hosts(d, first.host, 'server = "%s"\nca = "%s"\nclient = [["%s", "%s"]]\n'
+              % (first.url, server.ca, client.cert, client.key))
+        first.hooks.append(redirect_to(storage.url))
+        refused(d, ref, CODE.UNAVAILABLE)
+        assert storage.requests == [] and first.asked("manifests")
+        first.hooks.clear()
+        assert pull(d, ref) == im.id
 
 def test_a_connection_that_brings_next_to_nothing_is_no_progress(d, reg):
     """A few bytes a connection: the number of tries is bounded."""
