@@ -93,6 +93,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	r = stream_open(fd, size, true, &s, &e);
 	if (r == 0) {
 		r = unpack_layer(&u, s, &e);
+		contents_fini(&u.contents);
 		if (r == 0)
 			r = stream_finish(s, digest, &e);
 		if (r == 0) {

@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "confine.h"
 #include "measure.h"
+#include "sums.h"
 #include "stream.h"
 #include "unpack.h"
 #include "worker.h"
@@ -25,6 +26,7 @@ struct message {
 	bool wrong_blob;
 	uint64_t bytes;
 	struct measure used;
+	char sums[72];
 	struct err e;
 };
 
@@ -80,6 +82,21 @@ static int check_blob(const struct layer *l, struct stream *s, int r, bool *ret_
 		       got, l->digest);
 }
 
+/* The list of checksums, beside the layer. */
+static int sum_up(struct process *p, const struct unpack *u, struct message *m)
+{
+	char file[64];
+	int fd, r;
+
+	snprintf(file, sizeof(file), "%s.sums", p->set->v[p->i].out.name);
+	fd = openat(p->set->store->tmp_fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return err_errno(&m->e, -errno, "make the list of checksums");
+	r = sums_write(p->dirfd, &u->contents, fd, &m->used, m->sums, &m->e);
+	close(fd);
+	return r;
+}
+
 static int unpack_stream(struct process *p, struct stream *s, struct message *m)
 {
 	const struct layer *l = &p->set->v[p->i];
@@ -97,7 +114,8 @@ static int unpack_stream(struct process *p, struct stream *s, struct message *m)
 			    l->diff_id);
 	r = check_blob(l, s, r, &m->wrong_blob, e);
 	if (r == 0)
-		measure_dir(p->dirfd, &m->used);
+		r = sum_up(p, &u, m);
+	contents_fini(&u.contents);
 	return r;
 }
 
@@ -324,6 +342,7 @@ static int take_message(struct layer *l, struct err *e)
 	}
 	l->out.bytes = m.bytes;
 	l->out.used = m.used;
+	memcpy(l->out.sums, m.sums, sizeof(m.sums));
 	l->out.unpacked = true;
 	return 1;
 }

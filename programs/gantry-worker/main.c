@@ -110,6 +110,8 @@ static int run(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 		return do_read(in, reply, e);
 	case WORKER_SWEEP:
 		return do_sweep(in, reply, e);
+	case WORKER_VERIFY:
+		return do_verify(in, reply, e);
 	case WORKER_NAME:
 		return do_name(in, reply, e);
 	default:

@@ -10,12 +10,6 @@
 #include "base/mem.h"
 #include "worker.h"
 
-/* Inodes with several names that have been counted: open addressing, 0 is empty. */
-struct seen {
-	uint64_t *v;
-	size_t cap, n;
-};
-
 static bool put(uint64_t *v, size_t cap, uint64_t ino)
 {
 	size_t i = (size_t)(ino * UINT64_C(0x9e3779b97f4a7c15)) & (cap - 1);
@@ -29,7 +23,7 @@ static bool put(uint64_t *v, size_t cap, uint64_t ino)
 }
 
 /* True the first time. */
-static bool see(struct seen *s, uint64_t ino)
+static bool see(struct measure_seen *s, uint64_t ino)
 {
 	if (s->n * 2 >= s->cap) {
 		size_t cap = s->cap ? s->cap * 2 : 64;
@@ -48,7 +42,7 @@ static bool see(struct seen *s, uint64_t ino)
 	return true;
 }
 
-static void count(const struct stat *st, struct seen *seen, struct measure *to)
+void measure_add(const struct stat *st, struct measure_seen *seen, struct measure *to)
 {
 	if (st->st_nlink > 1 && !S_ISDIR(st->st_mode) && !see(seen, st->st_ino))
 		return;
@@ -56,8 +50,14 @@ static void count(const struct stat *st, struct seen *seen, struct measure *to)
 	to->inodes++;
 }
 
+void measure_seen_fini(struct measure_seen *seen)
+{
+	free(seen->v);
+	*seen = (struct measure_seen){0};
+}
+
 /* Takes the descriptor over. */
-static void walk(int fd, dev_t dev, struct seen *seen, struct measure *to, unsigned depth)
+static void walk(int fd, dev_t dev, struct measure_seen *seen, struct measure *to, unsigned depth)
 {
 	DIR *d = fdopendir(fd);
 	struct dirent *de;
@@ -73,7 +73,7 @@ static void walk(int fd, dev_t dev, struct seen *seen, struct measure *to, unsig
 		if (streq(de->d_name, ".") || streq(de->d_name, "..") ||
 		    fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != dev)
 			continue;
-		count(&st, seen, to);
+		measure_add(&st, seen, to);
 		if (!S_ISDIR(st.st_mode) || depth >= MEASURE_DEPTH_MAX)
 			continue;
 		sub = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -91,16 +91,16 @@ void measure_dir(int dirfd, struct measure *to)
 void measure_tree(int at, const char *name, struct measure *to)
 {
 	int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	struct seen seen = {0};
+	struct measure_seen seen = {0};
 	struct stat st;
 
 	if (fd < 0)
 		return;
 	if (fstat(fd, &st) == 0) {
-		count(&st, &seen, to);
+		measure_add(&st, &seen, to);
 		walk(fd, st.st_dev, &seen, to, 0);
 	} else {
 		close(fd);
 	}
-	free(seen.v);
+	measure_seen_fini(&seen);
 }

@@ -130,7 +130,11 @@ int store_make_layer(struct store *s, const char *name, int *ret_fd, struct err 
 
 void store_drop_layer(struct store *s, const char *name)
 {
+	char file[64];
+
 	fs_remove_tree(s->tmp_fd, name);
+	snprintf(file, sizeof(file), "%s.sums", name);
+	unlinkat(s->tmp_fd, file, 0);
 }
 
 /* --- changes --- */
@@ -226,16 +230,17 @@ static int write_layer_records(struct store *s, const struct new_image *im, bool
 {
 	for (size_t i = 0; i < im->n_layers; i++) {
 		const struct new_layer *l = &im->layers[i];
-		char file[64], text[128];
+		char file[64], text[256];
 		int len, r;
 
 		if (!l->unpacked || !fs_exists(s->tmp_fd, l->name))
 			continue;
 		*any = true;
 		snprintf(file, sizeof(file), "%s.json", l->name);
-		len = snprintf(text, sizeof(text), "{\"size\":%llu,\"bytes\":%llu,\"inodes\":%llu}",
+		len = snprintf(text, sizeof(text),
+			       "{\"size\":%llu,\"bytes\":%llu,\"inodes\":%llu,\"sums\":\"%s\"}",
 			       (unsigned long long)l->bytes, (unsigned long long)l->used.bytes,
-			       (unsigned long long)l->used.inodes);
+			       (unsigned long long)l->used.inodes, l->sums);
 		r = fs_write_atomic(s->tmp_fd, file, text, (size_t)len, 0600, false);
 		if (r < 0)
 			return err_errno(e, r, "write the record of layer %s", l->name);
@@ -243,21 +248,53 @@ static int write_layer_records(struct store *s, const struct new_image *im, bool
 	return 0;
 }
 
-/* Puts one layer into the store, its record last.  Under the lock. */
-static int commit_layer(struct store *s, const char *name, struct err *e)
+/* Half-made by one that died, it goes.  One that was found damaged may be under a container:
+ * its files stay for that, under another name. */
+static int make_place(struct store *s, const char *name, struct err *e)
 {
-	char file[64];
+	char file[64], aside[64], id[ID_SIZE];
 
 	snprintf(file, sizeof(file), "%s.json", name);
 	unlinkat(s->layers_fd, file, 0);
-	fs_remove_tree(s->layers_fd, name); /* half-made by one that died */
+	snprintf(file, sizeof(file), "%s.json.damaged", name);
+	if (!fs_exists(s->layers_fd, file)) {
+		fs_remove_tree(s->layers_fd, name);
+		return 0;
+	}
+	id_new(id);
+	snprintf(aside, sizeof(aside), "%s.old-%.8s", name, id);
+	if (renameat(s->layers_fd, name, s->layers_fd, aside) < 0 && errno != ENOENT)
+		return err_errno(e, -errno, "put the damaged layer %s aside", name);
+	FAULT_POINT("worker.commit.aside");
+	unlinkat(s->layers_fd, file, 0);
+	return 0;
+}
+
+static int put_file(struct store *s, const char *name, const char *suffix, struct err *e)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s.%s", name, suffix);
+	if (renameat(s->tmp_fd, file, s->layers_fd, file) < 0)
+		return err_errno(e, -errno, "put %s of the layer into the store", file);
+	return 0;
+}
+
+/* Puts one layer into the store, its record last.  Under the lock. */
+static int commit_layer(struct store *s, const char *name, struct err *e)
+{
+	int r = make_place(s, name, e);
+
+	if (r < 0)
+		return r;
 	if (renameat(s->tmp_fd, name, s->layers_fd, name) < 0)
 		return err_errno(e, -errno, "put the layer %s into the store", name);
 	FAULT_POINT("worker.commit.layer");
-	if (renameat(s->tmp_fd, file, s->layers_fd, file) < 0)
-		return err_errno(e, -errno, "put the record of layer %s into the store", name);
+	r = put_file(s, name, "sums", e);
+	if (r == 0)
+		r = put_file(s, name, "json", e);
 	FAULT_POINT("worker.commit.layer-recorded");
-	return 0;
+	return r;
 }
 
 static int commit_layers(struct store *s, const struct new_image *im, struct err *e)
@@ -278,17 +315,31 @@ static int commit_layers(struct store *s, const struct new_image *im, struct err
 	return 0;
 }
 
-static uint64_t layer_size(const struct store *s, const char *name)
+int store_read_layer(const struct store *s, const char *name, struct layer_record *ret)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	_cleanup_jv_ jv *doc = NULL;
 	char file[64];
+	int r;
 
-	snprintf(file, sizeof(file), "%s.json", name);
-	if (fs_read(s->layers_fd, file, 4096, &b) < 0 ||
-	    jv_parse(str_or_empty(b.s), b.len, 4096, file, &doc, NULL) < 0)
-		return 0;
-	return (uint64_t)jv_int(doc, "size", 0);
+	snprintf(file, sizeof(file), "%.32s.json", name);
+	r = fs_read(s->layers_fd, file, 4096, &b);
+	if (r == 0)
+		r = jv_parse(str_or_empty(b.s), b.len, 4096, file, &doc, NULL);
+	if (r < 0)
+		return r;
+	ret->size = (uint64_t)jv_int(doc, "size", 0);
+	ret->used.bytes = (uint64_t)jv_int(doc, "bytes", 0);
+	ret->used.inodes = (uint64_t)jv_int(doc, "inodes", 0);
+	snprintf(ret->sums, sizeof(ret->sums), "%s", jv_string(doc, "sums", ""));
+	return 0;
+}
+
+static uint64_t layer_size(const struct store *s, const char *name)
+{
+	struct layer_record rec;
+
+	return store_read_layer(s, name, &rec) < 0 ? 0 : rec.size;
 }
 
 /* A small text of the image as a container would see it; "" where there is none. */
@@ -309,7 +360,7 @@ static char *read_account_file(const struct layers *l, const char *path)
 	return xstrdup("");
 }
 
-static void read_accounts(const struct store *s, struct image_record *rec)
+void store_read_accounts(const struct store *s, struct image_record *rec)
 {
 	int fds[IMAGE_LAYERS_MAX + 1];
 	struct layers l = {fds, 0};
@@ -395,7 +446,7 @@ static void fill_record(struct store *s, const struct new_image *im, struct imag
 	rec->config.user = xstrdup(c->user);
 	rec->config.working_dir = xstrdup(c->working_dir);
 	rec->config.stop_signal = xstrdup(c->stop_signal);
-	read_accounts(s, rec);
+	store_read_accounts(s, rec);
 }
 
 /* The new record is written before the tags are taken from others: whatever happens in
@@ -470,188 +521,6 @@ int store_commit(struct store *s, const struct new_image *v, size_t n, struct ip
 	return r;
 }
 
-/* --- remove and sweep --- */
-
-static int note_layers(struct store *s, void *arg, struct image_record *rec, struct err *e)
-{
-	struct strv *used = arg;
-
-	(void)s;
-	(void)e;
-	copy(used, &rec->layers);
-	return 0;
-}
-
-/* First the record: what has none is swept.  The files are put aside, to be removed with this
- * worker's temporary directory when the lock is free again. */
-static void remove_layer(struct store *s, const char *name)
-{
-	char file[64];
-
-	snprintf(file, sizeof(file), "%s.json", name);
-	unlinkat(s->layers_fd, file, 0);
-	if (renameat(s->layers_fd, name, s->tmp_fd, name) < 0)
-		fs_remove_tree(s->layers_fd, name);
-}
-
-/* Half-written records, and configurations of images that are none. Under the lock. */
-static void sweep_images(struct store *s)
-{
-	int fd = openat(s->images_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *de;
-
-	while (d && (de = readdir(d))) {
-		const char *dot = strchr(de->d_name, '.');
-		char record[ID_SIZE + 8];
-
-		if (!dot || dot - de->d_name != ID_LEN)
-			continue;
-		snprintf(record, sizeof(record), "%.*s.json", ID_LEN, de->d_name);
-		if (strstr(dot, ".tmp-") ||
-		    (streq(dot, ".config") && !fs_exists(s->images_fd, record)))
-			unlinkat(s->images_fd, de->d_name, 0);
-	}
-	if (d)
-		closedir(d);
-}
-
-/* Layers of no image, whole or half-made. Under the lock. */
-static int sweep_layers(struct store *s, struct err *e)
-{
-	struct strv used = STRV_NULL, gone = STRV_NULL;
-	int r = store_each_record(s, note_layers, &used, e);
-	int fd = openat(s->layers_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *de;
-
-	while (r == 0 && d && (de = readdir(d))) {
-		_cleanup_free_ char *name = xstrndup(de->d_name, strcspn(de->d_name, "."));
-
-		if (strlen(name) == 32 && !strv_contains(&used, name) &&
-		    !strv_contains(&gone, name))
-			strv_add(&gone, name);
-	}
-	if (d)
-		closedir(d);
-	for (size_t i = 0; i < gone.n; i++)
-		remove_layer(s, gone.v[i]);
-	strv_fini(&used);
-	strv_fini(&gone);
-	return r;
-}
-
-int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
-{
-	const char *id = ipc_get_str(in, WORKER_TAG_IMAGE_ID);
-	char file[ID_SIZE + 8];
-	struct store_change c;
-	struct store s;
-	int r;
-
-	if (!id || !id_valid(id))
-		return err_invalid(e, "image id: \"%s\"", str_or_empty(id));
-	r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
-	if (r < 0)
-		return r;
-	r = store_change_begin(&s, &c, e);
-	if (r == 0) {
-		snprintf(file, sizeof(file), "%s.json", id);
-		unlinkat(s.images_fd, file, 0);
-		FAULT_POINT("worker.remove.record");
-		snprintf(file, sizeof(file), "%s.config", id);
-		unlinkat(s.images_fd, file, 0);
-		FAULT_POINT("worker.remove.config");
-		r = sweep_layers(&s, e);
-		FAULT_POINT("worker.remove.layers");
-		ipc_put_str(reply, WORKER_TAG_REMOVED, id);
-		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
-		store_change_end(&c);
-	}
-	store_close(&s);
-	return r;
-}
-
-/* Locked, as its worker is gone.  The processes of one that was killed follow it at once, but
- * not in the same instant. */
-static bool lock_dead(int fd)
-{
-	for (unsigned i = 0; i < 5; i++) {
-		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-			return true;
-		usleep(20000);
-	}
-	return false;
-}
-
-static void sweep_temporaries(struct store *s)
-{
-	int fd = openat(s->root_fd, "tmp", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-	struct dirent *de;
-
-	if (d)
-		flock(fd, LOCK_EX);
-	while (d && (de = readdir(d))) {
-		_cleanup_close_ int one = -EBADF;
-
-		if (*de->d_name == '.' || streq(de->d_name, s->tmp_name))
-			continue;
-		one = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (one >= 0 && lock_dead(one))
-			fs_remove_tree(fd, de->d_name);
-	}
-	if (d)
-		closedir(d);
-}
-
-static int tell_record(struct store *s, void *arg, struct image_record *rec, struct err *e)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-
-	(void)s;
-	(void)e;
-	image_record_print(rec, &b);
-	ipc_put_bytes(arg, WORKER_TAG_RECORD, b.s, b.len);
-	ipc_put_str(arg, WORKER_TAG_IMAGE_ID, rec->id);
-	return 0;
-}
-
-int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
-{
-	struct ipc_field f;
-	struct store_change c;
-	struct store s;
-	size_t pos = 0;
-	int r = store_open(str_or_empty(ipc_get_str(in, WORKER_TAG_ROOT)), &s, e);
-
-	if (r < 0)
-		return r;
-	sweep_temporaries(&s);
-	r = store_change_begin(&s, &c, e);
-	if (r == 0) {
-		sweep_images(&s);
-		r = settle_tags(&s, reply, e);
-		if (r == 0)
-			r = sweep_layers(&s, e);
-		if (r == 0 && ipc_get_u64(in, WORKER_TAG_ANEW, 0))
-			r = store_each_record(&s, tell_record, reply, e);
-		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
-		store_change_end(&c);
-	}
-	while (ipc_next(in, &pos, &f)) {
-		const char *name = f.tag == WORKER_TAG_NAME ? ipc_field_str(&f) : NULL;
-		_cleanup_free_ char *path = NULL;
-
-		if (!name || !id_valid(name))
-			continue;
-		path = xasprintf("containers/%s", name);
-		fs_remove_tree(s.root_fd, path);
-	}
-	store_close(&s);
-	return r;
-}
-
 /* --- measure --- */
 
 /* A layer does not change: its record says what was measured when it was made. */
@@ -662,18 +531,19 @@ static void measure_layers(struct store *s, struct measure *to)
 	struct dirent *de;
 
 	while (d && (de = readdir(d)) && !worker_cancelled()) {
-		_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-		_cleanup_jv_ jv *doc = NULL;
-		char file[64];
+		struct layer_record rec;
+		struct stat st;
 
-		if (strlen(de->d_name) != 32) /* a record */
+		if (fstatat(s->layers_fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    *de->d_name == '.')
 			continue;
-		snprintf(file, sizeof(file), "%.32s.json", de->d_name);
-		if (fs_read(s->layers_fd, file, 4096, &b) == 0 &&
-		    jv_parse(str_or_empty(b.s), b.len, 4096, file, &doc, NULL) == 0 &&
-		    jv_int(doc, "inodes", 0) > 0) {
-			to->bytes += (uint64_t)jv_int(doc, "bytes", 0);
-			to->inodes += (uint64_t)jv_int(doc, "inodes", 0);
+		if (!S_ISDIR(st.st_mode)) { /* a record, or a list of checksums */
+			to->bytes += (uint64_t)st.st_blocks * 512;
+			to->inodes++;
+		} else if (strlen(de->d_name) == 32 && store_read_layer(s, de->d_name, &rec) == 0 &&
+			   rec.used.inodes > 0) {
+			to->bytes += rec.used.bytes;
+			to->inodes += rec.used.inodes;
 		} else {
 			measure_tree(s->layers_fd, de->d_name, to);
 		}

@@ -3,7 +3,10 @@
  * The image store's directory (docs/decisions/0004).
  *
  *	<root>/lock		held while records change; holds the number of the last change
- *	<root>/layers/NAME	a layer's files; NAME.json its record: without one it is half-made
+ *	<root>/layers/NAME	a layer's files; NAME.json its record: without one it is half-made;
+ *				NAME.sums its list of checksums (sums.h); NAME.json.damaged the
+ *				record of one that failed them; NAME.old-XXXXXXXX the files of
+ *				such a one that was made anew, for containers that have them
  *	<root>/images/HEX.json	an image; HEX.config its configuration as it came
  *	<root>/tmp/RANDOM	what one worker is making, locked by it while it lives
  */
@@ -43,10 +46,20 @@ int store_make_layer(struct store *s, const char *name, int *ret_fd, struct err 
 /* Removes it again. Idempotent. */
 void store_drop_layer(struct store *s, const char *name);
 
+struct layer_record {
+	uint64_t size; /* bytes of its files */
+	struct measure used;
+	char sums[72]; /* "": made before there were lists */
+};
+int store_read_layer(const struct store *s, const char *name, struct layer_record *ret);
+/* Fills config.passwd and config.group from the layers that the record names. */
+void store_read_accounts(const struct store *s, struct image_record *rec);
+
 struct new_layer {
 	char name[33];
 	uint64_t bytes; /* of its files */
 	struct measure used;
+	char sums[72]; /* digest of its list of checksums (sums.h) */
 	bool unpacked; /* this worker has made it */
 };
 

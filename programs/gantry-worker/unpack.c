@@ -30,6 +30,7 @@ struct unpacking {
 	struct timespec *times;
 	size_t n_times, cap_times;
 	unsigned entries;
+	uint64_t sum; /* of the bytes of the file that is being written */
 };
 
 /* What the layer itself is to blame for is told as that. */
@@ -378,6 +379,7 @@ static int write_bytes(struct unpacking *k, int fd, uint64_t left, const struct 
 		r = fs_write_all(fd, p, (size_t)n);
 		if (r < 0)
 			return fail(k, r, "write", t->path);
+		k->sum = content_sum(k->sum, p, (size_t)n);
 		left -= (uint64_t)n;
 		if (k->u->cancelled && k->u->cancelled())
 			return err_set(k->e, -ECANCELED, GRPC_CANCELLED, "cancelled");
@@ -385,12 +387,25 @@ static int write_bytes(struct unpacking *k, int fd, uint64_t left, const struct 
 	return 0;
 }
 
+static int note_sum(struct unpacking *k, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	contents_note(&k->u->contents, st.st_ino, k->sum);
+	return 0;
+}
+
 static int write_content(struct unpacking *k, int fd, const struct tar_entry *t)
 {
 	int r = 0;
 
-	if (!t->sparse)
-		return write_bytes(k, fd, t->size, t);
+	if (!t->sparse) {
+		k->sum = 0;
+		r = write_bytes(k, fd, t->size, t);
+		return r < 0 ? r : note_sum(k, fd);
+	}
 	for (size_t i = 0; r == 0 && i < t->n_segments; i++) {
 		if (lseek(fd, (off_t)t->segments[i].offset, SEEK_SET) < 0)
 			return fail(k, -errno, "write", t->path);
@@ -438,8 +453,13 @@ static int copy_up(struct unpacking *k, const char *canonical, int dirfd, const 
 	out = openat(dirfd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (in < 0 || out < 0)
 		return -errno;
-	while (r == 0 && (n = read(in, buf, sizeof(buf))) > 0)
+	k->sum = 0;
+	while (r == 0 && (n = read(in, buf, sizeof(buf))) > 0) {
 		r = fs_write_all(out, buf, (size_t)n);
+		k->sum = content_sum(k->sum, buf, (size_t)n);
+	}
+	if (r == 0)
+		r = note_sum(k, out);
 	if (r == 0)
 		r = copy_metadata(low, out, &st);
 	if (r == 0 && futimens(out, (struct timespec[]){st.st_atim, st.st_mtim}) < 0)

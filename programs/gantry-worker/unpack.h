@@ -11,6 +11,7 @@
 #pragma once
 
 #include "base/err.h"
+#include "contents.h"
 #include "layers.h"
 #include "stream.h"
 
@@ -25,6 +26,8 @@ struct unpack {
 	int (*lower)(void *arg, struct layers *ret, struct err *e);
 	void *arg;
 	uint64_t bytes; /* result: bytes of its files */
+	/* result: checksums of its files, but of sparse ones; owned by the caller */
+	struct contents contents;
 };
 
 int unpack_layer(struct unpack *u, struct stream *s, struct err *e);

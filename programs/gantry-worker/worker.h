@@ -72,8 +72,10 @@ struct image_info {
 int config_parse(const char *text, size_t n, struct image_info *ret, struct err *e);
 void image_info_fini(struct image_info *i);
 
-int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+/* --- store.c, sweep.c --- */
+
 int do_measure(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_sweep(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 
 /* --- tag.c --- */
@@ -83,3 +85,7 @@ struct store;
 /* What a crash left: a tag that two images have becomes the one's that took it last.  The records
  * of both are put into `reply`. Under the lock. */
 int settle_tags(struct store *s, struct ipc_out *reply, struct err *e);
+
+/* --- verify.c --- */
+
+int do_verify(const struct ipc_in *in, struct ipc_out *reply, struct err *e);

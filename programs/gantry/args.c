@@ -27,6 +27,21 @@ const struct command *command_find(const char *name)
 	return NULL;
 }
 
+const char *command_word(const struct command *c)
+{
+	const char *space = strrchr(c->name, ' ');
+
+	return space ? space + 1 : c->name;
+}
+
+const struct command *command_find_sub(const struct command *c, const char *sub)
+{
+	for (size_t i = 0; c->subs && c->subs[i]; i++)
+		if (streq(command_word(c->subs[i]), sub))
+			return c->subs[i];
+	return NULL;
+}
+
 const struct opt *opt_find(const struct command *c, const char *name)
 {
 	for (const struct opt *o = c ? c->opts : NULL; o && o->name; o++)
@@ -68,10 +83,9 @@ const char *command_suggest(const char *name)
 {
 	/* what users of other tools write first */
 	static const char *const other[][2] = {
-		{"container", "ps"},	 {"containers", "ps"}, {"image", "images"},
-		{"pod", "pods"},	 {"delete", "rm"},     {"remove", "rm"},
-		{"kill", "stop"},	 {"list", "ps"},       {"import", "load"},
-		{"status", "info"},	 {"log", "logs"},      {"top", "stats"},
+		{"container", "ps"},	 {"containers", "ps"}, {"prune", "image"}, {"pod", "pods"},
+		{"delete", "rm"},	 {"remove", "rm"},     {"kill", "stop"},   {"list", "ps"},
+		{"import", "load"},	 {"status", "info"},   {"log", "logs"},	   {"top", "stats"},
 		{"describe", "inspect"}, {"create", "run"},    {"start", "run"}};
 	const char *ret = NULL;
 	unsigned best = 99;

@@ -84,6 +84,8 @@ struct command {
 	unsigned min, max;	/* operands */
 	bool own_options_first; /* what comes after the first operand belongs to a program */
 	bool passes_status;	/* exit statuses of a program: our own failures are 125 */
+	/* Commands of its own, "NAME SUB", in the order of the help; ends with NULL.  NULL: none */
+	const struct command *const *subs;
 	int (*run)(struct cli *cli, const struct args *a);
 };
 
@@ -120,6 +122,9 @@ int args_number(const struct args *a, const char *name, int64_t min, int64_t max
 const struct opt *opt_find(const struct command *c, const char *name);
 const struct opt *opt_find_short(const struct command *c, char letter);
 const struct command *command_find(const char *name);
+/* "NAME SUB" by SUB; NULL: there is none. */
+const struct command *command_find_sub(const struct command *c, const char *sub);
+const char *command_word(const struct command *c); /* its last word */
 /* The nearest of the commands, or of the command's options; NULL: none is near. static */
 const char *command_suggest(const char *name);
 const char *opt_suggest(const struct command *c, const char *name);
@@ -206,5 +211,5 @@ int complete_main(struct cli *cli, int argc, char **argv); /* gantry __complete 
 
 extern const struct command cmd_run, cmd_exec, cmd_logs, cmd_stop, cmd_rm, cmd_wait;
 extern const struct command cmd_ps, cmd_pods, cmd_stats, cmd_inspect;
-extern const struct command cmd_images, cmd_pull, cmd_load, cmd_rmi, cmd_tag;
+extern const struct command cmd_images, cmd_pull, cmd_load, cmd_rmi, cmd_tag, cmd_image;
 extern const struct command cmd_version, cmd_info, cmd_completion, cmd_help;

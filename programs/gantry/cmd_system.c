@@ -247,8 +247,11 @@ static int help(struct cli *cli, const struct args *a)
 		cli_write(man.s, man.len);
 		return EXIT_OK;
 	}
+	if (c && a->n > 1)
+		c = command_find_sub(c, a->v[1]);
 	if (a->n && !c) {
-		err_invalid(&e, "there is no command '%s'", a->v[0]);
+		err_invalid(&e, "there is no command '%s%s%s'", a->v[0], a->n > 1 ? " " : "",
+			    a->n > 1 ? a->v[1] : "");
 		return cli_fail(cli, &e);
 	}
 	return c ? help_command(c) : help_overview();
@@ -261,10 +264,10 @@ static const struct opt help_options[] = {
 
 const struct command cmd_help = {
 	.name = "help",
-	.operands = "[COMMAND]",
+	.operands = "[COMMAND [SUBCOMMAND]]",
 	.summary = "explain a command, or list them all",
 	.opts = help_options,
 	.complete = COMPLETE_COMMAND,
-	.max = 1,
+	.max = 2,
 	.run = help,
 };

@@ -86,6 +86,12 @@ static void offer_commands(struct completion *c)
 		offer(c, cli_commands[i]->name, cli_commands[i]->summary);
 }
 
+static void offer_subs(struct completion *c, const struct command *of)
+{
+	for (size_t i = 0; of->subs[i]; i++)
+		offer(c, command_word(of->subs[i]), of->subs[i]->summary);
+}
+
 static void offer_options(struct completion *c, const struct opt *opts)
 {
 	for (const struct opt *o = opts; o && o->name; o++) {
@@ -242,6 +248,8 @@ static void walk(struct completion *c, const char *const *words, size_t n, struc
 				p->operands = UNLIMITED;
 				return;
 			}
+		} else if (p->operands == 0 && command_find_sub(p->command, w)) {
+			p->command = command_find_sub(p->command, w);
 		} else {
 			p->operands++;
 			p->no_options |= p->command->own_options_first;
@@ -280,6 +288,9 @@ void complete_words(struct cli *cli, const char *const *words, size_t n, struct 
 		offer_options(&c, cli_options);
 	} else if (!p.command && p.operands == 0) {
 		offer_commands(&c);
+	} else if (p.command && p.command->subs) {
+		if (p.operands == 0)
+			offer_subs(&c, p.command);
 	} else if (p.command && p.operands < p.command->max &&
 		   (p.operands == 0 || !p.command->own_options_first)) {
 		if (p.command->words)

@@ -81,6 +81,10 @@ int help_command(const struct command *c)
 	}
 	if (c->aliases)
 		strbuf_addf(&b, "\nAlso: %s\n", c->aliases);
+	if (c->subs)
+		strbuf_adds(&b, "\nCommands:\n");
+	for (size_t i = 0; c->subs && c->subs[i]; i++)
+		strbuf_addf(&b, "  %-12s %s\n", command_word(c->subs[i]), c->subs[i]->summary);
 	if (c->opts) {
 		strbuf_adds(&b, "\nOptions:\n");
 		print_options(c->opts, &b);
@@ -191,6 +195,10 @@ void help_man(struct strbuf *to)
 	for (const struct opt *o = cli_options; o->name; o++)
 		roff_option(to, o);
 	strbuf_adds(to, ".SH COMMANDS\n");
-	for (size_t i = 0; cli_commands[i]; i++)
-		roff_command(to, cli_commands[i]);
+	for (size_t i = 0; cli_commands[i]; i++) {
+		if (!cli_commands[i]->subs)
+			roff_command(to, cli_commands[i]);
+		for (size_t k = 0; cli_commands[i]->subs && cli_commands[i]->subs[k]; k++)
+			roff_command(to, cli_commands[i]->subs[k]);
+	}
 }

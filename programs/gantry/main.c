@@ -26,9 +26,9 @@ const struct opt cli_options[] = {
 };
 
 const struct command *const cli_commands[] = {
-	&cmd_run, &cmd_ps,	&cmd_pods,    &cmd_logs,       &cmd_exec, &cmd_stop, &cmd_wait,
-	&cmd_rm,  &cmd_inspect, &cmd_stats,   &cmd_images,     &cmd_pull, &cmd_load, &cmd_tag,
-	&cmd_rmi, &cmd_info,	&cmd_version, &cmd_completion, &cmd_help, NULL,
+	&cmd_run,   &cmd_ps,	  &cmd_pods,  &cmd_logs,    &cmd_exec,	     &cmd_stop, &cmd_wait,
+	&cmd_rm,    &cmd_inspect, &cmd_stats, &cmd_images,  &cmd_pull,	     &cmd_load, &cmd_tag,
+	&cmd_image, &cmd_rmi,	  &cmd_info,  &cmd_version, &cmd_completion, &cmd_help, NULL,
 };
 
 /* --- output --- */
@@ -226,6 +226,7 @@ static int dispatch(struct cli *cli, int argc, char **argv)
 	const struct command *c;
 	struct err e = ERR_NULL;
 	struct args a;
+	size_t words;
 
 	if (argc > 1 && streq(argv[1], "--version"))
 		argv[1] = (char *)(uintptr_t) "version";
@@ -234,17 +235,19 @@ static int dispatch(struct cli *cli, int argc, char **argv)
 	if (args_parse(cli, &before, argc - 1, argv + 1, &a, &e) < 0 ||
 	    apply_options(cli, &a, &e) < 0)
 		return cli_usage(NULL, &e);
+	c = a.n ? command_find(a.v[0]) : NULL;
+	words = c && a.n > 1 && command_find_sub(c, a.v[1]) ? 2 : 1;
+	if (words == 2)
+		c = command_find_sub(c, a.v[1]);
 	if (args_has(&a, "help"))
-		return a.n && command_find(a.v[0]) ? help_command(command_find(a.v[0]))
-						   : help_overview();
+		return c ? help_command(c) : help_overview();
 	if (a.n == 0) {
 		help_overview();
 		return EXIT_USAGE;
 	}
-	c = command_find(a.v[0]);
 	if (!c)
 		return unknown_command(a.v[0]);
-	return run_command(cli, c, (int)a.n - 1, (char **)(uintptr_t)(a.v + 1));
+	return run_command(cli, c, (int)(a.n - words), (char **)(uintptr_t)(a.v + words));
 }
 
 int main(int argc, char **argv)

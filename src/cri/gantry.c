@@ -1,22 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What CRI lacks and the `gantry` command needs: see proto/gantry.proto. */
+#include "base/log.h"
 #include "base/mem.h"
 #include "cri/cri.h"
 #include "gantry.pb-c.h"
 #include "image/store.h"
 #include "pod/node.h"
 
+static char *text(const char *s)
+{
+	return (char *)(uintptr_t)str_or_empty(s);
+}
+
+static void fill_progress(const struct image_progress *p, Gantry__V1__ImageProgress *m)
+{
+	m->layer = text(p->layer);
+	m->state = text(p->state);
+	m->done_bytes = p->done;
+	m->total_bytes = p->total;
+	m->image_id = text(p->image_id);
+	m->image_name = text(p->image_name);
+}
+
 static int send_progress(void *arg, const struct image_progress *p, struct err *e)
 {
 	struct cri_call *c = arg;
 	Gantry__V1__ImageProgress m = GANTRY__V1__IMAGE_PROGRESS__INIT;
 
-	m.layer = (char *)(uintptr_t)str_or_empty(p->layer);
-	m.state = (char *)(uintptr_t)str_or_empty(p->state);
-	m.done_bytes = p->done;
-	m.total_bytes = p->total;
-	m.image_id = (char *)(uintptr_t)str_or_empty(p->image_id);
-	m.image_name = (char *)(uintptr_t)str_or_empty(p->image_name);
+	fill_progress(p, &m);
 	return cri_send(c, &m.base, e);
 }
 
@@ -63,6 +74,88 @@ static int tag(struct cri_call *c, const void *request, struct err *e)
 	return cri_send(c, &m.base, e);
 }
 
+static int send_verify_progress(void *arg, const struct image_progress *p, struct err *e)
+{
+	struct cri_call *c = arg;
+	Gantry__V1__ImageProgress progress = GANTRY__V1__IMAGE_PROGRESS__INIT;
+	Gantry__V1__VerifyResponse m = GANTRY__V1__VERIFY_RESPONSE__INIT;
+
+	fill_progress(p, &progress);
+	m.progress = &progress;
+	return cri_send(c, &m.base, e);
+}
+
+static int send_verdict(void *arg, const char *id, const struct image *im, const char *state,
+			const char *problem, struct err *e)
+{
+	struct cri_call *c = arg;
+	Gantry__V1__VerifyResponse m = GANTRY__V1__VERIFY_RESPONSE__INIT;
+	const char *name = !im			  ? ""
+			   : im->record.tags.n	  ? im->record.tags.v[0]
+			   : im->record.digests.n ? im->record.digests.v[0]
+						  : "";
+
+	if (streq(state, "damaged"))
+		log_error("image %s (%s) is damaged and not used any more: %s", id, name, problem);
+	m.image_id = text(id);
+	m.image_name = arena_strdup(c->arena, name);
+	m.state = text(state);
+	m.problem = text(problem);
+	return cri_send(c, &m.base, e);
+}
+
+static int verify(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__VerifyRequest *q = request;
+
+	c->about = q->n_images ? q->images[0] : "";
+	return image_verify(c->node->images, q->images, q->n_images, send_verify_progress,
+			    send_verdict, c, e);
+}
+
+struct pruning {
+	struct cri_call *call;
+	Gantry__V1__PruneResponse m;
+	size_t room;
+};
+
+static void note_pruned(void *arg, const struct image *im)
+{
+	struct pruning *p = arg;
+	struct arena *a = p->call->arena;
+	Gantry__V1__PrunedImage *i = arena_alloc(a, sizeof(*i));
+
+	gantry__v1__pruned_image__init(i);
+	i->image_id = arena_strdup(a, im->record.id);
+	i->names = arena_alloc(a, (im->record.tags.n + 1) * sizeof(*i->names));
+	for (size_t k = 0; k < im->record.tags.n; k++)
+		i->names[i->n_names++] = arena_strdup(a, im->record.tags.v[k]);
+	if (p->m.n_images == p->room) {
+		p->room = p->room ? 2 * p->room : 64;
+		p->m.images = xrealloc(p->m.images, p->room * sizeof(*p->m.images));
+	}
+	p->m.images[p->m.n_images++] = i;
+}
+
+static int prune(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__PruneRequest *q = request;
+	struct pruning p = {.call = c, .m = GANTRY__V1__PRUNE_RESPONSE__INIT};
+	_cleanup_strv_ struct strv used = STRV_NULL;
+	struct image_usage freed;
+	int r;
+
+	node_images_used(c->node, &used);
+	r = image_prune(c->node->images, &used, q->all, q->dry_run, note_pruned, &p, &freed, e);
+	if (r == 0) {
+		p.m.freed_bytes = freed.bytes;
+		p.m.freed_inodes = freed.inodes;
+		r = cri_send(c, &p.m.base, e);
+	}
+	free(p.m.images);
+	return r;
+}
+
 static int check_pod(struct cri_call *c, const void *request, struct err *e)
 {
 	const Gantry__V1__CheckPodRequest *q = request;
@@ -92,6 +185,14 @@ const struct cri_method cri_methods_gantry[] = {
 	 .request = &gantry__v1__tag_request__descriptor,
 	 .response = &gantry__v1__tag_response__descriptor,
 	 .stream_fn = tag},
+	{.path = "/gantry.v1.Gantry/Verify",
+	 .request = &gantry__v1__verify_request__descriptor,
+	 .response = &gantry__v1__verify_response__descriptor,
+	 .stream_fn = verify},
+	{.path = "/gantry.v1.Gantry/Prune",
+	 .request = &gantry__v1__prune_request__descriptor,
+	 .response = &gantry__v1__prune_response__descriptor,
+	 .stream_fn = prune},
 	{.path = "/gantry.v1.Gantry/Load",
 	 .request = &gantry__v1__load_request__descriptor,
 	 .response = &gantry__v1__image_progress__descriptor,

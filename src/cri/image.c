@@ -65,7 +65,7 @@ static int list_images(struct cri_call *c, const void *request, void *response, 
 	list_for_each (im, image_list(c->node->images), in_order) {
 		const struct strbuf *item;
 
-		if ((only && im != only) || im->removing)
+		if ((only && im != only) || im->removing || image_damaged(im))
 			continue;
 		item = list_item(c->arena, im);
 		strbuf_add(&c->raw, item->s, item->len);
@@ -191,7 +191,7 @@ static int remove_image(struct cri_call *c, const void *request, void *response,
 	if (r < 0)
 		return r;
 	c->about = name;
-	r = image_find(c->node->images, name, &im, e);
+	r = image_find_any(c->node->images, name, &im, e);
 	if (r == -ENOENT)
 		return 0;
 	if (r == 0)

@@ -34,6 +34,7 @@ struct image_record {
 	uint64_t size;	     /* bytes of its unpacked layers */
 	int64_t pulled_at;   /* wall ns */
 	int64_t tagged_at;   /* wall ns: when it last took a tag, which it has before older ones */
+	char *damaged;	     /* what was found to be wrong with it; "": nothing */
 	struct image_config config;
 };
 

@@ -18,23 +18,10 @@
 #include "image/health.h"
 #include "ipc/ipc.h"
 #include "ipc/worker.h"
+#include "image/store_internal.h"
 
 #define ID_PREFIX_MIN 8 /* digits that may stand for an id */
 #define PULLS_MAX 256	/* waiting and under way */
-
-struct image_store {
-	struct loop *loop;
-	const struct config *config;
-	const char *worker_path;
-	struct map by_id, by_name; /* names: tags and digests, canonical */
-	struct list images;
-	struct map pulls; /* struct pull by key */
-	unsigned running;
-	struct list slot_waiters;
-	struct image_usage usage;
-	struct image_health health;
-	bool sweeping; /* after a worker that died */
-};
 
 /* --- the index --- */
 
@@ -48,7 +35,7 @@ static void forget_names(struct image_store *s, struct image *im)
 			map_remove(&s->by_name, im->record.digests.v[i]);
 }
 
-static void drop(struct image_store *s, struct image *im)
+void image_drop(struct image_store *s, struct image *im)
 {
 	forget_names(s, im);
 	map_remove(&s->by_id, im->record.id);
@@ -147,7 +134,7 @@ static struct image *find_prefix(struct image_store *s, const char *hex)
 	return found;
 }
 
-int image_find(struct image_store *s, const char *ref, struct image **ret, struct err *e)
+int image_find_any(struct image_store *s, const char *ref, struct image **ret, struct err *e)
 {
 	_cleanup_reference_ struct reference r = REFERENCE_NULL;
 	const char *hex = str_has_prefix(str_or_empty(ref), "sha256:") ? ref + 7 : ref;
@@ -175,6 +162,18 @@ int image_find(struct image_store *s, const char *ref, struct image **ret, struc
 	if (res < 0 && hex == ref)
 		return res;
 	return err_not_found(e, "image \"%s\" is not on this node", ref);
+}
+
+int image_find(struct image_store *s, const char *ref, struct image **ret, struct err *e)
+{
+	int r = image_find_any(s, ref, ret, e);
+
+	if (r == 0 && image_damaged(*ret)) {
+		r = err_not_found(e, "image \"%s\" is damaged and has to be pulled anew: %s", ref,
+				  (*ret)->record.damaged);
+		*ret = NULL;
+	}
+	return r;
 }
 
 /* --- start --- */
@@ -209,8 +208,11 @@ static void load_record(struct image_store *s, int dirfd, const char *name, stru
 		r = err_invalid(&e, "it is of another image, %s", rec.id);
 		image_record_fini(&rec);
 	}
-	if (r == 0 && (r = check_layers(s, &rec, &e)) < 0)
-		image_record_fini(&rec);
+	if (r == 0 && str_empty(rec.damaged) && check_layers(s, &rec, &e) < 0) {
+		log_error("image %s is not used: %s", rec.id, e.msg);
+		free(rec.damaged);
+		rec.damaged = xstrdup(e.msg);
+	}
 	if (r < 0) {
 		_cleanup_free_ char *aside = xasprintf("%s.damaged", name);
 
@@ -278,7 +280,7 @@ struct image_store *image_store_close(struct image_store *s)
 	if (!s)
 		return NULL;
 	while (!list_empty(&s->images))
-		drop(s, list_first(&s->images, struct image, in_order));
+		image_drop(s, list_first(&s->images, struct image, in_order));
 	map_fini(&s->by_id);
 	map_fini(&s->by_name);
 	map_fini(&s->pulls);
@@ -355,12 +357,10 @@ static int worker_start(struct image_store *s, struct worker *w, struct err *e)
 	return ipc_conn_open(&w->conn, s->loop, TAKE_FD(ours), on_worker_message, on_worker_gone);
 }
 
-static int sweep(struct image_store *s, const struct strv *ids, bool anew, struct err *e);
-
 /* One worker from its request to its end.  Finishes `o`. */
-static int worker_run(struct image_store *s, struct ipc_out *o,
-		      void (*on_progress)(void *, const struct image_progress *), void *arg,
-		      struct ipc_in *ret, struct err *e)
+int image_worker_run(struct image_store *s, struct ipc_out *o,
+		     void (*on_progress)(void *, const struct image_progress *), void *arg,
+		     struct ipc_in *ret, struct err *e)
 {
 	struct worker w = {.store = s, .on_progress = on_progress, .arg = arg};
 	struct err late = ERR_NULL;
@@ -383,7 +383,7 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 	loop_child_del(&w.child);
 	if (died && !s->sweeping) { /* what it left half-made has nobody now */
 		s->sweeping = true;
-		if (sweep(s, &STRV_NULL, true, &late) < 0)
+		if (image_resync(s, &late) < 0)
 			log_warn("sweep the image store: %s", late.msg);
 		s->sweeping = false;
 	}
@@ -391,14 +391,14 @@ static int worker_run(struct image_store *s, struct ipc_out *o,
 	return r;
 }
 
-static void new_request(struct image_store *s, struct ipc_out *o, uint16_t type)
+void image_request(struct image_store *s, struct ipc_out *o, uint16_t type)
 {
 	ipc_out_init(o, type, 0);
 	ipc_put_str(o, WORKER_TAG_ROOT, s->config->root);
 }
 
 /* What a worker's reply says about records. */
-static int take_records(struct image_store *s, const struct ipc_in *in, struct err *e)
+int image_take_records(struct image_store *s, const struct ipc_in *in, struct err *e)
 {
 	uint64_t seq = ipc_get_u64(in, WORKER_TAG_SEQ, 0);
 	struct ipc_field f;
@@ -411,7 +411,7 @@ static int take_records(struct image_store *s, const struct ipc_in *in, struct e
 		if (f.tag == WORKER_TAG_REMOVED && ipc_field_str(&f)) {
 			im = map_get(&s->by_id, ipc_field_str(&f));
 			if (im && im->seq <= seq)
-				drop(s, im);
+				image_drop(s, im);
 		} else if (f.tag == WORKER_TAG_RECORD) {
 			int r = image_record_parse(f.p, f.n, &rec, e);
 
@@ -541,11 +541,11 @@ static void pull_run(void *arg)
 		err_set(&p->e, r, GRPC_CANCELLED, "the pull was cancelled");
 	} else {
 		image_health_put(&s->health, &p->request, clock_mono_us());
-		r = worker_run(s, &p->request, on_pull_progress, p, &in, &p->e);
+		r = image_worker_run(s, &p->request, on_pull_progress, p, &in, &p->e);
 		slot_give(s);
 	}
 	if (r == 0)
-		r = take_records(s, &in, &p->e);
+		r = image_take_records(s, &in, &p->e);
 	if (r == 0)
 		snprintf(p->id, sizeof(p->id), "%s",
 			 str_or_empty(ipc_get_str(&in, WORKER_TAG_IMAGE_ID)));
@@ -571,7 +571,7 @@ static struct pull *pull_start(struct image_store *s, const char *key, const cha
 	p->ref = xstrdup(ref);
 	list_init(&p->listeners);
 	co_event_init(&p->done);
-	new_request(s, &p->request, WORKER_PULL);
+	image_request(s, &p->request, WORKER_PULL);
 	ipc_put_str(&p->request, WORKER_TAG_HOSTS_DIR, s->config->image.hosts_dir);
 	ipc_put_str(&p->request, WORKER_TAG_AUTH_FILE, s->config->image.auth_file);
 	ipc_put_u64(&p->request, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
@@ -698,12 +698,12 @@ int image_load(struct image_store *s, const char *path, image_progress_fn *fn, v
 
 	if (*path != '/')
 		return err_invalid(e, "path: \"%s\" is not absolute", path);
-	new_request(s, &o, WORKER_LOAD);
+	image_request(s, &o, WORKER_LOAD);
 	ipc_put_str(&o, WORKER_TAG_PATH, path);
 	ipc_put_u64(&o, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
-	r = worker_run(s, &o, NULL, NULL, &in, e);
+	r = image_worker_run(s, &o, NULL, NULL, &in, e);
 	if (r == 0)
-		r = take_records(s, &in, e);
+		r = image_take_records(s, &in, e);
 	while (r == 0 && fn && ipc_next(&in, &pos, &f)) {
 		const char *id = f.tag == WORKER_TAG_IMAGE_ID ? ipc_field_str(&f) : NULL;
 		struct image *im = id ? map_get(&s->by_id, id) : NULL;
@@ -724,116 +724,25 @@ int image_remove(struct image_store *s, const char *ref, struct err *e)
 	char id[ID_SIZE];
 	struct image *im;
 	struct ipc_out o;
-	int r = image_find(s, ref, &im, e);
+	int r = image_find_any(s, ref, &im, e);
 
 	if (r == -ENOENT)
 		return 0;
 	if (r < 0)
 		return r;
-	new_request(s, &o, WORKER_REMOVE);
+	image_request(s, &o, WORKER_REMOVE);
 	ipc_put_str(&o, WORKER_TAG_IMAGE_ID, im->record.id);
 	im->removing = true;
 	memcpy(id, im->record.id, ID_SIZE);
 	co_shield(true); /* short, and half-removed is no state to be in */
-	r = worker_run(s, &o, NULL, NULL, &in, e);
+	r = image_worker_run(s, &o, NULL, NULL, &in, e);
 	co_shield(false);
 	if (r == 0)
-		return take_records(s, &in, e);
+		return image_take_records(s, &in, e);
 	im = map_get(&s->by_id, id);
 	if (im)
 		im->removing = false;
 	return r;
-}
-
-static int canonical_tags(char *const *names, size_t n, struct strv *ret, struct err *e)
-{
-	if (n == 0 || n > IMAGE_NAMES_MAX)
-		return err_invalid(e, "targets: %zu, expected 1 to %d", n, IMAGE_NAMES_MAX);
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_reference_ struct reference ref = REFERENCE_NULL;
-		int r = reference_parse(names[i], &ref, e);
-
-		if (r < 0)
-			return r;
-		if (ref.digest)
-			return err_invalid(e, "\"%s\": a tag cannot be given with a digest",
-					   names[i]);
-		if (!strv_contains(ret, ref.text))
-			strv_add(ret, ref.text);
-	}
-	return 0;
-}
-
-int image_tag(struct image_store *s, const char *source, char *const *targets, size_t n,
-	      char *ret_id, struct strv *ret_tags, struct err *e)
-{
-	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
-	_cleanup_strv_ struct strv tags = STRV_NULL;
-	struct image *im;
-	struct ipc_out o;
-	int r = canonical_tags(targets, n, &tags, e);
-
-	if (r == 0)
-		r = image_find(s, source, &im, e);
-	if (r < 0)
-		return r;
-	memcpy(ret_id, im->record.id, ID_SIZE);
-	new_request(s, &o, WORKER_NAME);
-	ipc_put_str(&o, WORKER_TAG_IMAGE_ID, ret_id);
-	for (size_t i = 0; i < tags.n; i++)
-		ipc_put_str(&o, WORKER_TAG_REFERENCE, tags.v[i]);
-	co_shield(true); /* short, and what is on the disk must be known here */
-	r = worker_run(s, &o, NULL, NULL, &in, e);
-	co_shield(false);
-	if (r == 0)
-		r = take_records(s, &in, e);
-	if (r < 0)
-		return r;
-	*ret_tags = tags;
-	tags = STRV_NULL;
-	return 0;
-}
-
-/* What the records on the disk do not say any more. */
-static void drop_others(struct image_store *s, const struct ipc_in *in)
-{
-	uint64_t seq = ipc_get_u64(in, WORKER_TAG_SEQ, 0);
-	struct image *im, *next;
-	struct map there = MAP_NULL;
-	struct ipc_field f;
-	size_t pos = 0;
-
-	while (ipc_next(in, &pos, &f))
-		if (f.tag == WORKER_TAG_IMAGE_ID && ipc_field_str(&f))
-			map_put(&there, ipc_field_str(&f), s);
-	list_for_each_safe (im, next, &s->images, in_order)
-		if (im->seq <= seq && !map_get(&there, im->record.id))
-			drop(s, im);
-	map_fini(&there);
-}
-
-/* `anew`: all records too, where a worker died and nobody knows how far it came. */
-static int sweep(struct image_store *s, const struct strv *ids, bool anew, struct err *e)
-{
-	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
-	struct ipc_out o;
-	int r;
-
-	new_request(s, &o, WORKER_SWEEP);
-	ipc_put_u64(&o, WORKER_TAG_ANEW, anew);
-	for (size_t i = 0; i < ids->n; i++)
-		ipc_put_str(&o, WORKER_TAG_NAME, ids->v[i]);
-	r = worker_run(s, &o, NULL, NULL, &in, e);
-	if (r == 0)
-		r = take_records(s, &in, e);
-	if (r == 0 && anew)
-		drop_others(s, &in);
-	return r;
-}
-
-int image_sweep(struct image_store *s, const struct strv *ids, struct err *e)
-{
-	return sweep(s, ids, false, e);
 }
 
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,
@@ -845,46 +754,11 @@ int image_worker_read(struct image_store *s, const char *path, size_t max, struc
 	size_t n;
 	int r;
 
-	new_request(s, &o, WORKER_READ);
+	image_request(s, &o, WORKER_READ);
 	ipc_put_str(&o, WORKER_TAG_PATH, path);
 	ipc_put_u64(&o, WORKER_TAG_MAX, max);
-	r = worker_run(s, &o, NULL, NULL, &in, e);
+	r = image_worker_run(s, &o, NULL, NULL, &in, e);
 	if (r == 0 && ipc_get_bytes(&in, WORKER_TAG_CONTENT, &p, &n) && n <= max)
 		strbuf_add(ret, p, n);
 	return r;
-}
-
-void image_store_usage(const struct image_store *s, struct image_usage *ret)
-{
-	*ret = s->usage;
-}
-
-int image_measure(struct image_store *s, image_walk_fn *fn, void *arg, struct err *e)
-{
-	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
-	struct ipc_field f;
-	struct ipc_out o;
-	size_t pos = 0;
-	int r;
-
-	new_request(s, &o, WORKER_MEASURE);
-	r = worker_run(s, &o, NULL, NULL, &in, e);
-	if (r < 0)
-		return r;
-	s->usage = (struct image_usage){
-		.bytes = ipc_get_u64(&in, WORKER_TAG_BYTES, 0),
-		.inodes = ipc_get_u64(&in, WORKER_TAG_INODES, 0),
-		.measured_at = clock_wall_ns(),
-	};
-	while (ipc_next(&in, &pos, &f)) {
-		struct ipc_in sub = ipc_field_nested(&f);
-		struct image_usage u = {.measured_at = s->usage.measured_at};
-
-		if (f.tag != WORKER_TAG_USAGE || !ipc_get_str(&sub, WORKER_TAG_NAME))
-			continue;
-		u.bytes = ipc_get_u64(&sub, WORKER_TAG_BYTES, 0);
-		u.inodes = ipc_get_u64(&sub, WORKER_TAG_INODES, 0);
-		fn(arg, ipc_get_str(&sub, WORKER_TAG_NAME), &u);
-	}
-	return 0;
 }

@@ -27,7 +27,8 @@ struct image {
 	struct strbuf list_item; /* ListImages' item as bytes; empty: to be made */
 };
 
-/* Reads all records; blocking, for the start.  A damaged record is logged and moved aside. */
+/* Reads all records; blocking, for the start.  A damaged record is logged and moved aside;
+ * an image that lacks a layer is there as a damaged one. */
 int image_store_open(struct loop *l, const struct config *c, const char *worker_path,
 		     struct image_store **ret, struct err *e);
 struct image_store *image_store_close(struct image_store *s);
@@ -40,6 +41,14 @@ struct list *image_list(struct image_store *s);
  * (short forms too).  NOT_FOUND, INVALID_ARGUMENT.  borrowed: until the caller waits
  */
 int image_find(struct image_store *s, const char *ref, struct image **ret, struct err *e);
+/* Also one that is damaged: for what containers still have of it. */
+int image_find_any(struct image_store *s, const char *ref, struct image **ret, struct err *e);
+/* Found so by a verification, or without all of its layers: it is not used until it has been pulled
+ * or loaded again. */
+static inline bool image_damaged(const struct image *im)
+{
+	return !str_empty(im->record.damaged);
+}
 
 /* What PullImage's AuthConfig says; strings may be NULL. */
 struct image_auth {
@@ -76,9 +85,30 @@ int image_remove(struct image_store *s, const char *ref, struct err *e);
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,
 		      struct err *e);
 
-/* Removes what an ended worker left half-made, and the writable layers with these ids, which
- * belong to no container. */
-int image_sweep(struct image_store *s, const struct strv *ids, struct err *e);
+/*
+ * Looks at everything that is recorded of the images (none named: of all), by what was unpacked;
+ * a damaged one is marked.  fn: id, the image (NULL: gone), "good", "damaged", "unknown" or
+ * "gone", and what is wrong.
+ */
+typedef int image_verdict_fn(void *arg, const char *id, const struct image *im, const char *state,
+			     const char *problem, struct err *e);
+int image_verify(struct image_store *s, char *const *refs, size_t n, image_progress_fn *progress,
+		 image_verdict_fn *fn, void *arg, struct err *e);
+
+/*
+ * Removes what is not in `used`, the ids of the images that containers have: damaged images, and
+ * those that have no tag or, with `all`, any that is not pinned; layers and temporary files that
+ * nobody has.  fn hears of each image before.  `dry`: nothing is removed.  *ret: what was freed.
+ */
+struct image_usage;
+typedef void image_prune_fn(void *arg, const struct image *im);
+int image_prune(struct image_store *s, const struct strv *used, bool all, bool dry,
+		image_prune_fn *fn, void *arg, struct image_usage *ret, struct err *e);
+
+/* Removes what an ended worker left half-made, damaged images that are not in `used`, and the
+ * writable layers with these ids, which belong to no container. */
+int image_sweep(struct image_store *s, const struct strv *ids, const struct strv *used,
+		struct err *e);
 
 /* Space of the store and of writable layers, measured by a worker in the background. */
 struct image_usage {

@@ -18,13 +18,22 @@ enum {
 	WORKER_MEASURE = 19,
 	/* PATH MAX -> CONTENT */
 	WORKER_READ = 20,
-	/* ROOT NAME... [ANEW] -> RECORD... IMAGE_ID...: removes what an ended worker left
-	 * half-made, layers of no image, and the writable layers with these names; a tag that two
-	 * images have stays with the one that took it last.  ANEW: the records and ids of all
-	 * images are in the reply */
+	/*
+	 * ROOT NAME... IMAGE_ID... [USED... USED_KNOWN] [ANEW] [DRY]
+	 *	-> RECORD... IMAGE_ID... REMOVED... BYTES INODES
+	 * Removes the images, what an ended worker left half-made, layers of no image, the files of
+	 * damaged layers that no USED image has, and the writable layers with these names; says how
+	 * much that was (DRY: would be).  A tag that two images have stays with the one that
+	 * took it last; an image without all of its layers is marked.  ANEW: the records and ids
+	 * of all images are in the reply.
+	 */
 	WORKER_SWEEP = 21,
 	/* ROOT IMAGE_ID REFERENCE... -> RECORD...: gives tags */
 	WORKER_NAME = 22,
+	/* ROOT IMAGE_ID... -> RECORD... RESULT{IMAGE_ID STATE [TEXT]}...: looks at all that is
+	 * recorded of the images; STATE "good", "damaged", "unknown" (nothing to check it by) or
+	 * "gone".  Damaged ones are marked in their records, damaged layers lose theirs. */
+	WORKER_VERIFY = 23,
 };
 
 enum {
@@ -64,4 +73,9 @@ enum {
 	WORKER_TAG_LIMIT = 49,	     /* u64: seconds that a pull may take */
 	WORKER_TAG_AUTH_FILE = 45,   /* the node's own credentials; may be absent */
 	WORKER_TAG_ANEW = 48,	     /* u64: 1 or 0 */
+	WORKER_TAG_USED = 50,	     /* id of an image that a container has */
+	WORKER_TAG_USED_KNOWN = 51,  /* u64: 1: USED is all of them */
+	WORKER_TAG_RESULT = 52,	     /* nested */
+	WORKER_TAG_TEXT = 53,
+	WORKER_TAG_DRY = 54, /* u64: 1 or 0 */
 };

@@ -749,7 +749,7 @@ static int print_process(struct container *c, char *const *cmd, size_t n, struct
 	struct creation k = {.c = c, .pod = c->pod, .pidns = ""};
 	struct spec_container s;
 	struct image *im;
-	int r = image_find(c->node->images, c->image_id, &im, e);
+	int r = image_find_any(c->node->images, c->image_id, &im, e);
 
 	if (r == 0)
 		r = copy_image(&k, im, e);

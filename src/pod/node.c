@@ -323,3 +323,16 @@ struct node *node_close(struct node *n)
 	free(n);
 	return NULL;
 }
+
+void node_images_used(const struct node *n, struct strv *to)
+{
+	struct container *c;
+
+	list_for_each (c, &n->containers_in_order, in_order) {
+		const char *id = str_or_empty(c->image_id);
+
+		id += str_has_prefix(id, "sha256:") ? strlen("sha256:") : 0;
+		if (*id && !strv_contains(to, id))
+			strv_add(to, id);
+	}
+}

@@ -70,6 +70,10 @@ void node_network_collect(struct node *n);
  * some seconds for one that is under way where it was not ready.  *ret_why is set where not; borrowed. */
 bool node_network_ready(struct node *n, const char **ret_why);
 
+/* Ids of the images that containers have, in whatever state they are; for image_sweep(). */
+struct strv;
+void node_images_used(const struct node *n, struct strv *to);
+
 /* Measures images and writable layers in the background, where the last measure is old. */
 void node_measure(struct node *n);
 

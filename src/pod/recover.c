@@ -295,6 +295,7 @@ static void list_strays(const char *dir, const struct map *known, struct strv *t
 struct sweep {
 	struct node *node;
 	struct strv pods, layers; /* ids: of pods, of writable layers */
+	struct strv images;	  /* ids of those that containers have */
 };
 
 static void sweep_run(void *arg)
@@ -304,10 +305,11 @@ static void sweep_run(void *arg)
 
 	for (size_t i = 0; i < s->pods.n; i++)
 		remove_stray_pod(s->node, s->pods.v[i]);
-	if (image_sweep(s->node->images, &s->layers, &e) < 0)
+	if (image_sweep(s->node->images, &s->layers, &s->images, &e) < 0)
 		log_warn("sweep the image store: %s", e.msg);
 	strv_fini(&s->pods);
 	strv_fini(&s->layers);
+	strv_fini(&s->images);
 	free(s);
 }
 
@@ -321,6 +323,7 @@ static void sweep(struct node *n)
 	s->node = n;
 	list_strays(pods, &n->pods, &s->pods);
 	list_strays(containers, &n->containers, &s->layers);
+	node_images_used(n, &s->images);
 	co_start(n->loop, sweep_run, s);
 }
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every fault point of every program, one after the other: killed there, restarted, all is
 reconciled, what the kubelet does next succeeds, and nothing is left."""
+import glob
 import os
 import subprocess
 
@@ -48,6 +49,20 @@ def restart_at(d, point):
     d.start()
 
 
+def damaged_and_repaired(k, archive):
+    """A layer that the disk has changed: found, not used, and made anew by the next load."""
+    d = k.d
+    passwd, = glob.glob(d.root + "/layers/*/etc/passwd")
+    with open(passwd, "a") as f:
+        f.write("nobody:wrote:this")
+    k.attempt(lambda: list(d.cri.Verify()))
+    assert len(d.cri.ListImages().images) == 1
+    k.attempt(lambda: d.load(archive))
+    assert len(d.cri.ListImages().images) == 2
+    verdicts = k.attempt(lambda: list(d.cri.Verify()))
+    assert [m.state for m in verdicts if not m.HasField("progress")] == ["good", "good"]
+
+
 OF_USERNS = "job.userns."  # reached by pods with a user namespace only
 CHANGED = (OF_USERNS, "job.create.", "job.set-up.", "job.init.")  # go another way for them
 WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
@@ -72,6 +87,7 @@ def test_killed_at(point, userns, archive, registry, tmp_path):
             k.attempt(lambda: list(d.cri.Tag(source=ref, targets=["crash/tag:1"])))
             named = d.cri.ImageStatus(image={"image": "crash/tag:1"}).image
             assert named.id == d.cri.ImageStatus(image={"image": ref}).image.id
+        damaged_and_repaired(k, archive)
         k.up()
         if recovery:
             restart_at(d, point)

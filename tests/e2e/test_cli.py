@@ -122,7 +122,7 @@ def test_help():
 def test_wrong_command_lines():
     for args, said in [
             (["psx"], "did you mean 'ps'?"), (["lgos"], "did you mean 'logs'?"),
-            (["image"], "did you mean 'images'?"), (["delete"], "did you mean 'rm'?"),
+            (["imagse"], "did you mean 'images'?"), (["image"], "prune or verify"), (["delete"], "did you mean 'rm'?"),
             (["qqqqqq"], "unknown command 'qqqqqq'\n"), (["attach", "x"], "streaming server"),
             (["ps", "--al"], "did you mean --all?"), (["ps", "-x"], "unknown option -x"),
             (["ps", "extra"], 'unexpected argument "extra"'), (["logs"], "too few arguments"),
@@ -731,7 +731,7 @@ def bash_completes(d, line):
 
 def test_completion_words(web, d):
     assert set(words(d, "")) == set(commands())
-    assert words(d, "im") == ["images"] and words(d, "logs", "w") == ["web"]
+    assert words(d, "im") == ["images", "image"] and words(d, "logs", "w") == ["web"]
     assert words(d, "stop", "we")[0] == "web" and words(d, "exec", "w") == ["web"]
     assert words(d, "logs", "web/") == ["web/web"]
     ctr = web("ps", "-q").strip()
@@ -745,6 +745,9 @@ def test_completion_words(web, d):
     assert "runc" in words(d, "run", "--runtime", "")
     assert words(d, "help", "vers") == ["version"] and words(d, "completion", "") == ["bash", "zsh", "fish"]
     assert words(d, "rmi", "docker") == ["docker.io/test/busybox:latest"]
+    assert words(d, "image", "") == ["verify", "prune"] and words(d, "image", "p") == ["prune"]
+    assert words(d, "image", "prune", "--al") == ["--all"] and words(d, "image", "prune", "") == []
+    assert words(d, "image", "verify", "docker") == ["docker.io/test/busybox:latest"]
     assert words(d, "nosuch", "x") == []
     d2 = type("no daemon", (), {"address": "/nonexistent"})
     assert words(d2, "logs", "w") == []
@@ -753,7 +756,8 @@ def test_completion_words(web, d):
 
 
 def test_completion_bash(web, d):
-    assert bash_completes(d, "gantry im") == ["images"]
+    assert bash_completes(d, "gantry im") == ["image", "images"]
+    assert bash_completes(d, "gantry image v") == ["verify"]
     assert "web" in bash_completes(d, "gantry logs -f w")
     # bash breaks words at colons: only what follows is replaced
     assert bash_completes(d, "gantry run docker.io/test/busybox:la") == ["latest"]
@@ -771,7 +775,7 @@ def test_completion_fish(web, d):
         out = subprocess.run(["fish", "-N", "-c", script], env=environment(d.address), check=True,
                              stdout=subprocess.PIPE, text=True, timeout=20).stdout
         return [x.split("\t")[0] for x in out.splitlines()]
-    assert complete("gantry im") == ["images"] and "web" in complete("gantry logs w")
+    assert set(complete("gantry im")) == {"image", "images"} and "web" in complete("gantry logs w")
     assert complete("gantry run docker.io/test/b") == ["docker.io/test/busybox:latest"]
     assert "--follow" in complete("gantry logs --fo")
 
@@ -787,7 +791,7 @@ def test_completion_zsh(web, d):
     def complete(*w):
         return subprocess.run(["zsh", "-f", "-c", script, "zsh", *w], env=environment(d.address),
                               stdout=subprocess.PIPE, text=True, timeout=20, check=True).stdout.splitlines()
-    assert complete("im") == ["images:list images"]
+    assert complete("images") == ["images:list images"]
     assert complete("run", "docker") == ["docker.io/test/busybox\\:latest:image"]
     assert complete("load", "x") == ["files"]
 
