@@ -53,6 +53,9 @@ static void finish(struct job *job, int r, struct ipc_in *reply, const struct er
 	list_remove(&job->link);
 	job->done(job, r, reply, e);
 	loop_defer(job->mon->loop, &job->free, on_free);
+	/* A container's end that waited for it may be the last that the pod's end waits for; its
+	 * own process may have been reaped before this. */
+	monitor_step(job->mon);
 }
 
 static void on_reply(struct ipc_conn *c, struct ipc_in *in)

@@ -199,6 +199,11 @@ class Daemon:
     def leftovers(self):
         """What must not be there when no pod is: mounts, processes, namespaces, files."""
         left = []
+        tmp = self.root + "/tmp"
+        try:  # a worker may sweep the store: it ends, and takes its directory with it
+            wait_for(lambda: not os.path.isdir(tmp) or not os.listdir(tmp), timeout=5)
+        except TimeoutError:
+            pass  # listed below
         with open("/proc/self/mountinfo") as f:
             left += [x.split()[4] for x in f if (self.dir + "/") in x and x.split()[4] != self.state]
         for d in ("/root/containers", "/state/pods", "/netns", "/root/tmp", "/root/cni",
