@@ -223,10 +223,16 @@ static void open_files(struct monitor *m, struct request *q)
 {
 	const char *path = ipc_get_str(&q->in, MON_TAG_CGROUP);
 	int fds[CGROUP_FILES_MAX];
+	struct err e = ERR_NULL;
 	struct ipc_out o;
 	uint64_t have;
 
-	if (q->conn && path) {
+	if (!path) {
+		err_invalid(&e, "no cgroup in the request");
+		request_fail(q, &e);
+		return;
+	}
+	if (q->conn) {
 		have = cgroup_files_open(&m->cgroup, path, ipc_get_u64(&q->in, MON_TAG_FILES, 0),
 					 fds);
 		ipc_out_reply(&o, q->in.seq, NULL);

@@ -61,18 +61,18 @@ static void remove_tree(struct sweeping *k, const char *name)
 		fs_remove_tree(s->layers_fd, name);
 }
 
-static void remove_file(struct sweeping *k, const char *name, const char *suffix)
+static void remove_file(struct sweeping *k, int dir, const char *name, const char *suffix)
 {
-	char file[64];
+	char file[ID_SIZE + 16];
 	struct stat st;
 
 	snprintf(file, sizeof(file), "%s.%s", name, suffix);
-	if (fstatat(k->store->layers_fd, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
+	if (fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return;
 	k->freed.bytes += (uint64_t)st.st_blocks * 512;
 	k->freed.inodes++;
 	if (!k->dry)
-		unlinkat(k->store->layers_fd, file, 0);
+		unlinkat(dir, file, 0);
 }
 
 /* First the record: what has none is swept.  The files are put aside, to be removed with this
@@ -87,9 +87,9 @@ static void remove_layer(struct sweeping *k, const char *name)
 	} else {
 		measure_tree(k->store->layers_fd, name, &k->freed);
 	}
-	remove_file(k, name, "json");
-	remove_file(k, name, "json.damaged");
-	remove_file(k, name, "sums");
+	remove_file(k, k->store->layers_fd, name, "json");
+	remove_file(k, k->store->layers_fd, name, "json.damaged");
+	remove_file(k, k->store->layers_fd, name, "sums");
 	remove_tree(k, name);
 }
 
@@ -169,25 +169,11 @@ static int mark_incomplete(struct store *s, void *arg, struct image_record *rec,
 	return 0;
 }
 
-static void remove_image_file(struct sweeping *k, const char *id, const char *suffix)
-{
-	char file[ID_SIZE + 16];
-	struct stat st;
-
-	snprintf(file, sizeof(file), "%s.%s", id, suffix);
-	if (fstatat(k->store->images_fd, file, &st, AT_SYMLINK_NOFOLLOW) < 0)
-		return;
-	k->freed.bytes += (uint64_t)st.st_blocks * 512;
-	k->freed.inodes++;
-	if (!k->dry)
-		unlinkat(k->store->images_fd, file, 0);
-}
-
 static void remove_record(struct sweeping *k, const char *id)
 {
-	remove_image_file(k, id, "json");
+	remove_file(k, k->store->images_fd, id, "json");
 	FAULT_POINT("worker.remove.record");
-	remove_image_file(k, id, "config");
+	remove_file(k, k->store->images_fd, id, "config");
 	FAULT_POINT("worker.remove.config");
 }
 
