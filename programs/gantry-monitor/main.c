@@ -344,7 +344,6 @@ static void pod_over(struct job *job, int r, struct ipc_in *reply, const struct 
 		if (m->n_conns == 0)
 			loop_stop(m->loop, 0);
 	}
-	monitor_step(m);
 }
 
 /* Pod requests that wait for containers to end, and the end of the monitor. */
