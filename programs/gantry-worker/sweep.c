@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Removing images, and what nobody has any more. */
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -177,6 +178,16 @@ static void remove_record(struct sweeping *k, const char *id)
 	FAULT_POINT("worker.remove.config");
 }
 
+/* Before the layers go, and before anybody hears of it: a removal that was answered holds when the
+ * power fails, and an image whose record came back would have no layers. */
+static int sync_records(const struct store *s, struct err *e)
+{
+	if (fsync(s->images_fd) < 0)
+		return err_errno(e, -errno, "sync %s/images", s->root);
+	FAULT_POINT("worker.remove.synced");
+	return 0;
+}
+
 int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
 	const char *id = ipc_get_str(in, WORKER_TAG_IMAGE_ID);
@@ -194,7 +205,9 @@ int do_remove(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	if (r == 0) {
 		k.store = &s;
 		remove_record(&k, id);
-		r = sweep_layers(&k, e);
+		r = sync_records(&s, e);
+		if (r == 0)
+			r = sweep_layers(&k, e);
 		FAULT_POINT("worker.remove.layers");
 		ipc_put_str(reply, WORKER_TAG_REMOVED, id);
 		ipc_put_u64(reply, WORKER_TAG_SEQ, c.seq);
@@ -285,6 +298,8 @@ static int sweep_store(struct sweeping *k, const struct ipc_in *in, struct ipc_o
 		if (r == 0)
 			r = store_each_record(s, mark_incomplete, reply, e);
 	}
+	if (r == 0 && !k->dry && k->removed.n > 0)
+		r = sync_records(s, e);
 	if (r == 0)
 		r = sweep_layers(k, e);
 	if (r == 0 && ipc_get_u64(in, WORKER_TAG_ANEW, 0))

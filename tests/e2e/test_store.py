@@ -137,7 +137,8 @@ def test_tag_killed(tmp_path, point, restart):
         d.close()
 
 
-@pytest.mark.parametrize("point", ["worker.remove.record", "worker.remove.layers"])
+@pytest.mark.parametrize("point", ["worker.remove.record", "worker.remove.synced",
+                                   "worker.remove.layers"])
 def test_remove_killed(tmp_path, point):
     """What is gone from the disk is not offered any more."""
     mark = str(tmp_path / "mark")
