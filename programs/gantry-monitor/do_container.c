@@ -19,6 +19,7 @@
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "binds.h"
 #include "mon.h"
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
@@ -71,7 +72,7 @@ struct making {
 	struct snapshot snap;
 	struct snapshot_map map;
 	char *lower; /* where mapped layers are mounted for a moment */
-	unsigned n_binds;
+	struct binds binds;
 	bool tty, want_stdin;
 	int out[2], err[2], in_pipe[2]; /* ours, the container's */
 	int console;			/* listening for the terminal */
@@ -239,69 +240,6 @@ static char *whole_cgroup(const struct making *k, pid_t pid)
 	return TAKE_PTR(of_process);
 }
 
-static int make_target(const char *path, int fd)
-{
-	struct stat st;
-	int r = fstat(fd, &st) < 0 ? -errno : 0;
-
-	if (r < 0 || S_ISDIR(st.st_mode))
-		return r < 0 ? r : fs_mkdir_p(AT_FDCWD, path, 0755);
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-	return fd < 0 ? -errno : (close(fd), 0);
-}
-
-static char *bind_path(const struct making *k, unsigned n)
-{
-	return xasprintf("%s/" MON_BINDS "/%u", k->dir, n);
-}
-
-static int mount_bind(struct making *k, const struct ipc_in *b, struct err *e)
-{
-	const struct idmap how = {
-		.userns = ipc_get_u64(b, MON_TAG_BIND_MAPPED, 0) ? k->j->mon->userns_fd : -1,
-		.recursive = true,
-		.set = ipc_get_u64(b, MON_TAG_BIND_SET, 0),
-		.clear = ipc_get_u64(b, MON_TAG_BIND_CLEAR, 0),
-		.deep = ipc_get_u64(b, MON_TAG_BIND_DEEP, 0),
-	};
-	_cleanup_free_ char *target = bind_path(k, k->n_binds);
-	const char *source = str_or_empty(ipc_get_str(b, MON_TAG_BIND_SOURCE));
-	_cleanup_close_ int fd = idmap_clone(source, &how, e);
-	int r = fd < 0 ? fd : make_target(target, fd);
-
-	if (r < 0)
-		return fd < 0 ? r : err_errno(e, r, "make %s", target);
-	r = idmap_attach(fd, target, e);
-	k->n_binds += r == 0;
-	return r < 0 ? err_wrap(e, "mount source %s", source) : 0;
-}
-
-/*
- * What containers in a user namespace have of the host, mounted as they are to have it: their
- * root may not reach the sources, nor change the options of mounts that are not its own.
- */
-static int mount_binds(struct making *k, struct err *e)
-{
-	_cleanup_free_ char *dir = xasprintf("%s/" MON_BINDS, k->dir);
-	struct ipc_field f;
-	size_t pos = 0;
-	int r = 0;
-
-	while (r == 0 && ipc_next(k->in, &pos, &f)) {
-		struct ipc_in b = ipc_field_nested(&f);
-
-		if (f.tag != MON_TAG_BIND)
-			continue;
-		if (!k->n_binds) {
-			r = fs_mkdir_p(AT_FDCWD, dir, 0755);
-			if (r < 0)
-				return err_errno(e, r, "make %s", dir);
-		}
-		r = mount_bind(k, &b, e);
-	}
-	return r;
-}
-
 static int mount_rootfs(struct making *k, struct err *e)
 {
 	int r = k->snap.map ? fs_mkdir_p(AT_FDCWD, k->lower, 0755) : 0;
@@ -310,19 +248,12 @@ static int mount_rootfs(struct making *k, struct err *e)
 		return err_errno(e, r, "make %s", k->lower);
 	if (unshare(CLONE_NEWNS) < 0)
 		return err_errno(e, -errno, "make a mount namespace");
-	r = mount_binds(k, e);
+	/* Containers in a user namespace have what is the host's mounted as they are to have it:
+	 * their root may not reach the sources, nor change the options of mounts not its own. */
+	r = binds_mount(&k->binds, e);
 	if (k->snap.map)
 		FAULT_POINT("job.userns.binds");
 	return r < 0 ? r : snapshot_overlay.mount(&k->snap, k->rootfs, e);
-}
-
-static void unmount_binds(struct making *k)
-{
-	while (k->n_binds > 0) {
-		_cleanup_free_ char *path = bind_path(k, --k->n_binds);
-
-		umount2(path, MNT_DETACH);
-	}
 }
 
 static void undo(struct making *k)
@@ -332,7 +263,7 @@ static void undo(struct making *k)
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
 	umount2(k->rootfs, MNT_DETACH);
-	unmount_binds(k);
+	binds_unmount(&k->binds);
 	fs_remove_tree(AT_FDCWD, k->dir);
 }
 
@@ -424,6 +355,7 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 		.layers = &k.layers,
 		.writable = str_or_empty(ipc_get_str(j->in, MON_TAG_WRITABLE)),
 	};
+	k.binds = (struct binds){k.dir, k.in, j->mon->userns_fd, &k.snap, 0};
 	r = read_map(&k, e);
 	if (r == 0)
 		r = make(&k, &pid, &cgroup, e);

@@ -10,6 +10,7 @@
  *   output.c     stdio to CRI logs
  *   record.c     what is kept in the pod's directory for a monitor that comes after us
  *   do_pod.c, do_container.c, do_exec.c   what jobs do: blocking, sequential
+ *   binds.c      volumes that the runtime finds ready-made
  *   do_probe.c   what a runtime can do on this host
  */
 #pragma once

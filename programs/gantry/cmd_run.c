@@ -24,36 +24,48 @@ struct run {
 
 /* --- the image --- */
 
-static int on_node(struct run *r, bool *ret, struct err *e)
+static int on_node(struct run *r, Runtime__V1__ImageSpec *image, bool *ret, struct err *e)
 {
 	Runtime__V1__ImageStatusRequest q = RUNTIME__V1__IMAGE_STATUS_REQUEST__INIT;
 	Runtime__V1__ImageStatusResponse *s;
 	int res;
 
-	q.image = r->c.container.image;
+	q.image = image;
 	res = rpc_call(r->cli, IMAGE, "ImageStatus", &q, &s, e);
 	if (res == 0)
 		*ret = s->image != NULL;
 	return res;
 }
 
-static int get_image(struct run *r, struct err *e)
+static int get_image(struct run *r, Runtime__V1__ImageSpec *image, struct err *e)
 {
 	const struct run_config *c = &r->c;
 	bool there = false;
 	const char *id;
-	int res = on_node(r, &there, e);
+	int res = on_node(r, image, &there, e);
 
 	if (res < 0)
-		return err_wrap(e, "image %s", c->image);
+		return err_wrap(e, "image %s", image->image);
 	if (there && !streq(c->pull, "always"))
 		return 0;
 	if (!there && streq(c->pull, "never"))
 		return err_not_found(e,
 				     "image %s is not on this node, and --pull never forbids to "
 				     "fetch it",
-				     c->image);
-	return pull_image(r->cli, c->image, c->username, c->password, c->quiet, &id, e);
+				     image->image);
+	return pull_image(r->cli, image->image, c->username, c->password, c->quiet, &id, e);
+}
+
+/* Its own, and those that it mounts. */
+static int get_images(struct run *r, struct err *e)
+{
+	const Runtime__V1__ContainerConfig *c = &r->c.container;
+	int res = get_image(r, c->image, e);
+
+	for (size_t i = 0; res == 0 && i < c->n_mounts; i++)
+		if (c->mounts[i]->image)
+			res = get_image(r, c->mounts[i]->image, e);
+	return res;
 }
 
 /* --- making --- */
@@ -273,7 +285,7 @@ static int run(struct cli *cli, const struct args *a)
 		return cli_usage(a->command, &e);
 	res = check_name(&r, &e);
 	if (res == 0)
-		res = get_image(&r, &e);
+		res = get_images(&r, &e);
 	if (res == 0)
 		res = make_pod(&r, &e);
 	if (res == 0)

@@ -30,6 +30,7 @@ void run_config_annotate(struct cli *cli, struct run_config *c, const char *key,
 /* Values of options, each by itself. For the test. */
 int run_parse_port(struct arena *a, const char *s, Runtime__V1__PortMapping **ret, struct err *e);
 int run_parse_volume(struct arena *a, const char *s, Runtime__V1__Mount **ret, struct err *e);
+int run_parse_mount(struct arena *a, const char *s, Runtime__V1__Mount **ret, struct err *e);
 int run_parse_device(struct arena *a, const char *s, Runtime__V1__Device **ret, struct err *e);
 int run_parse_ids(const char *s, Runtime__V1__IDMapping *ret, struct err *e);
 /* "busybox-3fa2c1" out of "docker.io/library/busybox:latest". */

@@ -49,6 +49,11 @@ const struct opt run_options[] = {
 	 .help = "mount a file or directory; OPT: ro, rro, rslave, rshared, z",
 	 .complete = COMPLETE_FILE,
 	 .many = true},
+	{.name = "mount",
+	 .metavar = "type=TYPE,...",
+	 .help = "mount an image (type=image,source=IMAGE,target=DST[,subpath=PATH]) or, as "
+		 "--volume, a file or directory (type=bind,source=SRC,target=DST[,readonly])",
+	 .many = true},
 	{.c = 'p',
 	 .name = "publish",
 	 .metavar = "[IP:]HOST:PORT[/tcp]",
@@ -307,11 +312,12 @@ static int set_process(struct cli *cli, const struct args *a, struct run_config 
 
 /* --- mounts, devices, ports --- */
 
+#define MAKE_LIST(list, most) list = arena_calloc(&cli->arena, (most) + 1, sizeof(*list))
+
 #define PARSE_ALL(option, parse, list, n)                                                          \
 	do {                                                                                       \
 		size_t _pos = 0;                                                                   \
 		const char *_s;                                                                    \
-		list = arena_calloc(&cli->arena, count(a, option) + 1, sizeof(*list));             \
 		while ((_s = args_next(a, option, &_pos)))                                         \
 			if (parse(&cli->arena, _s, &list[n], e) < 0)                               \
 				return e->errnum;                                                  \
@@ -321,7 +327,11 @@ static int set_process(struct cli *cli, const struct args *a, struct run_config 
 
 static int set_things(struct cli *cli, const struct args *a, struct run_config *c, struct err *e)
 {
+	MAKE_LIST(c->container.mounts, count(a, "volume") + count(a, "mount"));
+	MAKE_LIST(c->container.devices, count(a, "device"));
+	MAKE_LIST(c->pod.port_mappings, count(a, "publish"));
 	PARSE_ALL("volume", run_parse_volume, c->container.mounts, c->container.n_mounts);
+	PARSE_ALL("mount", run_parse_mount, c->container.mounts, c->container.n_mounts);
 	PARSE_ALL("device", run_parse_device, c->container.devices, c->container.n_devices);
 	PARSE_ALL("publish", run_parse_port, c->pod.port_mappings, c->pod.n_port_mappings);
 	if (c->pod.n_port_mappings && args_get(a, "network") &&

@@ -128,6 +128,47 @@ static void test_volumes(void)
 		CHECK(run_parse_volume(&a, bad[i], &m, &e) < 0 && strstr(e.msg, bad[i]) != NULL);
 }
 
+static void test_mounts(void)
+{
+	static const char *const bad[] = {
+		"",
+		"x",
+		"type=image,source=x",
+		"type=image,target=/x",
+		"source=x,target=/x",
+		"type=image,source=x,target=x",
+		"type=image,source=,target=/x",
+		"type=tmpfs,source=x,target=/x",
+		"type=image,source=x,target=/x,rw=maybe",
+		"type=image,source=x,target=/x,ro=maybe",
+		"type=image,source=x,target=/x,bind-propagation=shared",
+		"type=bind,source=/tmp,target=/x,subpath=y",
+		"type=bind,source=/tmp:/y,target=/x",
+		"type=bind,source=/tmp,target=/x,bind-propagation=odd",
+	};
+	_cleanup_arena_ struct arena a = ARENA_NULL;
+	Runtime__V1__Mount *m;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(run_parse_mount(&a, "type=image,src=a/b:1,dst=/x,subpath=y/z", &m, &e), 0);
+	CHECK_STR(m->image->image, "a/b:1");
+	CHECK_STR(m->image_sub_path, "y/z");
+	CHECK_STR(m->container_path, "/x");
+	CHECK_STR(m->host_path, "");
+	CHECK(m->readonly);
+	CHECK_INT(run_parse_mount(&a,
+				  "target=/x,source=/tmp,type=bind,readonly,"
+				  "bind-propagation=rslave",
+				  &m, &e),
+		  0);
+	CHECK_STR(m->host_path, "/tmp");
+	CHECK(!m->image && m->readonly && m->propagation == 1);
+	CHECK_INT(run_parse_mount(&a, "type=bind,src=/tmp,dst=/x,ro=false", &m, &e), 0);
+	CHECK(!m->readonly);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		CHECK(run_parse_mount(&a, bad[i], &m, &e) < 0);
+}
+
 static void test_ids(void)
 {
 	static const char *const bad[] = {"",	"0",  "a",     "1:",	     "1:0",
@@ -187,6 +228,7 @@ int main(void)
 	TEST(pretty);
 	TEST(ports);
 	TEST(volumes);
+	TEST(mounts);
 	TEST(ids);
 	TEST(devices);
 	TEST(names);

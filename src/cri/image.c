@@ -7,6 +7,7 @@
 #include "cri/cri.h"
 #include "image/store.h"
 #include "pod/node.h"
+#include "pod/volume.h"
 #include "wire/json.h"
 
 /* "1000:50" or "web": the number goes into uid, anything else into username (api.proto). */
@@ -169,13 +170,13 @@ static int pull_image(struct cri_call *c, const void *request, void *response, s
 	return ret;
 }
 
-/* The layers of a container's image are under its root file system. */
+/* Its layers are under a container's root file system, or one of its volumes. */
 static int refuse_used(struct node *n, const struct image *im, struct err *e)
 {
 	struct container *c;
 
 	list_for_each (c, &n->containers_in_order, in_order)
-		if (streq(c->image_id + MIN(strlen("sha256:"), strlen(c->image_id)), im->record.id))
+		if (container_uses_image(c, im->record.id))
 			return err_precondition(e, "image %s is used by container %s",
 						im->record.id, c->id);
 	return 0;

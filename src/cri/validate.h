@@ -15,6 +15,7 @@
 #define VALIDATE_MAP_BYTES_MAX (1u << 20) /* labels, annotations: keys and values together */
 #define VALIDATE_DNS_MAX 32		  /* servers, searches, options each */
 #define VALIDATE_LIST_MAX 4096		  /* mounts, devices, ports, ... */
+#define VALIDATE_VOLUMES_MAX 256	  /* images that a container mounts */
 #define VALIDATE_ARGS_MAX 65536		  /* arguments, variables of the environment */
 #define VALIDATE_ARG_MAX 131071		  /* bytes of one of them: MAX_ARG_STRLEN without its NUL */
 #define VALIDATE_EXEC_BYTES_MAX (2u << 20) /* of all of them: a quarter of the usual stack limit */

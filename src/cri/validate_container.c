@@ -159,6 +159,51 @@ static int check_mount_ids(const struct pod *p, const Runtime__V1__Mount *m, str
 	return 0;
 }
 
+static int check_sub_path(const Runtime__V1__Mount *m, struct err *e)
+{
+	static const char field[] = "config.mounts.image_sub_path";
+	int r = check_text(field, m->image_sub_path, true, VALIDATE_PATH_MAX, e);
+
+	if (r == 0 && (*m->image_sub_path == '/' || has_dot_dot(m->image_sub_path)))
+		r = err_invalid(e, "%s: \"%s\" must be relative to the image and not leave it",
+				field, m->image_sub_path);
+	return r;
+}
+
+/* What is the image's own (api.proto: the kubelet leaves host_path empty then). */
+static int check_image(const Runtime__V1__Mount *m, struct err *e)
+{
+	if (*m->host_path)
+		return err_invalid(e,
+				   "config.mounts.host_path: \"%s\" is given beside the image "
+				   "\"%s\"",
+				   m->host_path, m->image->image);
+	if (!m->readonly)
+		return err_invalid(e,
+				   "config.mounts.readonly: must be true of an image (mount of "
+				   "\"%s\")",
+				   m->container_path);
+	if (m->propagation != RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_PRIVATE)
+		return err_invalid(e,
+				   "config.mounts.propagation: must be PRIVATE of an image (mount "
+				   "of \"%s\")",
+				   m->container_path);
+	return check_sub_path(m, e);
+}
+
+/* Where it is from. */
+static int check_source(const Runtime__V1__Mount *m, struct err *e)
+{
+	if (spec_mount_is_image(m))
+		return check_image(m, e);
+	if (*m->image_sub_path)
+		return err_invalid(e,
+				   "config.mounts.image_sub_path: \"%s\" is given without an "
+				   "image",
+				   m->image_sub_path);
+	return check_path("config.mounts.host_path", m->host_path, false, e);
+}
+
 static int check_mount(const struct node *n, const struct pod *p, const Runtime__V1__Mount *m,
 		       struct err *e)
 {
@@ -167,14 +212,8 @@ static int check_mount(const struct node *n, const struct pod *p, const Runtime_
 	if (r == 0 && strspn(m->container_path, "/.") == strlen(m->container_path))
 		r = err_invalid(e, "config.mounts.container_path: \"%s\" is the whole root",
 				m->container_path);
-	if (r == 0 && m->image && !str_empty(m->image->image))
-		r = err_invalid(e, "config.mounts.image: \"%s\": images cannot be mounted here",
-				m->image->image);
 	if (r == 0)
-		r = check_path("config.mounts.host_path", m->host_path, false, e);
-	if (r == 0 && *m->image_sub_path)
-		r = err_invalid(e, "config.mounts.image_sub_path: \"%s\" is given without an image",
-				m->image_sub_path);
+		r = check_source(m, e);
 	if (r == 0 && (m->propagation < 0 ||
 		       m->propagation > RUNTIME__V1__MOUNT_PROPAGATION__PROPAGATION_BIDIRECTIONAL))
 		r = err_invalid(e, "config.mounts.propagation: %d is none", (int)m->propagation);
@@ -193,9 +232,11 @@ static int check_mounts(const struct node *n, const struct pod *p,
 			const Runtime__V1__ContainerConfig *c, struct err *e)
 {
 	int r = check_count("config.mounts", c->n_mounts, VALIDATE_LIST_MAX, e);
+	size_t images = 0;
 
 	for (size_t i = 0; r == 0 && i < c->n_mounts; i++) {
 		r = check_mount(n, p, c->mounts[i], e);
+		images += spec_mount_is_image(c->mounts[i]);
 		for (size_t j = 0; r == 0 && j < i; j++)
 			if (streq(c->mounts[i]->container_path, c->mounts[j]->container_path))
 				r = err_invalid(e,
@@ -203,7 +244,7 @@ static int check_mounts(const struct node *n, const struct pod *p,
 						"twice",
 						c->mounts[i]->container_path);
 	}
-	return r;
+	return r < 0 ? r : check_count("config.mounts.image", images, VALIDATE_VOLUMES_MAX, e);
 }
 
 static int check_devices(const Runtime__V1__ContainerConfig *c, struct err *e)

@@ -56,7 +56,8 @@ enum {
 	 * [SHARED_PIDNS] [MOUNT_SOURCE...] [WANT_FILTER] [BIND...]
 	 * -> PID CREATED_AT [FILTER].  Undone before a failure is answered.  The bundle is
 	 * POD_DIR/containers/ID; config.json must name "rootfs" as root.path.  The n-th BIND (from
-	 * 0) is mounted on MON_BINDS/n in the bundle, where config.json finds it.
+	 * 0) is mounted on MON_BINDS/n in the bundle, where config.json finds it: a SOURCE of the
+	 * host, or of the image IMAGE, which is made of the LAYERs, the part SUB_PATH.
 	 * ALREADY_EXISTS for an ID that is there.
 	 */
 	MON_CREATE = 20,
@@ -168,12 +169,16 @@ enum {
 	MON_TAG_MOUNT_SOURCE = 95,   /* repeated string: made as a directory where it is missing */
 	MON_TAG_WANT_FILTER = 96,    /* u64: the compiled seccomp filter is asked for */
 	MON_TAG_FILTER = 97,	     /* bytes: it, where the runtime left one */
-	MON_TAG_BIND = 98,	  /* repeated nested fields: SOURCE [SET] [CLEAR] [DEEP] [MAPPED] */
-	MON_TAG_BIND_SOURCE = 99, /* string: path on the host */
-	MON_TAG_BIND_SET = 100,	  /* u64: MOUNT_ATTR_* */
-	MON_TAG_BIND_CLEAR = 101, /* u64 */
-	MON_TAG_BIND_DEEP = 102,  /* u64, 1: SET and CLEAR are for mounts below it too */
-	MON_TAG_BIND_MAPPED = 103, /* u64, 1: its ids are those of the pod's user namespace */
+	/* repeated nested fields: SOURCE [SET] [CLEAR] [DEEP] [MAPPED], or
+	 * IMAGE LAYER... [SUB_PATH] [SET] [CLEAR] [MAPPED] */
+	MON_TAG_BIND = 98,
+	MON_TAG_BIND_SOURCE = 99,    /* string: path on the host */
+	MON_TAG_BIND_SET = 100,	     /* u64: MOUNT_ATTR_* */
+	MON_TAG_BIND_CLEAR = 101,    /* u64 */
+	MON_TAG_BIND_DEEP = 102,     /* u64, 1: SET and CLEAR are for mounts below it too */
+	MON_TAG_BIND_MAPPED = 103,   /* u64, 1: its ids are those of the pod's user namespace */
+	MON_TAG_BIND_IMAGE = 104,    /* string: name of the image, for messages */
+	MON_TAG_BIND_SUB_PATH = 105, /* string: of a directory or file in it, "": all of it */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */
@@ -217,6 +222,8 @@ enum mon_pod_state {
 
 #define MON_SOCKET "monitor.sock"
 #define MON_BINDS "binds" /* in a container's bundle */
+/* What errors of images that cannot be mounted begin with. */
+#define MON_IMAGE_ERROR "ImageVolumeMountFailed"
 
 /*
  * Connects to the monitor of the pod whose directory this is (a path of any length). Does

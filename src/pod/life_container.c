@@ -16,6 +16,7 @@
 #include "pod/monitor.h"
 #include "pod/node.h"
 #include "pod/stop_signal.h"
+#include "pod/volume.h"
 #include "wire/grpc.h"
 #include "wire/json.h"
 
@@ -47,6 +48,7 @@ struct creation {
 	struct spec_device *devices;
 	size_t n_devices;
 	struct strbuf seccomp, spec;
+	struct volumes volumes;
 	struct spec_binds binds;
 	char *binds_dir;
 	bool has_seccomp;
@@ -62,6 +64,7 @@ static void creation_fini(struct creation *k)
 	spec_user_fini(&k->user);
 	strbuf_fini(&k->seccomp);
 	strbuf_fini(&k->spec);
+	volumes_fini(&k->volumes);
 	spec_binds_fini(&k->binds);
 	free(k->binds_dir);
 	free(k->cgroups_path);
@@ -283,6 +286,8 @@ static int prepare(struct creation *k, struct err *e)
 	int r = find_image(k, e);
 
 	if (r == 0)
+		r = volumes_find(c, &k->volumes, e);
+	if (r == 0)
 		r = spec_user_resolve(&k->record.config, sc, &k->user, e);
 	if (r == 0)
 		r = spec_user_check(&k->user, k->pod->config, e);
@@ -308,22 +313,6 @@ static int prepare(struct creation *k, struct err *e)
 	c->groups = TAKE_PTR(k->user.groups);
 	c->n_groups = k->user.n_groups;
 	return r;
-}
-
-static void put_binds(const struct creation *k, struct ipc_out *o)
-{
-	for (size_t i = 0; i < k->binds.n; i++) {
-		const struct spec_bind *b = &k->binds.v[i];
-		struct ipc_out one;
-
-		ipc_out_init(&one, 0, 0);
-		ipc_put_str(&one, MON_TAG_BIND_SOURCE, b->source);
-		ipc_put_u64(&one, MON_TAG_BIND_SET, b->set);
-		ipc_put_u64(&one, MON_TAG_BIND_CLEAR, b->clear);
-		ipc_put_u64(&one, MON_TAG_BIND_DEEP, b->deep);
-		ipc_put_u64(&one, MON_TAG_BIND_MAPPED, b->mapped);
-		ipc_put_nested(o, MON_TAG_BIND, &one);
-	}
 }
 
 static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
@@ -364,8 +353,9 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	ipc_put_u64(o, MON_TAG_WANT_FILTER,
 		    k->has_seccomp && !filter_find(n, k->pod->runtime, k->seccomp.s));
 	for (size_t i = 0; i < c->config->n_mounts; i++)
-		ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
-	put_binds(k, o);
+		if (!spec_mount_is_image(c->config->mounts[i]))
+			ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
+	volumes_put_binds(&k->volumes, &k->binds, o);
 	return 0;
 }
 

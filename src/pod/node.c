@@ -18,6 +18,7 @@
 #include "base/spawn.h"
 #include "pod/filter.h"
 #include "pod/monitor.h"
+#include "pod/volume.h"
 
 #define PROC_FILE_MAX 65536
 
@@ -328,11 +329,6 @@ void node_images_used(const struct node *n, struct strv *to)
 {
 	struct container *c;
 
-	list_for_each (c, &n->containers_in_order, in_order) {
-		const char *id = str_or_empty(c->image_id);
-
-		id += str_has_prefix(id, "sha256:") ? strlen("sha256:") : 0;
-		if (*id && !strv_contains(to, id))
-			strv_add(to, id);
-	}
+	list_for_each (c, &n->containers_in_order, in_order)
+		container_images_used(c, to);
 }

@@ -286,6 +286,7 @@ struct container *container_unref(struct container *c)
 	free(c->config_bytes);
 	free(c->name_key);
 	free(c->image_id);
+	strv_fini(&c->volumes);
 	free(c->image_ref);
 	free(c->runtime_name);
 	cgroup_files_close(&c->cgroup_files);
@@ -334,12 +335,14 @@ int container_find(struct node *n, const char *id, struct container **ret, struc
 	return r;
 }
 
-/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP...". */
+/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP... @VOLUME...". */
 static void print_extra(const struct container *c, struct strbuf *to)
 {
 	strbuf_addf(to, "%d %" PRId64 " %" PRId64, c->stop_signal, c->uid, c->gid);
 	for (size_t i = 0; i < c->n_groups; i++)
 		strbuf_addf(to, " %" PRIu32, c->groups[i]);
+	for (size_t i = 0; i < c->volumes.n; i++)
+		strbuf_addf(to, " @%s", c->volumes.v[i]);
 }
 
 void container_restore(struct container *c, const void *extra, size_t n)
@@ -352,6 +355,10 @@ void container_restore(struct container *c, const void *extra, size_t n)
 	for (word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save), i++) {
 		uint64_t v = 0;
 
+		if (*word == '@') {
+			strv_add(&c->volumes, word + 1);
+			continue;
+		}
 		str_to_u64(word, &v);
 		if (i == 0)
 			c->stop_signal = (int)v;

@@ -152,6 +152,7 @@ struct container {
 	size_t config_len;
 	char *name_key;
 	char *image_id, *image_ref;
+	struct strv volumes; /* ids of the images that it mounts, in the order of its mounts */
 	char *runtime_name;
 	char *cgroup; /* path below the hierarchies */
 	struct cgroup_files cgroup_files;

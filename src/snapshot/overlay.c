@@ -33,15 +33,18 @@ static int overlay_prepare(const struct snapshot *s, struct err *e)
 	return r < 0 ? err_errno(e, r, "make the writable layer %s", s->writable) : 0;
 }
 
-static void print_options(const struct snapshot *s, const struct strv *lower, struct strbuf *to)
+/* Without a writable layer an overlay wants two others at least: the empty one is always there. */
+static void print_options(const struct snapshot *s, const struct strv *lower, bool view,
+			  struct strbuf *to)
 {
 	strbuf_reset(to);
 	strbuf_adds(to, "lowerdir=");
 	for (size_t i = 0; i < lower->n; i++)
 		strbuf_addf(to, "%s%s", i ? ":" : "", lower->v[i]);
-	if (!lower->n) /* an image of no layers is an empty root */
-		strbuf_addf(to, "%s/empty", s->writable);
-	strbuf_addf(to, ",upperdir=%s/upper,workdir=%s/work", s->writable, s->writable);
+	if (!lower->n || view) /* an image of no layers is an empty root */
+		strbuf_addf(to, "%s%s/empty", lower->n ? ":" : "", s->writable);
+	if (!view)
+		strbuf_addf(to, ",upperdir=%s/upper,workdir=%s/work", s->writable, s->writable);
 }
 
 /* The layers as numbers of descriptors, which stay open in the job that mounts. */
@@ -95,7 +98,7 @@ static void close_layers(struct strv *fds)
 	strv_fini(fds);
 }
 
-static int overlay_mount(const struct snapshot *s, const char *target, struct err *e)
+static int mount_layers(const struct snapshot *s, bool view, const char *target, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct strv fds = STRV_NULL;
@@ -103,23 +106,39 @@ static int overlay_mount(const struct snapshot *s, const char *target, struct er
 
 	if (chdir(s->layers_dir) < 0)
 		return err_errno(e, -errno, "enter %s", s->layers_dir);
-	print_options(s, s->layers, &b);
+	print_options(s, s->layers, view, &b);
 	if (s->map || b.len > OVERLAY_OPTIONS_MAX) {
 		r = s->map ? map_layers(s, &fds, e) : open_layers(s, &fds, e);
-		print_options(s, &fds, &b);
+		print_options(s, &fds, view, &b);
 	}
 	if (r == 0 && b.len > OVERLAY_OPTIONS_MAX)
 		r = err_set(e, -E2BIG, GRPC_RESOURCE_EXHAUSTED,
 			    "the image has %zu layers: their overlay needs %zu bytes of mount "
 			    "options, %d are possible",
 			    s->layers->n, b.len, OVERLAY_OPTIONS_MAX);
-	if (r == 0 && mount("overlay", target, "overlay", 0, b.s) < 0)
+	if (r == 0 && mount("overlay", target, "overlay", view ? MS_RDONLY : 0, b.s) < 0)
 		r = err_errno(e, -errno, "mount the overlay of %zu layers on %s", s->layers->n,
 			      target);
 	if (s->map)
 		unmap_layers(&fds);
 	close_layers(&fds);
 	return r;
+}
+
+static int overlay_mount(const struct snapshot *s, const char *target, struct err *e)
+{
+	return mount_layers(s, false, target, e);
+}
+
+static int overlay_view(const struct snapshot *s, const char *target, struct err *e)
+{
+	_cleanup_free_ char *empty = xasprintf("%s/empty", s->writable);
+
+	if (s->layers->n)
+		return mount_layers(s, true, target, e);
+	if (mount(empty, target, NULL, MS_BIND, NULL) < 0)
+		return err_errno(e, -errno, "mount %s on %s", empty, target);
+	return 0;
 }
 
 static int overlay_remove(const struct snapshot *s, struct err *e)
@@ -133,5 +152,6 @@ const struct snapshot_ops snapshot_overlay = {
 	.name = "overlay",
 	.prepare = overlay_prepare,
 	.mount = overlay_mount,
+	.view = overlay_view,
 	.remove = overlay_remove,
 };

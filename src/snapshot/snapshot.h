@@ -32,6 +32,9 @@ struct snapshot_ops {
 	/* Mounts layers and writable layer at `target`, in the caller's mount namespace.
 	 * Changes the working directory. */
 	int (*mount)(const struct snapshot *s, const char *target, struct err *e);
+	/* Mounts the layers alone at `target`, as one tree that nobody can write: an image as a
+	 * volume of the container that `writable` is of, which has been prepared. As mount(). */
+	int (*view)(const struct snapshot *s, const char *target, struct err *e);
 	/* Removes the writable layer. Idempotent. */
 	int (*remove)(const struct snapshot *s, struct err *e);
 };

@@ -217,19 +217,26 @@ static void mount_fixed(struct jw *w, const char *destination, const char *type,
 	mount_end(w);
 }
 
-/* A mount of the host's in a container that has a user namespace: options are the caller's. */
-static void mount_bind(const struct spec_container *s, struct jw *w, const char *destination,
-		       const char *propagation, const char *source, const struct spec_bind *b)
+/* Notes a mount that the caller makes.  Returns where it will be, owned. */
+static char *add_bind(const struct spec_container *s, const char *source, const struct spec_bind *b)
 {
 	struct spec_binds *to = s->binds;
-	_cleanup_free_ char *at = xasprintf("%s/%zu", s->binds_dir, to->n);
 
 	if (to->n == to->cap) {
 		to->cap = to->cap ? to->cap * 2 : 8;
 		to->v = xrealloc(to->v, to->cap * sizeof(*to->v));
 	}
 	to->v[to->n] = *b;
-	to->v[to->n++].source = xstrdup(source);
+	to->v[to->n].source = xstrdup(source);
+	return xasprintf("%s/%zu", s->binds_dir, to->n++);
+}
+
+/* A mount of the host's in a container that has a user namespace: options are the caller's. */
+static void mount_bind(const struct spec_container *s, struct jw *w, const char *destination,
+		       const char *propagation, const char *source, const struct spec_bind *b)
+{
+	_cleanup_free_ char *at = add_bind(s, source, b);
+
 	mount_fixed(w, destination, "bind", at, OPTIONS("rbind", propagation));
 }
 
@@ -362,30 +369,68 @@ static const char *propagation(const Runtime__V1__Mount *m)
 }
 
 /* Options that a request may give a mount (cri/validate_container.c), as attributes. */
-static void add_attribute(struct spec_bind *b, const char *option)
-{
-	static const struct {
-		const char *name;
-		uint64_t set, clear;
-	} known[] = {
-		{"noexec", MOUNT_ATTR_NOEXEC, 0},
-		{"exec", 0, MOUNT_ATTR_NOEXEC},
-		{"nosuid", MOUNT_ATTR_NOSUID, 0},
-		{"suid", 0, MOUNT_ATTR_NOSUID},
-		{"nodev", MOUNT_ATTR_NODEV, 0},
-		{"dev", 0, MOUNT_ATTR_NODEV},
-		{"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
-		{"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
-		{"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
-		{"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
-	};
+static const struct mount_option {
+	const char *name;
+	uint64_t set, clear;
+} mount_options[] = {
+	{"noexec", MOUNT_ATTR_NOEXEC, 0},
+	{"exec", 0, MOUNT_ATTR_NOEXEC},
+	{"nosuid", MOUNT_ATTR_NOSUID, 0},
+	{"suid", 0, MOUNT_ATTR_NOSUID},
+	{"nodev", MOUNT_ATTR_NODEV, 0},
+	{"dev", 0, MOUNT_ATTR_NODEV},
+	{"nodiratime", MOUNT_ATTR_NODIRATIME, 0},
+	{"noatime", MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME},
+	{"relatime", MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME},
+	{"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
+};
 
-	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-		if (!streq(option, known[i].name))
-			continue;
-		b->set = (b->set & ~known[i].clear) | known[i].set; /* the last one wins */
-		b->clear = (b->clear & ~known[i].set) | known[i].clear;
+static void add_attributes(struct spec_bind *b, const Runtime__V1__Mount *m)
+{
+	for (size_t i = 0; i < m->n_mount_options; i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(mount_options); k++) {
+			const struct mount_option *o = &mount_options[k];
+
+			if (!streq(m->mount_options[i], o->name))
+				continue;
+			b->set = (b->set & ~o->clear) | o->set; /* the last one wins */
+			b->clear = (b->clear & ~o->set) | o->clear;
+		}
 	}
+}
+
+static void print_attributes(uint64_t set, struct jw *w)
+{
+	for (size_t k = 0; k < ARRAY_SIZE(mount_options); k++)
+		if (set & mount_options[k].set)
+			jw_string(w, mount_options[k].name);
+}
+
+bool spec_mount_is_image(const Runtime__V1__Mount *m)
+{
+	return m->image && !str_empty(m->image->image);
+}
+
+/* An image is read-only in any case; its devices and privileges are not the container's, unless it
+ * asks for them.  Its programs may be run (KEP-4639). */
+static void print_image_mount(const struct spec_container *s, const Runtime__V1__Mount *m,
+			      struct jw *w)
+{
+	struct spec_bind b = {.image = m,
+			      .set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+			      .mapped = m->n_uidmappings > 0};
+	_cleanup_free_ char *at = NULL;
+
+	add_attributes(&b, m);
+	at = add_bind(s, "", &b);
+	mount_begin(w, m->container_path, "bind", at);
+	jw_string(w, "rbind");
+	jw_string(w, "rprivate");
+	if (!mapped(s)) { /* crun 1.8 sets to what stands here whatever is not locked */
+		jw_string(w, "ro");
+		print_attributes(b.set, w);
+	}
+	mount_end(w);
 }
 
 static void print_mapped_mount(const struct spec_container *s, const Runtime__V1__Mount *m,
@@ -395,13 +440,16 @@ static void print_mapped_mount(const struct spec_container *s, const Runtime__V1
 			      .deep = m->recursive_read_only,
 			      .mapped = m->n_uidmappings > 0};
 
-	for (size_t i = 0; i < m->n_mount_options; i++)
-		add_attribute(&b, m->mount_options[i]);
+	add_attributes(&b, m);
 	mount_bind(s, w, m->container_path, propagation(m), m->host_path, &b);
 }
 
 static void print_mount(const struct spec_container *s, const Runtime__V1__Mount *m, struct jw *w)
 {
+	if (spec_mount_is_image(m)) {
+		print_image_mount(s, m, w);
+		return;
+	}
 	if (mapped(s)) {
 		print_mapped_mount(s, m, w);
 		return;

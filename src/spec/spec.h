@@ -63,12 +63,14 @@ struct spec_device {
 	const char *permissions; /* "rwm" */
 };
 
-/* A mount of the host's that the caller makes; config.json has it as <binds_dir>/<number>. */
+/* A mount of the host's, or of an image, that the caller makes; config.json has it as
+ * <binds_dir>/<number>. */
 struct spec_bind {
-	char *source;	     /* owned */
-	uint64_t set, clear; /* MOUNT_ATTR_* (mount_setattr(2)) */
-	bool deep;	     /* ... of mounts below it too */
-	bool mapped;	     /* its ids are those of the pod's user namespace */
+	char *source;			 /* owned; "" of an image */
+	const Runtime__V1__Mount *image; /* that names the image; NULL: `source` is meant */
+	uint64_t set, clear;		 /* MOUNT_ATTR_* (mount_setattr(2)) */
+	bool deep;			 /* ... of mounts below it too */
+	bool mapped;			 /* its ids are those of the pod's user namespace */
 };
 
 struct spec_binds {
@@ -87,10 +89,11 @@ struct spec_container {
 	const char *hostname;			   /* of the pod, for $HOSTNAME */
 	const char *netns, *ipcns, *utsns, *pidns; /* paths; "": the host's */
 	bool own_pidns;				   /* a new one instead of pidns */
-	/* Path of the pod's user namespace, "" or NULL: the host's.  Its mappings are in `pod`.
-	 * `binds` is filled then: what config.json has below binds_dir. */
-	const char *userns, *binds_dir;
+	/* Path of the pod's user namespace, "" or NULL: the host's.  Its mappings are in `pod`. */
+	const char *userns;
+	/* Filled: what config.json has below binds_dir. Images; with a user namespace all mounts. */
 	struct spec_binds *binds;
+	const char *binds_dir;
 	const char *shm, *resolv_conf, *hostname_file; /* paths to bind, "" none */
 	const char *cgroups_path;
 	const char *seccomp;	    /* the profile as JSON, NULL: unconfined */
@@ -107,6 +110,8 @@ struct spec_container {
 /* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);
 
+/* The mount is of an image, not of the host's. */
+bool spec_mount_is_image(const Runtime__V1__Mount *m);
 /* The user namespace that a pod asks for; NULL: none. borrowed */
 const Runtime__V1__UserNamespace *spec_userns_of(const Runtime__V1__PodSandboxConfig *pod);
 

@@ -136,6 +136,9 @@ class Kubelet:
         c = self.d.container_config(command, name=name, attempt=self.attempts)
         c.log_path = "%s-%d.log" % (name, self.attempts)
         c.linux.security_context.namespace_options.pid = pid
+        ids = {"uidMappings": IDS, "gidMappings": IDS} if self.userns else {}
+        c.mounts.add(container_path="/image", image={"image": "test/busybox:latest"},
+                     image_sub_path="etc", readonly=True, **ids)
         if self.userns:
             c.linux.security_context.namespace_options.userns_options.CopyFrom(USERNS)
             c.mounts.add(container_path="/volume", host_path=self.d.dir + "/volume",
