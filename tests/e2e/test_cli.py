@@ -696,6 +696,12 @@ def test_yaml_is_what_json_is(web):
         assert yaml.safe_load(web(*args, "-o", "yaml")) == json.loads(web(*args, "-o", "json"))
 
 
+def catches(pid, signo):
+    with open("/proc/%d/status" % pid) as f:
+        caught, = (x.split()[1] for x in f if x.startswith("SigCgt:"))
+    return int(caught, 16) >> (signo - 1) & 1
+
+
 def test_timeout(g, d):
     d.process.send_signal(signal.SIGSTOP)
     try:
@@ -703,7 +709,7 @@ def test_timeout(g, d):
         assert "did not answer in time" in g.fails("--timeout", "300ms", "ps")
         assert time.monotonic() - began < 5
         p = g.popen("ps")
-        time.sleep(0.2)
+        wait_for(lambda: catches(p.pid, signal.SIGINT))
         p.send_signal(signal.SIGINT)
         p.communicate(timeout=5)
         assert p.returncode == 130

@@ -337,9 +337,13 @@ def test_misbehaving_second_plugin(d, cni, what):
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
 def test_given_up_while_a_plugin_runs(d, cni, how):
     cni.list("one", "two")
+    begin = time.monotonic()
+    remove(d, d.run_pod(name="p"))
+    took = time.monotonic() - begin
+    cni.forget()
     cni.behave("two", "ADD", "time.sleep(600)")
     call = d.cri.RunPodSandbox.future(config=d.pod_config(name="p"),
-                                      rpc_timeout=(60 if how == "cancel" else 1) * SLOW)
+                                      rpc_timeout=60 * SLOW if how == "cancel" else 3 * took)
     wait_for(lambda: "ADD two" in cni.names())
     if how == "cancel":
         call.cancel()

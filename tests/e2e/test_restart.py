@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from cri import api
-from daemon import BUILD, wait_for
+from daemon import BUILD, processes_with, wait_for
 
 
 def monitors(d):
@@ -208,7 +208,7 @@ def test_drains(fresh):
     c = d.run(p, "sleep 100")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         f = pool.submit(d.exec, c, "sleep 0.5; echo done")
-        time.sleep(0.2)
+        wait_for(lambda: processes_with("sleep 0.5; echo done"))
         d.process.send_signal(signal.SIGTERM)
         assert f.result(10).stdout == b"done\n"
     assert d.process.wait(10) == 0
