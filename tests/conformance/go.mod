@@ -1,5 +1,5 @@
 module gantry.invalid/conformance
 
-go 1.26.2
+go 1.26.6
 
-require sigs.k8s.io/cri-tools v1.36.0
+require sigs.k8s.io/cri-tools v1.37.0
