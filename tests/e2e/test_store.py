@@ -14,6 +14,7 @@ from cri import api
 from daemon import BUILD, Daemon, wait_for
 from fixtures import empty as d, emptied  # noqa: F401
 from image import Image, Layer
+from registry import Registry
 from test_cli import Cli
 from test_images import workers
 
@@ -154,6 +155,35 @@ def test_remove_killed(tmp_path, point):
         assert status(d, "k/one:1").id == one.id
     finally:
         d.close()
+
+
+@pytest.mark.parametrize("which", ["tag", "other tag", "other repository", "digest", "id",
+                                   "bare id", "prefix"])
+def test_remove_by_any_reference(d, which):
+    """With all its tags and digests in all repositories; what another image has of it stays."""
+    base = Layer().dir("base").add("base/file", "the same").bytes()
+    im, other = (Image([base, Layer().add("f", t).bytes()]) for t in ("gone", "stays"))
+    with Registry() as r, Registry() as r2:
+        refs = [r.add(im, "a/one", "1"), r.add(im, "a/one", "2"), r.add(im, "b/two", "1"),
+                r2.add(im, "c/three", "1")]
+        stays = r.add(other, "a/one", "other")
+        assert {d.cri.PullImage(image={"image": ref}).image_ref for ref in refs} == {im.id}
+        d.cri.PullImage(image={"image": stays})
+    tag(d, refs[0], "local/name:1")
+    digests = list(status(d, im.id).repo_digests)
+    assert len(digests) == 3 and len(status(d, im.id).repo_tags) == 5
+    ref = {"tag": refs[0], "other tag": refs[1], "other repository": refs[3], "digest": digests[1],
+           "id": im.id, "bare id": im.id[7:], "prefix": im.id[7:20]}[which]
+    d.cri.RemoveImage(image={"image": ref})
+    for _ in range(2):
+        for x in (*refs, *digests, "local/name:1", im.id):
+            assert not status(d, x), x
+        assert [i.id for i in d.cri.ListImages().images] == [other.id]
+        layers = [x for x in os.listdir(d.root + "/layers") if "." not in x]
+        assert len(layers) == 2 and set(layers) == set(recorded(d, other)["layers"])
+        restarted(d)
+    states = [m.state for m in d.cri.Verify() if not m.HasField("progress")]
+    assert states == ["good"]
 
 
 def test_load_killed(tmp_path):
