@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include "artifact.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
@@ -46,6 +47,10 @@ static int open_lower(void *arg, struct layers *ret, struct err *e)
 	struct message m = {.wants_lower = true};
 	char go;
 
+	if (p->set->apart) {
+		*ret = (struct layers){p->lower, 0};
+		return 0;
+	}
 	if (send(p->talk, &m, sizeof(m), MSG_NOSIGNAL) < 0 || recv(p->talk, &go, 1, 0) != 1)
 		return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
 	for (size_t i = p->i; i-- > 0;) {
@@ -83,7 +88,7 @@ static int check_blob(const struct layer *l, struct stream *s, int r, bool *ret_
 }
 
 /* The list of checksums, beside the layer. */
-static int sum_up(struct process *p, const struct unpack *u, struct message *m)
+static int sum_up(struct process *p, const struct contents *c, struct message *m)
 {
 	char file[64];
 	int fd, r;
@@ -92,7 +97,7 @@ static int sum_up(struct process *p, const struct unpack *u, struct message *m)
 	fd = openat(p->set->store->tmp_fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return err_errno(&m->e, -errno, "make the list of checksums");
-	r = sums_write(p->dirfd, &u->contents, fd, &m->used, m->sums, &m->e);
+	r = sums_write(p->dirfd, c, fd, &m->used, m->sums, &m->e);
 	close(fd);
 	return r;
 }
@@ -108,23 +113,48 @@ static int unpack_stream(struct process *p, struct stream *s, struct message *m)
 	m->bytes = u.bytes;
 	if (r == 0)
 		r = stream_finish(s, got, e);
-	if (r == 0 && !streq(got, l->diff_id))
+	if (r == 0 && l->diff_id && !streq(got, l->diff_id))
 		r = err_set(e, -EBADMSG, GRPC_DATA_LOSS,
 			    "it unpacks to %s, but the image's configuration says %s", got,
 			    l->diff_id);
 	r = check_blob(l, s, r, &m->wrong_blob, e);
 	if (r == 0)
-		r = sum_up(p, &u, m);
+		r = sum_up(p, &u.contents, m);
 	contents_fini(&u.contents);
 	return r;
+}
+
+static int write_stream(struct process *p, struct stream *s, struct message *m)
+{
+	const struct layer *l = &p->set->v[p->i];
+	struct contents c = {0};
+	int r = artifact_write(p->dirfd, l->file, s, &c, &m->bytes, &m->e);
+
+	r = check_blob(l, s, r, &m->wrong_blob, &m->e);
+	if (r == 0)
+		r = sum_up(p, &c, m);
+	contents_fini(&c);
+	return r;
+}
+
+static int make_from(struct process *p, int in, struct message *m)
+{
+	const struct layer *l = &p->set->v[p->i];
+	struct stream *s;
+	int r;
+
+	if (l->file) {
+		stream_open_raw(in, l->size, &s);
+		return write_stream(p, s, m);
+	}
+	r = stream_open(in, l->size, l->digest != NULL, &s, &m->e);
+	return r < 0 ? r : unpack_stream(p, s, m);
 }
 
 static void run_process(struct layer_set *set, size_t i, int talk, int in, int dirfd)
 {
 	struct process p = {.set = set, .i = i, .talk = talk, .dirfd = dirfd};
 	struct message m = {0};
-	struct stream *s = NULL;
-
 	const int keep[] = {STDERR_FILENO,	  talk, in, dirfd, set->store->tmp_fd,
 			    set->store->layers_fd};
 
@@ -132,14 +162,22 @@ static void run_process(struct layer_set *set, size_t i, int talk, int in, int d
 	worker_detach();
 	m.r = confine_unpacker(keep, ARRAY_SIZE(keep), &m.e);
 	if (m.r == 0)
-		m.r = stream_open(in, set->v[i].size, set->v[i].digest != NULL, &s, &m.e);
-	if (m.r == 0)
-		m.r = unpack_stream(&p, s, &m);
+		m.r = make_from(&p, in, &m);
 	(void)!send(talk, &m, sizeof(m), MSG_NOSIGNAL);
 	_exit(0);
 }
 
 /* --- around it --- */
+
+/* Its name is known. */
+static void init_layer(const struct layer_set *s, struct layer *l)
+{
+	l->size = UINT64_MAX;
+	l->talk = l->data = -EBADF;
+	l->state = store_has_layer(s->store, l->out.name) || store_has_made(s->store, l->out.name)
+			   ? LAYER_HERE
+			   : LAYER_WANTED;
+}
 
 void layer_set_init(struct layer_set *s, struct store *store, const struct strv *diff_ids)
 {
@@ -155,11 +193,23 @@ void layer_set_init(struct layer_set *s, struct store *store, const struct strv 
 		chain_next(parent, diff_ids->v[i], id);
 		chain_name(id, l->out.name);
 		l->diff_id = diff_ids->v[i];
-		l->size = UINT64_MAX;
-		l->talk = l->data = -EBADF;
-		l->state = store_has_layer(store, l->out.name) || store_has_made(store, l->out.name)
-				   ? LAYER_HERE
-				   : LAYER_WANTED;
+		init_layer(s, l);
+	}
+}
+
+void layer_set_init_artifact(struct layer_set *s, struct store *store, const struct manifest *m)
+{
+	*s = (struct layer_set){.store = store, .n = m->n_layers, .apart = true};
+	s->v = xcalloc(s->n + 1, sizeof(*s->v));
+	for (size_t i = 0; i < s->n; i++) {
+		struct layer *l = &s->v[i];
+		const char *file = artifact_file(&m->layers[i]);
+
+		artifact_layer_name(&m->layers[i], l->out.name);
+		l->file = file;
+		init_layer(s, l);
+		l->digest = m->layers[i].digest;
+		l->size = m->layers[i].size;
 	}
 }
 

@@ -20,8 +20,9 @@
 
 struct layer {
 	struct new_layer out;
-	const char *diff_id; /* borrowed */
-	const char *digest;  /* of the blob, NULL: not checked; borrowed */
+	const char *diff_id; /* borrowed; NULL: of an artifact's blob nobody knows it */
+	const char *file;    /* the blob is not unpacked, it becomes this file; NULL; borrowed */
+	const char *digest;  /* of the blob, NULL: not checked (diff_id is); borrowed */
 	uint64_t size;	     /* of the blob */
 
 	/* the state */
@@ -46,10 +47,14 @@ struct layer_set {
 	struct store *store;
 	struct layer *v; /* lowest first */
 	size_t n;
+	bool apart; /* none depends on those below it */
 };
 
 /* Names the layers by their chain ids, and finds those that the store has. */
 void layer_set_init(struct layer_set *s, struct store *store, const struct strv *diff_ids);
+struct manifest;
+/* The same for the blobs of an artifact, which is borrowed, by their digests and files. */
+void layer_set_init_artifact(struct layer_set *s, struct store *store, const struct manifest *m);
 /* Ends what runs and removes what it left. Idempotent. */
 void layer_set_fini(struct layer_set *s);
 

@@ -235,7 +235,8 @@ static bool member_there(struct archive *a, const char *path)
 /* One image whose layers are made, until all of the archive are. */
 struct loaded {
 	struct image_info info;
-	struct strbuf config;
+	struct strbuf config; /* of an artifact its manifest */
+	char *artifact;	      /* its type, NULL: it is an image */
 	struct new_layer *layers;
 	size_t n_layers;
 	struct strv tags, digests;
@@ -253,6 +254,7 @@ static void loaded_fini(struct loaded *i)
 {
 	image_info_fini(&i->info);
 	strbuf_fini(&i->config);
+	free(i->artifact);
 	free(i->layers);
 	strv_fini(&i->tags);
 	strv_fini(&i->digests);
@@ -275,16 +277,17 @@ static int start_some(struct loading *l, struct layer_set *set, const struct str
 		running += set->v[i].state == LAYER_RUNNING;
 	for (; *next < set->n && running < l->parallel; ++*next) {
 		struct layer *layer = &set->v[*next];
+		const char *what = layer->diff_id ? layer->diff_id : layer->digest;
 		int r;
 
 		if (layer->state == LAYER_HERE) {
-			worker_progress(layer->diff_id, "exists", 0, 0);
+			worker_progress(what, "exists", 0, 0);
 			continue;
 		}
 		fds[*next] = member_open(l->archive, members->v[*next], &layer->size, e);
 		if (fds[*next] < 0)
 			return fds[*next];
-		worker_progress(layer->diff_id, "unpacking", 0, layer->size);
+		worker_progress(what, "unpacking", 0, layer->size);
 		r = layer_start(set, *next, fds[*next], e);
 		if (r < 0)
 			return r;
@@ -331,21 +334,34 @@ static int make_layers(struct loading *l, struct layer_set *set, const struct st
 	return r;
 }
 
-/* Takes `config`, `tags` and `digests` over. */
-static int load_image(struct loading *l, struct strbuf *config, const struct strv *members,
-		      struct strv *tags, struct strv *digests, struct err *e)
+static int read_config(const struct strbuf *config, const struct strv *members,
+		       struct image_info *ret, struct err *e)
 {
-	struct loaded i = {0};
-	struct layer_set set = {0};
-	int r = config_parse(str_or_empty(config->s), config->len, &i.info, e);
+	int r = config_parse(str_or_empty(config->s), config->len, ret, e);
 
-	if (r == 0 && (members->n != i.info.diff_ids.n || members->n > IMAGE_LAYERS_MAX))
+	if (r == 0 && (members->n != ret->diff_ids.n || members->n > IMAGE_LAYERS_MAX))
 		r = err_invalid(e,
 				"the image has %zu layers, its configuration names %zu, %d are "
 				"possible",
-				members->n, i.info.diff_ids.n, IMAGE_LAYERS_MAX);
+				members->n, ret->diff_ids.n, IMAGE_LAYERS_MAX);
+	return r;
+}
+
+/* `artifact`: its manifest, which is in `config` too; NULL: an image.  Takes `config`, `tags` and
+ * `digests` over. */
+static int load_image(struct loading *l, struct strbuf *config, const struct manifest *artifact,
+		      const struct strv *members, struct strv *tags, struct strv *digests,
+		      struct err *e)
+{
+	struct loaded i = {.artifact = artifact ? xstrdup(artifact->artifact) : NULL};
+	struct layer_set set = {0};
+	int r = artifact ? 0 : read_config(config, members, &i.info, e);
+
 	if (r == 0) {
-		layer_set_init(&set, l->store, &i.info.diff_ids);
+		if (artifact)
+			layer_set_init_artifact(&set, l->store, artifact);
+		else
+			layer_set_init(&set, l->store, &i.info.diff_ids);
 		r = make_layers(l, &set, members, e);
 	}
 	if (r < 0) {
@@ -378,6 +394,7 @@ static int commit_all(struct loading *l, struct ipc_out *reply, struct err *e)
 					  .n_layers = l->v[i].n_layers,
 					  .info = &l->v[i].info,
 					  .config = &l->v[i].config,
+					  .artifact = l->v[i].artifact,
 					  .tags = &l->v[i].tags,
 					  .digests = &l->v[i].digests};
 	r = store_commit(l->store, v, l->n, reply, e);
@@ -406,7 +423,7 @@ static int load_docker_image(struct loading *l, const jv *m, struct err *e)
 	for (size_t i = 0; i < jv_len(jv_get(m, "RepoTags")); i++)
 		add_tag(&tags, str_or_empty(jv_as_string(jv_at(jv_get(m, "RepoTags"), i))));
 	if (r == 0)
-		r = load_image(l, &config, &layers, &tags, &digests, e);
+		r = load_image(l, &config, NULL, &layers, &tags, &digests, e);
 	strv_fini(&layers);
 	strv_fini(&tags);
 	strv_fini(&digests);
@@ -474,9 +491,10 @@ static int load_manifest(struct loading *l, const char *digest, struct strv *tag
 		if (reference_parse(tags->v[i], &ref, NULL) == 0)
 			strv_addf(&digests, "%s@%s", ref.name, digest);
 	}
-	r = read_blob(l, m.config.digest, CONFIG_MAX, &config, e);
+	r = m.artifact ? 0 : read_blob(l, m.config.digest, CONFIG_MAX, &config, e);
 	if (r == 0)
-		r = load_image(l, &config, &layers, tags, &digests, e);
+		r = load_image(l, m.artifact ? &b : &config, m.artifact ? &m : NULL, &layers, tags,
+			       &digests, e);
 	manifest_fini(&m);
 	strv_fini(&layers);
 	strv_fini(&digests);

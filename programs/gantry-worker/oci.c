@@ -3,17 +3,38 @@
 #include <stdio.h>
 #include <sys/utsname.h>
 
+#include "artifact.h"
 #include "base/mem.h"
 #include "wire/json.h"
 #include "worker.h"
 
-#define INDEX_MAX 1024 /* manifests of an index */
+#define INDEX_MAX 1024	      /* manifests of an index */
+#define ARTIFACT_TYPE_MAX 255 /* bytes: RFC 6838 has 127 for each part */
 
 void descriptor_fini(struct descriptor *d)
 {
 	free(d->digest);
 	free(d->media_type);
+	free(d->title);
 	*d = (struct descriptor){0};
+}
+
+/* Their names have dots in them, which jv_get() takes for steps. */
+static void read_annotations(const jv *v, struct descriptor *to)
+{
+	const jv *annotations = jv_get(v, "annotations");
+	struct jv_iter it = JV_ITER_INIT;
+
+	while (jv_next(annotations, &it)) {
+		const char *s = jv_as_string(it.value);
+
+		if (s && streq(it.key, "org.opencontainers.image.title")) {
+			free(to->title);
+			to->title = xstrdup(s);
+		} else if (s && streq(it.key, "io.deis.oras.content.unpack")) {
+			to->unpack = streq(s, "true");
+		}
+	}
 }
 
 static int read_descriptor(const jv *v, const char *what, struct descriptor *ret, struct err *e)
@@ -29,6 +50,7 @@ static int read_descriptor(const jv *v, const char *what, struct descriptor *ret
 	ret->digest = xstrdup(digest);
 	ret->media_type = xstrdup(jv_string(v, "mediaType", ""));
 	ret->size = (uint64_t)size;
+	read_annotations(v, ret);
 	return 0;
 }
 
@@ -36,6 +58,35 @@ static int read_descriptor(const jv *v, const char *what, struct descriptor *ret
 static bool is_layer_type(const char *t)
 {
 	return !*t || (strstr(t, "tar") && !strstr(t, "encrypted"));
+}
+
+static bool is_image_config(const char *media_type)
+{
+	static const char *const known[] = {
+		"", "application/vnd.oci.image.config.v1+json",
+		"application/vnd.docker.container.image.v1+json",
+		"application/octet-stream", /* of docker 1.10 */
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (streq(media_type, known[i]))
+			return true;
+	return false;
+}
+
+/* An artifact has a type of its own, or the configuration is none of an image (image-spec,
+ * manifest.md). */
+static int read_type(const jv *doc, struct manifest *m, struct err *e)
+{
+	const char *type = jv_string(doc, "artifactType", "");
+
+	if (is_image_config(type)) /* what some tools write into manifests of images */
+		type = is_image_config(m->config.media_type) ? "" : m->config.media_type;
+	if (strlen(type) > ARTIFACT_TYPE_MAX)
+		return err_invalid(e, "image manifest: a type of %zu bytes, at most %d",
+				   strlen(type), ARTIFACT_TYPE_MAX);
+	m->artifact = *type ? xstrdup(type) : NULL;
+	return 0;
 }
 
 static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
@@ -47,6 +98,8 @@ static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 		return err_invalid(e, "image manifest: schema version %lld, only 2 is known",
 				   (long long)jv_int(doc, "schemaVersion", 0));
 	r = read_descriptor(jv_get(doc, "config"), "config", &m->config, e);
+	if (r == 0)
+		r = read_type(doc, m, e);
 	if (r < 0)
 		return r;
 	if (m->config.size > CONFIG_MAX)
@@ -59,12 +112,12 @@ static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 	for (size_t i = 0; r == 0 && i < jv_len(layers); i++) {
 		m->n_layers = i + 1;
 		r = read_descriptor(jv_at(layers, i), "layer", &m->layers[i], e);
-		if (r == 0 && !is_layer_type(m->layers[i].media_type))
+		if (r == 0 && !m->artifact && !is_layer_type(m->layers[i].media_type))
 			r = err_invalid(e,
 					"image manifest: layers of type %.100s cannot be unpacked",
 					m->layers[i].media_type);
 	}
-	return r;
+	return r == 0 && m->artifact ? artifact_check(m, e) : r;
 }
 
 int manifest_parse(const char *text, size_t n, struct manifest *ret, struct err *e)
@@ -88,6 +141,7 @@ void manifest_fini(struct manifest *m)
 		descriptor_fini(&m->layers[i]);
 	free(m->layers);
 	descriptor_fini(&m->config);
+	free(m->artifact);
 	*m = (struct manifest){0};
 }
 
@@ -177,6 +231,8 @@ int index_choose(const char *text, size_t n, struct descriptor *ret, struct err 
 		/* An index that says nothing of platforms has one image. */
 		if (!p && jv_len(manifests) == 1)
 			k = 1;
+		/* An image before artifacts that are about it. */
+		k = k ? 2 * k + !*jv_string(m, "artifactType", "") : 0;
 		if (k > score) {
 			score = k;
 			best = m;

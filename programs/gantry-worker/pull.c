@@ -60,7 +60,13 @@ static int find_manifest(struct pulling *p, struct err *e)
 			r = registry_manifest(p->registry, d.digest, d.size, &b, digest, e);
 		descriptor_fini(&d);
 	}
-	return r < 0 ? r : manifest_parse(str_or_empty(b.s), b.len, &p->manifest, e);
+	if (r == 0)
+		r = manifest_parse(str_or_empty(b.s), b.len, &p->manifest, e);
+	if (r == 0 && p->manifest.artifact) { /* what its id is the digest of */
+		p->config = b;
+		b = STRBUF_NULL;
+	}
+	return r;
 }
 
 static int find_config(struct pulling *p, struct err *e)
@@ -84,7 +90,10 @@ static void plan(struct pulling *p)
 {
 	struct layer_set *s = &p->layers;
 
-	layer_set_init(s, &p->store, &p->info.diff_ids);
+	if (p->manifest.artifact)
+		layer_set_init_artifact(s, &p->store, &p->manifest);
+	else
+		layer_set_init(s, &p->store, &p->info.diff_ids);
 	p->fetches = xcalloc(s->n + 1, sizeof(*p->fetches));
 	for (size_t i = 0; i < s->n; i++) {
 		const struct descriptor *d = &p->manifest.layers[i];
@@ -300,6 +309,7 @@ static int commit(struct pulling *p, bool with_image, struct ipc_out *reply, str
 		strv_addf(&tags, "%s:%s", p->ref.name, p->ref.tag);
 	strv_addf(&digests, "%s@%s", p->ref.name, p->digest);
 	im.info = with_image ? &p->info : NULL;
+	im.artifact = p->manifest.artifact;
 	return store_commit(&p->store, &im, 1, reply, e);
 }
 
@@ -380,7 +390,7 @@ static int pull_all(struct pulling *p, struct ipc_out *reply, struct err *e)
 {
 	int r = find_manifest(p, e);
 
-	if (r == 0)
+	if (r == 0 && !p->manifest.artifact)
 		r = find_config(p, e);
 	if (r == 0) {
 		plan(p);

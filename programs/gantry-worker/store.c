@@ -443,9 +443,10 @@ static void fill_record(struct store *s, const struct new_image *im, struct imag
 	copy(&rec->config.cmd, &c->cmd);
 	copy(&rec->config.env, &c->env);
 	copy(&rec->config.volumes, &c->volumes);
-	rec->config.user = xstrdup(c->user);
-	rec->config.working_dir = xstrdup(c->working_dir);
-	rec->config.stop_signal = xstrdup(c->stop_signal);
+	rec->artifact = xstrdup(str_or_empty(im->artifact));
+	rec->config.user = xstrdup(str_or_empty(c->user));
+	rec->config.working_dir = xstrdup(str_or_empty(c->working_dir));
+	rec->config.stop_signal = xstrdup(str_or_empty(c->stop_signal));
 	store_read_accounts(s, rec);
 }
 

@@ -7,7 +7,8 @@
  *				NAME.sums its list of checksums (sums.h); NAME.json.damaged the
  *				record of one that failed them; NAME.old-XXXXXXXX the files of
  *				such a one that was made anew, for containers that have them
- *	<root>/images/HEX.json	an image; HEX.config its configuration as it came
+ *	<root>/images/HEX.json	an image; HEX.config its configuration as it came,
+ *				or an artifact's manifest: what HEX is the digest of
  *	<root>/tmp/RANDOM	what one worker is making, locked by it while it lives
  */
 #pragma once
@@ -67,7 +68,8 @@ struct new_image {
 	const struct new_layer *layers; /* lowest first */
 	size_t n_layers;
 	const struct image_info *info;	   /* NULL: the layers only */
-	const struct strbuf *config;	   /* as it came */
+	const struct strbuf *config;	   /* as it came; of an artifact its manifest */
+	const char *artifact;		   /* its type; NULL: it is an image */
 	const struct strv *tags, *digests; /* become its names, taken from others */
 };
 

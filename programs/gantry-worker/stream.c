@@ -142,6 +142,16 @@ int stream_open(int fd, uint64_t max_in, bool hash_input, struct stream **ret, s
 	return 0;
 }
 
+void stream_open_raw(int fd, uint64_t max_in, struct stream **ret)
+{
+	struct stream *s = xcalloc(1, sizeof(*s));
+
+	s->fd = fd;
+	s->left = max_in;
+	s->md = new_digest();
+	*ret = s;
+}
+
 struct stream *stream_close(struct stream *s)
 {
 	if (!s)

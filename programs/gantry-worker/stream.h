@@ -20,6 +20,8 @@ struct stream;
 /* Reads `fd` from its offset, at most `max_in` bytes (UINT64_MAX: to its end). borrowed.
  * `hash_input`: the digest of what goes in is wanted too. */
 int stream_open(int fd, uint64_t max_in, bool hash_input, struct stream **ret, struct err *e);
+/* The same for bytes that are not looked into, whatever they are. */
+void stream_open_raw(int fd, uint64_t max_in, struct stream **ret);
 struct stream *stream_close(struct stream *s);
 /* The next bytes, 1 to n, in *ret until the next call; 0 at the end; DATA_LOSS for what cannot
  * be decompressed. */

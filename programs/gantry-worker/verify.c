@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "artifact.h"
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fs.h"
@@ -163,6 +164,23 @@ static bool layers_same(const struct strv *names, const struct strv *diff_ids)
 	return true;
 }
 
+/* An artifact has its manifest where images have their configuration. */
+static char *check_artifact(const struct image_record *rec, const struct strbuf *manifest)
+{
+	struct err e = ERR_NULL;
+	struct manifest m;
+	char *ret = NULL;
+
+	if (manifest_parse(str_or_empty(manifest->s), manifest->len, &m, &e) < 0)
+		return xstrdup(e.msg);
+	if (!streq(str_or_empty(m.artifact), rec->artifact))
+		ret = xstrdup("its record has another type than its manifest");
+	else if (!artifact_layers_same(&m, &rec->layers))
+		ret = xstrdup("its record names other blobs than its manifest");
+	manifest_fini(&m);
+	return ret;
+}
+
 /* What is wrong with configuration and record; NULL: nothing. owned */
 static char *check_record(struct verifying *v, const struct image_record *rec)
 {
@@ -180,6 +198,8 @@ static char *check_record(struct verifying *v, const struct image_record *rec)
 	digest_of(str_or_empty(b.s), b.len, digest);
 	if (!streq(digest + strlen("sha256:"), rec->id))
 		return xasprintf("its configuration has the digest %s", digest);
+	if (*rec->artifact)
+		return check_artifact(rec, &b);
 	if (config_parse(str_or_empty(b.s), b.len, &info, &e) < 0)
 		return xstrdup(e.msg);
 	if (!layers_same(&rec->layers, &info.diff_ids))

@@ -48,6 +48,8 @@ void chain_name(const char *chain_id, char ret[33]);
 
 struct descriptor {
 	char *media_type, *digest;
+	char *title; /* its annotation; NULL: none */
+	bool unpack; /* ORAS' annotation: it is a directory, as an archive */
 	uint64_t size;
 };
 
@@ -55,9 +57,11 @@ struct manifest {
 	struct descriptor config;
 	struct descriptor *layers; /* lowest first */
 	size_t n_layers;
+	char *artifact; /* its type, where it is no image; NULL */
 };
 
-/* An image manifest of OCI or Docker schema 2, or INVALID_ARGUMENT. */
+/* An image manifest of OCI or Docker schema 2, of an image or an artifact (artifact.h), or
+ * INVALID_ARGUMENT. */
 int manifest_parse(const char *text, size_t n, struct manifest *ret, struct err *e);
 void manifest_fini(struct manifest *m);
 void descriptor_fini(struct descriptor *d);

@@ -98,7 +98,9 @@ static void image_info(struct arena *a, const struct image *im, const struct str
 	struct jw w = JW_INIT(&b);
 
 	jw_object_begin(&w);
-	jw_key(&w, "imageSpec");
+	if (*im->record.artifact)
+		jw_key_string(&w, "artifactType", im->record.artifact);
+	jw_key(&w, *im->record.artifact ? "manifest" : "imageSpec");
 	jw_raw(&w, config->len ? config->s : "{}");
 	print_vector(&w, "layers", &im->record.layers);
 	jw_object_end(&w);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The record of an image, as it stands in <root>/images/HEX.json: what the worker writes and
- * the daemon reads (docs/decisions/0004).  HEX is the digest of the image's configuration,
- * which is its identity.
+ * the daemon reads (docs/decisions/0004).  HEX is the digest of the image's configuration
+ * (of an OCI artifact: its manifest), which is its identity.
  */
 #pragma once
 
@@ -34,6 +34,7 @@ struct image_record {
 	uint64_t size;	     /* bytes of its unpacked layers */
 	int64_t pulled_at;   /* wall ns */
 	int64_t tagged_at;   /* wall ns: when it last took a tag, which it has before older ones */
+	char *artifact;	     /* type of an OCI artifact, which is no image to run; "": it is one */
 	char *damaged;	     /* what was found to be wrong with it; "": nothing */
 	struct image_config config;
 };

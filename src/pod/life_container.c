@@ -93,6 +93,11 @@ static int find_image(struct creation *k, struct err *e)
 
 	if (r < 0)
 		return err_wrap(e, "config.image.image");
+	if (*im->record.artifact)
+		return err_precondition(e,
+					"config.image.image: \"%s\" is an OCI artifact (%s): it "
+					"can be mounted, but is no image to make a container of",
+					c->config->image->image, im->record.artifact);
 	r = copy_image(k, im, e);
 	if (r < 0)
 		return r;

@@ -12,6 +12,7 @@ OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 OCI_LAYER = "application/vnd.oci.image.layer.v1.tar"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
@@ -165,3 +166,29 @@ def busybox_layer(busybox):
 def busybox_image(busybox, config=None, **kw):
     return Image([busybox_layer(busybox).bytes()],
                  config or {"Cmd": ["/bin/sh"], "Env": ["PATH=/bin"]}, **kw)
+
+
+class Artifact:
+    """An OCI artifact. `blobs`: [(bytes, title or None, media type)], or whole descriptors."""
+
+    def __init__(self, blobs, kind="application/x.test.v1", config=(OCI_EMPTY, b"{}"), **manifest):
+        self.blobs = {}
+        descriptors = []
+        for data, title, *media_type in blobs:
+            d = {"mediaType": media_type[0] if media_type else "application/octet-stream",
+                 "digest": self.put(data), "size": len(data)}
+            if title is not None:
+                d["annotations"] = title if isinstance(title, dict) else \
+                    {"org.opencontainers.image.title": title}
+            descriptors.append(d)
+        doc = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "layers": descriptors,
+               "config": {"mediaType": config[0], "digest": self.put(config[1]),
+                          "size": len(config[1])}, **manifest}
+        if kind:
+            doc["artifactType"] = kind
+        self.manifest = json.dumps(doc).encode()
+        self.media_type = OCI_MANIFEST
+        self.digest = self.id = self.put(self.manifest)
+
+    put, oci_files, oci_archive, oci_layout, index = \
+        Image.put, Image.oci_files, Image.oci_archive, Image.oci_layout, Image.index
