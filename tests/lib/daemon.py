@@ -67,12 +67,12 @@ class Daemon:
         base = "image:\n  hosts_dir: %s/hosts\n  auth_file: %s/auth.json\n" % (self.dir, self.dir)
         if "cni:" not in text:
             base = "cni:\n  conf_dir: %s/cni\n  netns_dir: %s/netns\n" % (self.dir, self.dir) + base
-        # What a test does not choose itself, who runs the tests may.
+        # What a test does not choose itself, who runs the tests may.  The text may go on in `image:`.
         for setting, name, form in (("cgroup:", "GANTRY_TEST_DRIVER", "cgroup:\n  driver: %s\n"),
                                     ("default_runtimes:", "GANTRY_TEST_RUNTIME",
                                      "default_runtimes: [%s]\n")):
             if os.environ.get(name) and setting not in text:
-                base += form % os.environ[name]
+                base = form % os.environ[name] + base
         with open(self.config_file, "w") as f:
             f.write(base + text)
 
@@ -123,7 +123,7 @@ class Daemon:
 
     def stop(self, timeout=20):
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(timeout)
+        status = self.process.wait(timeout * SLOW)
         self.cri.close()
         return status
 
@@ -287,7 +287,7 @@ class Daemon:
 
     def exec(self, ctr, *cmd, timeout=10):
         cmd = ["sh", "-c", cmd[0]] if len(cmd) == 1 else list(cmd)
-        return self.cri.ExecSync(container_id=ctr, cmd=cmd, timeout=timeout)
+        return self.cri.ExecSync(container_id=ctr, cmd=cmd, timeout=timeout * SLOW)
 
     def output(self, pod, command, **kw):
         """What a container prints, as text; its log's own fields taken off."""

@@ -6,6 +6,8 @@ import struct
 
 import hpack
 
+from cri import SLOW
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = \
     range(10)
@@ -42,7 +44,7 @@ class Connection:
     def __init__(self, address, settings=(), preface=PREFACE, timeout=20):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(address)  # waits where the backlog is full
-        self.socket.settimeout(timeout)
+        self.socket.settimeout(timeout * SLOW)
         self.encoder, self.decoder = hpack.Encoder(), hpack.Decoder()
         self.responses, self.next_stream = {}, 1
         self.goaway = []
