@@ -102,7 +102,7 @@ static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 		r = read_type(doc, m, e);
 	if (r < 0)
 		return r;
-	if (m->config.size > CONFIG_MAX)
+	if (!m->artifact && m->config.size > CONFIG_MAX)
 		return err_invalid(e, "image manifest: a configuration of %llu bytes, at most %u",
 				   (unsigned long long)m->config.size, CONFIG_MAX);
 	if (jv_len(layers) > IMAGE_LAYERS_MAX)

@@ -322,6 +322,7 @@ const struct command cmd_run = {
 	.examples = "gantry run busybox echo hello\n"
 		    "gantry run -d --name web -p 8080:80 nginx\n"
 		    "gantry run -e DEBUG=1 -v ./data:/data:ro --memory 256m app serve\n"
+		    "gantry run --mount type=image,source=quay.io/team/model:1,target=/model app\n"
 		    "gantry run --runtime kata --network host busybox ip addr",
 	.opts = run_options,
 	.complete = COMPLETE_IMAGE,

@@ -167,6 +167,49 @@ static void test_binds(void)
 	fini(&f);
 }
 
+/* In any pod they are made by the caller; what they are stands in config.json too where the
+ * runtime could change it. */
+static void test_images(void)
+{
+	Runtime__V1__Mount a = RUNTIME__V1__MOUNT__INIT, b = RUNTIME__V1__MOUNT__INIT;
+	Runtime__V1__Mount *mounts[] = {&a, &b};
+	Runtime__V1__ImageSpec name = RUNTIME__V1__IMAGE_SPEC__INIT,
+			       none = RUNTIME__V1__IMAGE_SPEC__INIT;
+	char *options[] = {(char *)"noexec", (char *)"suid"};
+
+	name.image = (char *)"i";
+	a.container_path = (char *)"/a";
+	a.image = &name;
+	a.readonly = true;
+	a.mount_options = options;
+	a.n_mount_options = 2;
+	b.container_path = (char *)"/b";
+	b.host_path = (char *)"/y";
+	b.image = &none;
+	for (unsigned mapped = 0; mapped < 2; mapped++) {
+		struct fixture f;
+		struct err e = ERR_NULL;
+
+		init(&f, 65536);
+		if (!mapped)
+			f.s.userns = "";
+		a.uidmappings = f.uids;
+		a.n_uidmappings = mapped;
+		f.container.mounts = mounts;
+		f.container.n_mounts = 2;
+		CHECK_INT(spec_container_print(&f.s, &f.text, &e), 0);
+		CHECK_INT(f.binds.n, 1 + mapped); /* the other is the host's */
+		CHECK(f.binds.v[0].image == &a && f.binds.v[0].mapped == mapped);
+		CHECK_STR(f.binds.v[0].source, "");
+		CHECK_INT(f.binds.v[0].set,
+			  MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+		CHECK(has(&f, mapped ? "\"/binds/0\",\"options\":[\"rbind\",\"rprivate\"]"
+				     : "\"/binds/0\",\"options\":[\"rbind\",\"rprivate\",\"ro\","
+				       "\"noexec\",\"nodev\"]"));
+		fini(&f);
+	}
+}
+
 static void test_user(void)
 {
 	uint32_t groups[] = {0, 9};
@@ -192,6 +235,7 @@ int main(void)
 	TEST(namespace);
 	TEST(small_in_the_nodes_network);
 	TEST(binds);
+	TEST(images);
 	TEST(user);
 	return test_done();
 }

@@ -141,6 +141,24 @@ def test_config_kinds(d, registry, kind, config, want):
     assert not registry.asked(sha256(config[1]))
 
 
+def test_large_config(d, registry):
+    """Of an image at most 8 MiB are read, of an artifact nothing."""
+    a = Artifact([(b"content", "f")], config=("application/x.binary", b"c" * (9 << 20)))
+    assert pull(d, registry.add(a, "large/config")) == a.digest
+
+
+def test_gantry(d, busybox_there, registry):
+    """What is to be mounted is fetched as what is to be run."""
+    other = Artifact([(b"2", "f")])
+    ref, two = registry.add(Artifact([(b"from afar", "f")]), "cli/a"), registry.add(other, "cli/b")
+    g, m, run = Cli(d), "type=image,source=%s,target=/v", ("run", "--network", "host", "--mount")
+    assert g(*run, m % ref, "test/busybox", "cat", "/v/f").strip() == "from afar"
+    assert "--pull never" in g.fails(*run, m % two, "--pull", "never", "test/busybox", "true",
+                                     status=125)
+    assert not status(d, two)
+    assert other.id[7:19] in g("pull", two)
+
+
 def test_same_config(d, registry):
     """Two artifacts with the empty configuration are two; a blob of both is there once."""
     one = Artifact([(b"1", "one"), (b"shared", "both")])

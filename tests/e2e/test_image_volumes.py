@@ -216,7 +216,8 @@ def test_status(d, im, pod):
         assert m["/h"].host_path == "/tmp" and not m["/h"].HasField("image")
         assert m["/b"].image.image_ref == busybox
         assert d.exec(ctr, "cat /vol/top").stdout == b"top"
-        d.restart()
+        d.kill()
+        d.start()
     d.cri.RemoveContainer(container_id=ctr)
 
 
