@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "claims.h"
 #include "layer.h"
@@ -165,7 +166,8 @@ static bool is_ours(struct pulling *p, struct fetch *f)
 	}
 	if (!taken && !f->elsewhere) {
 		f->elsewhere = true;
-		f->wait_until = clock_mono_us() + CLAIMS_WAIT_MAX_S * USEC_PER_SEC;
+		f->wait_until = clock_mono_us() +
+				FAULT_LIMIT("claims.wait", CLAIMS_WAIT_MAX_S) * USEC_PER_SEC;
 		claims_want(&p->claims, name, true);
 		worker_progress(l->digest, "waiting", 0, l->size);
 	}

@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 #include <zstd.h>
 
+#include "base/fault.h"
 #include "base/id.h"
 #include "base/mem.h"
 #include "gunzip.h"
@@ -209,6 +210,20 @@ static int unzstd_some(struct stream *s, struct err *e)
 	return 1;
 }
 
+static int bounded(const struct stream *s, struct err *e)
+{
+	if (s->made > FAULT_LIMIT("stream.bytes", STREAM_OUT_MAX))
+		return err_set(e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
+			       "the layer decompresses to more than %llu GiB",
+			       (unsigned long long)(STREAM_OUT_MAX >> 30));
+	if (s->made > FAULT_LIMIT("stream.free", STREAM_RATIO_FREE) &&
+	    s->made / STREAM_RATIO_MAX > s->size_in)
+		return err_set(e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
+			       "the layer decompresses to more than %llu MiB and %u times its size",
+			       (unsigned long long)(STREAM_RATIO_FREE >> 20), STREAM_RATIO_MAX);
+	return 0;
+}
+
 /* Fills the buffer of what comes out. */
 static int decompress(struct stream *s, struct err *e)
 {
@@ -224,11 +239,7 @@ static int decompress(struct stream *s, struct err *e)
 		return r;
 	EVP_DigestUpdate(s->md, s->out, s->out_len);
 	s->made += s->out_len;
-	if (s->made > STREAM_OUT_MAX)
-		return err_set(e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
-			       "the layer decompresses to more than %llu GiB",
-			       (unsigned long long)(STREAM_OUT_MAX >> 30));
-	return 0;
+	return bounded(s, e);
 }
 
 ssize_t stream_next(struct stream *s, size_t n, const void **ret, struct err *e)

@@ -13,7 +13,9 @@
 
 #include "base/err.h"
 
-#define STREAM_OUT_MAX (UINT64_C(512) << 30) /* bytes that one blob may become */
+#define STREAM_OUT_MAX (UINT64_C(512) << 30)  /* bytes that one blob may become */
+#define STREAM_RATIO_FREE (UINT64_C(1) << 30) /* bytes that it may become however small it is */
+#define STREAM_RATIO_MAX 200u		      /* times its size that it may become beyond these */
 
 struct stream;
 

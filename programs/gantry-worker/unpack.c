@@ -8,6 +8,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
@@ -424,7 +425,7 @@ static int make_file(struct unpacking *k, const char *name, const struct tar_ent
 	if (fd < 0)
 		return fail(k, -errno, "make", t->path);
 	k->u->bytes += t->size;
-	if (k->u->bytes > UNPACK_BYTES_MAX)
+	if (k->u->bytes > FAULT_LIMIT("unpack.bytes", UNPACK_BYTES_MAX))
 		return err_set(k->e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
 			       "the layer unpacks to more than %llu GiB",
 			       (unsigned long long)(UNPACK_BYTES_MAX >> 30));
@@ -686,7 +687,7 @@ int unpack_layer(struct unpack *u, struct stream *s, struct err *e)
 
 	u->bytes = 0;
 	while ((r = tar_next(s, &t, e)) > 0) {
-		if (++k.entries > UNPACK_ENTRIES_MAX)
+		if (++k.entries > FAULT_LIMIT("unpack.entries", UNPACK_ENTRIES_MAX))
 			r = err_set(e, -E2BIG, GRPC_RESOURCE_EXHAUSTED,
 				    "the layer has more than %u entries", UNPACK_ENTRIES_MAX);
 		else if (u->cancelled && u->cancelled())

@@ -14,8 +14,11 @@ import tarfile
 import grpc
 import pytest
 
+from cri import api
+from daemon import Daemon
 from fixtures import empty as d, emptied  # noqa: F401
 from image import Image, Layer, zstd
+from test_store import NO_POINTS, has_points
 
 CODE = grpc.StatusCode
 
@@ -325,6 +328,41 @@ def test_damaged_streams(d, tmp_path):
             d.load(path)
         assert e.value.code() == CODE.DATA_LOSS and word in e.value.details(), e.value.details()
     assert os.listdir(d.root + "/layers") == []
+
+
+@pytest.mark.parametrize("limit, what, words", [
+    ("unpack.entries:10", "entries", "more than 4194304 entries"),
+    ("unpack.bytes:1000000", "random", "unpacks to more than 256 GiB"),
+    ("stream.bytes:1000000", "random", "decompresses to more than 512 GiB"),
+    ("stream.free:1000000", "zeros", "more than 1024 MiB and 200 times its size"),
+])
+@pytest.mark.parametrize("compress", ["gzip", "zstd"])
+def test_limits_of_a_layer(tmp_path, limit, what, words, compress):
+    """The real ones would take a day: this daemon's are smaller."""
+    if not has_points():
+        pytest.skip(NO_POINTS)
+
+    def layer(n):
+        la = Layer()
+        for i in range(n if what == "entries" else 1):
+            la.add("f%d" % i, "" if what == "entries" else
+                   os.urandom(n * 90000) if what == "random" else bytes(n * 90000))
+        return la
+    daemon = Daemon(env={"GANTRY_LIMIT": limit})
+    try:
+        load(daemon, tmp_path, layer(10), compress=compress)  # just not too much
+        daemon.cri.RemoveImage(image=api.ImageSpec(image="test/layers:latest"))
+        details = refused(daemon, tmp_path, layer(12), code=CODE.RESOURCE_EXHAUSTED,
+                          compress=compress)
+        assert words in details
+    finally:
+        daemon.close()
+
+
+def test_a_layer_of_little_but_its_size_is_none_to_refuse(d, tmp_path):
+    """Some zeros are in many layers."""
+    im = load(d, tmp_path, Layer().add("disk", bytes(50 << 20)))
+    assert os.path.getsize(dirs(d, im)[0] + "/disk") == 50 << 20
 
 
 def test_empty_layers(d, tmp_path):

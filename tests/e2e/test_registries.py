@@ -16,6 +16,7 @@ from image import Image
 from registry import Certificate, Registry, Tokens
 from test_images import CODE, big, hosts, layer_dirs, layer_with, listed, nothing_half_made, pull, \
     redirect_to, refused, remove, simple, workers
+from test_store import NO_POINTS, has_points
 
 
 @pytest.fixture(scope="module")
@@ -717,6 +718,29 @@ def test_two_pulls_that_need_each_others_layers(reg):
             assert len(reg.asked(shared)) == 1
         nothing_half_made(daemon)
         assert len(layer_dirs(daemon)) == 4
+    finally:
+        daemon.close()
+
+
+def test_a_wait_for_anothers_layer_ends(reg):
+    """Whoever makes it may be at it for ever."""
+    if not has_points():
+        pytest.skip(NO_POINTS)
+    daemon = Daemon(env={"GANTRY_LIMIT": "claims.wait:1"})
+    try:
+        base = layer_with(("base", "never"))
+        one, two = (Image([base, layer_with((n, n))]) for n in ("one", "two"))
+        shared = one.layer_digests[0]
+        refs = reg.add(one, "one"), reg.add(two, "two")
+        opened = gate(reg, shared)
+        a = future(daemon, refs[0])
+        wait_for(lambda: reg.asked(shared))
+        b = future(daemon, refs[1])
+        wait_for(lambda: len(reg.asked(shared)) == 2)
+        opened.append(1)
+        assert a.result(60).image_ref == one.id and b.result(60).image_ref == two.id
+        nothing_half_made(daemon)
+        assert len(layer_dirs(daemon)) == 3
     finally:
         daemon.close()
 
