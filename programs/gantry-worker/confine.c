@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/mount.h>
+#include <linux/quota.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <stddef.h>
@@ -109,10 +110,13 @@ static const int never[] = {
 };
 
 static const int never_unpacking[] = {
-	SYS_socket, SYS_connect, SYS_bind,   SYS_listen, SYS_accept4,	   SYS_clone,
-	SYS_kill,   SYS_tkill,	 SYS_tgkill, SYS_setsid, SYS_memfd_create,
+	SYS_socket,	 SYS_connect, SYS_bind,	  SYS_listen, SYS_accept4,	SYS_clone,
+	SYS_kill,	 SYS_tkill,   SYS_tgkill, SYS_setsid, SYS_memfd_create,
+#ifdef SYS_quotactl_fd
+	SYS_quotactl_fd,
+#endif
 #ifdef SYS_fork
-	SYS_fork,   SYS_vfork,
+	SYS_fork,	 SYS_vfork,
 #endif
 #ifdef SYS_accept
 	SYS_accept,
@@ -123,6 +127,17 @@ static const int never_unpacking[] = {
 #define NEW_NAMESPACES                                                                             \
 	(CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |             \
 	 CLONE_NEWPID | CLONE_NEWNET)
+
+#ifdef __s390x__
+#define CLONE_FLAGS 1
+#else
+#define CLONE_FLAGS 0
+#endif
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+#define ARG_LOW(i) (offsetof(struct seccomp_data, args[i]) + 4)
+#else
+#define ARG_LOW(i) (offsetof(struct seccomp_data, args[i]))
+#endif
 
 #ifdef ARCH
 static int deny(const int *v, size_t n)
@@ -149,14 +164,16 @@ static int deny(const int *v, size_t n)
 						      1);
 		f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	}
-	f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3);
-	f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-#ifdef __s390x__
-					      offsetof(struct seccomp_data, args[1]) + 4
-#else
-					      offsetof(struct seccomp_data, args[0])
+#ifdef SYS_quotactl_fd /* to see how much a writable layer takes */
+	f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_quotactl_fd, 0, 4);
+	f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG_LOW(1));
+	f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+					      (unsigned)QCMD(Q_GETQUOTA, PRJQUOTA), 0, 1);
+	f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 #endif
-	);
+	f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3);
+	f[k++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, ARG_LOW(CLONE_FLAGS));
 	f[k++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, NEW_NAMESPACES, 0, 1);
 	f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
 	f[k++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);

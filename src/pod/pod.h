@@ -99,8 +99,8 @@ struct node {
 	struct list filters;  /* compiled seccomp profiles: pod/filter.h */
 	struct list children; /* monitors that this daemon started: struct monitor_child */
 	bool measuring;	      /* writable layers: see node_measure() */
-	uint64_t measured_at;
-	bool folding; /* the index: see node_fold_index() */
+	uint64_t measured_at, measure_next; /* monotonic us */
+	bool folding;			    /* the index: see node_fold_index() */
 	bool draining;
 	/* Something happened to the pod or to a container of it (`id`), which is as it is now; NULL:
 	 * nobody wants to know. */

@@ -26,6 +26,7 @@
 #define NETWORK_GC_PAUSE_MAX (15 * 60 * USEC_PER_SEC)
 #define POD_CIDR_MAX 256 /* bytes */
 #define MEASURE_AGE (10 * USEC_PER_SEC)
+#define MEASURE_REST 10 /* times as long as the last one took is none made */
 
 /* --- runtimes --- */
 
@@ -542,17 +543,20 @@ static void on_measured(void *arg, const char *id, const struct image_usage *u)
 static void measure(void *arg)
 {
 	struct node *n = arg;
+	uint64_t begin = clock_mono_us();
 	struct err e = ERR_NULL;
 
 	if (image_measure(n->images, on_measured, n, &e) < 0)
 		log_warn("measure images and writable layers: %s", e.msg);
 	n->measured_at = clock_mono_us();
+	n->measure_next =
+		n->measured_at + MAX(MEASURE_AGE, MEASURE_REST * (n->measured_at - begin));
 	n->measuring = false;
 }
 
 void node_measure(struct node *n)
 {
-	if (n->measuring || (n->measured_at && clock_mono_us() - n->measured_at < MEASURE_AGE))
+	if (n->measuring || clock_mono_us() < n->measure_next)
 		return;
 	n->measuring = true;
 	co_start(n->loop, measure, n);

@@ -11,6 +11,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "snapshot/quota.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
 
@@ -18,11 +19,23 @@
 
 #define OVERLAY_OPTIONS_MAX 4095 /* a page, less its NUL */
 
+/* `upper` and `work` must be of one project, or a file could not be renamed from one to the other. */
+static void count(const char *writable)
+{
+	_cleanup_close_ int fd = open(writable, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	const char *name = strrchr(writable, '/');
+
+	if (fd >= 0)
+		quota_begin(fd, name ? name + 1 : writable);
+}
+
 static int overlay_prepare(const struct snapshot *s, struct err *e)
 {
 	static const char *const dirs[] = {"upper", "work", "empty"};
 	int r = fs_mkdir_p(AT_FDCWD, s->writable, 0710);
 
+	if (r == 0)
+		count(s->writable);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++) {
 		_cleanup_free_ char *p = xasprintf("%s/%s", s->writable, dirs[i]);
 
@@ -154,4 +167,6 @@ const struct snapshot_ops snapshot_overlay = {
 	.mount = overlay_mount,
 	.view = overlay_view,
 	.remove = overlay_remove,
+	.usage = quota_usage,
+	.written = "upper",
 };

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -37,6 +38,10 @@ struct snapshot_ops {
 	int (*view)(const struct snapshot *s, const char *target, struct err *e);
 	/* Removes the writable layer. Idempotent. */
 	int (*remove)(const struct snapshot *s, struct err *e);
+	/* What the writable layer takes, where that can be had without walking it: by an open
+	 * directory <root>/containers/ID.  -errno: it has to be walked, below `written`. */
+	int (*usage)(int writable_fd, uint64_t *ret_bytes, uint64_t *ret_inodes);
+	const char *written; /* the directory in a writable layer with the container's files */
 };
 
 extern const struct snapshot_ops snapshot_overlay;
