@@ -8,6 +8,7 @@
  *   bench-client SOCKET empty PARALLEL              stops and removes every pod
  *   bench-client SOCKET reads N                     every reading call N times
  *   bench-client SOCKET restart COUNT PROGRAM ARG.. starts the server, waits until it serves
+ *   bench-client SOCKET pull IMAGE, drop IMAGE      PullImage, RemoveImage
  *   bench-client SOCKET load ARCHIVE                gantry's own call
  *
  * Output: a word that says what it is, then microseconds.  Progress and errors on stderr.
@@ -55,12 +56,13 @@ static const char *setting(const char *name)
 /* --- calls --- */
 
 /* Packs, calls, unpacks; `ret` may be NULL.  Returns the microseconds it took. */
-static uint64_t call(const char *method, const ProtobufCMessage *request,
-		     const ProtobufCMessageDescriptor *reply, ProtobufCMessage **ret)
+static uint64_t call_service(const char *service, const char *method,
+			     const ProtobufCMessage *request,
+			     const ProtobufCMessageDescriptor *reply, ProtobufCMessage **ret)
 {
 	size_t n = protobuf_c_message_get_packed_size(request);
 	_cleanup_free_ uint8_t *bytes = xmalloc(n + 1);
-	_cleanup_free_ char *path = xasprintf("/runtime.v1.RuntimeService/%s", method);
+	_cleanup_free_ char *path = xasprintf("/runtime.v1.%s/%s", service, method);
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct err e = ERR_NULL;
 	uint64_t t;
@@ -76,6 +78,12 @@ static uint64_t call(const char *method, const ProtobufCMessage *request,
 			die(method, NULL);
 	}
 	return t;
+}
+
+static uint64_t call(const char *method, const ProtobufCMessage *request,
+		     const ProtobufCMessageDescriptor *reply, ProtobufCMessage **ret)
+{
+	return call_service("RuntimeService", method, request, reply, ret);
 }
 
 static void connect_server(void)
@@ -441,6 +449,29 @@ static void restart(int count, char **argv)
 
 /* --- images --- */
 
+static void pull(char *name)
+{
+	Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
+	Runtime__V1__PullImageRequest q = RUNTIME__V1__PULL_IMAGE_REQUEST__INIT;
+
+	image.image = name;
+	q.image = &image;
+	connect_server();
+	printf("pull %llu\n", (unsigned long long)call_service("ImageService", "PullImage", &q.base,
+							       NULL, NULL));
+}
+
+static void drop(char *name)
+{
+	Runtime__V1__ImageSpec image = RUNTIME__V1__IMAGE_SPEC__INIT;
+	Runtime__V1__RemoveImageRequest q = RUNTIME__V1__REMOVE_IMAGE_REQUEST__INIT;
+
+	image.image = name;
+	q.image = &image;
+	connect_server();
+	call_service("ImageService", "RemoveImage", &q.base, NULL, NULL);
+}
+
 static void load(const char *archive)
 {
 	Gantry__V1__LoadRequest q = GANTRY__V1__LOAD_REQUEST__INIT;
@@ -481,6 +512,10 @@ int main(int argc, char **argv)
 		reads(a);
 	else if (streq(what, "load"))
 		load(argv[3]);
+	else if (streq(what, "pull"))
+		pull(argv[3]);
+	else if (streq(what, "drop"))
+		drop(argv[3]);
 	else if (streq(what, "restart") && argc > 4)
 		restart((int)a, argv + 4);
 	else

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 
 STEPS = ("run", "create", "start", "up", "stop", "stop_pod", "remove")
@@ -152,7 +153,53 @@ def scale(servers, f, quick):
         time.sleep(2)
 
 
-def measure(servers, quick, only):
+# --- pulls ---
+
+class Peak(threading.Thread):
+    """The most that all processes of a server took together, looked at again and again."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self.server, self.kb, self.over = server, 0, threading.Event()
+
+    def run(self):
+        while not self.over.wait(0.01):
+            self.kb = max(self.kb, sum(map(pss_kb, self.server.pids())))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.join()
+
+
+def pulls(servers, f, rounds, images):
+    """Nothing of the image is there before; what takes memory is looked at in a pull of its own."""
+    servers = [s for s in servers if s.name != "gantry-cni"]  # its network has no part in it
+    for how, name in images.items():
+        say("pulls, %s, %d rounds" % (how, rounds))
+        for s in turns(servers, rounds):
+            own = s.cpu_us()
+            f.add(s, "pull " + how, int(s.client("pull", name)[0][1]))
+            settled(s)
+            f.add(s, "pull cpu " + how, s.cpu_us() - own)
+            s.client("drop", name)
+            settled(s)
+            os.sync()
+        for s in servers:
+            before = pss_kb(s.pid)
+            with Peak(s) as peak:
+                s.client("pull", name)
+            settled(s)
+            f.add(s, "pull peak kB " + how, peak.kb)
+            f.add(s, "pull daemon kB " + how, pss_kb(s.pid) - before)
+            s.client("drop", name)
+            settled(s)
+
+
+def measure(servers, quick, only, images):
     f = Figures()
     for s in servers:
         s.client("lives", 2, 1, 1)  # files into the page cache
@@ -163,6 +210,8 @@ def measure(servers, quick, only):
     if not only or "throughput" in only:
         throughput(servers, f, 2 if quick else 3,
                    ((1, 8), (4, 32), (16, 64)) if quick else ((1, 16), (4, 48), (16, 96)))
+    if images:
+        pulls(servers, f, 3 if quick else 7, images)
     if not only or "scale" in only:
         scale(servers, f, quick)
     return f
