@@ -203,6 +203,9 @@ int runtime_delete(const struct runtime *rt, const char *id, const char *log, st
 	r = runtime_call(&quiet, argv, none, log, NULL, e);
 	if (r < 0 && !fs_exists(AT_FDCWD, state))
 		r = 0;
+	/* What a call of it that was killed had put there meanwhile (runc: runc.XXXXXX). */
+	if (r == 0)
+		fs_remove_tree(AT_FDCWD, state);
 	return r;
 }
 

@@ -400,6 +400,31 @@ def test_the_runtime_is_gone(archive, tmp_path):
         d.close()
 
 
+def test_what_a_runtime_leaves_of_a_deleted_container_goes_too(archive, tmp_path):
+    """As runc does, when an exec of it is killed at the wrong moment."""
+    wrapper = tmp_path / "runtime"
+    wrapper.write_text("""#!/bin/sh
+case " $* " in
+*" delete "*) crun "$@"; for id; do :; done
+    mkdir -p "$STATE/$id" && echo left >"$STATE/$id/runc.AbCdEf"; exit 0 ;;
+esac
+exec crun "$@"
+""")
+    wrapper.chmod(0o755)
+    d = Daemon("runtimes:\n  mine:\n    path: %s\ndefault_runtimes: [mine]\n" % wrapper, start=False)
+    d.env["STATE"] = d.state + "/runtime/mine"
+    d.start()
+    try:
+        d.load(archive)
+        p = d.run_pod()
+        c = d.run(p, "sleep 100")
+        assert os.path.isdir(d.env["STATE"] + "/" + c)
+        d.cri.RemoveContainer(container_id=c)
+        assert not os.path.exists(d.env["STATE"] + "/" + c)
+    finally:
+        d.close()
+
+
 def test_a_probe_leaves_nothing_of_a_runtime_that_leaves_everything(tmp_path):
     """A container that was made, and that the runtime neither starts nor deletes."""
     wrapper, made = tmp_path / "runtime", tmp_path / "made"
