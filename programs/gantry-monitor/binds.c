@@ -119,7 +119,7 @@ static int mount_image(struct binds *k, const struct ipc_in *b, const char *name
 			strv_add(&layers, ipc_field_str(&f));
 	s.layers = &layers;
 	s.map = is_mapped(b) ? k->snapshot->map : NULL;
-	r = snapshot_overlay.view(&s, root, e);
+	r = snapshotter->view(&s, root, e);
 	FAULT_POINT("job.create.image");
 	if (r == 0) {
 		r = attach_part(k, b, root, e);

@@ -253,13 +253,13 @@ static int mount_rootfs(struct making *k, struct err *e)
 	r = binds_mount(&k->binds, e);
 	if (k->snap.map)
 		FAULT_POINT("job.userns.binds");
-	return r < 0 ? r : snapshot_overlay.mount(&k->snap, k->rootfs, e);
+	return r < 0 ? r : snapshotter->mount(&k->snap, k->rootfs, e);
 }
 
 static void undo(struct making *k)
 {
 	runtime_delete(&k->rt, k->j->id, NULL, NULL);
-	snapshot_overlay.remove(&k->snap, NULL);
+	snapshotter->remove(&k->snap, NULL);
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
 	umount2(k->rootfs, MNT_DETACH);
@@ -274,7 +274,7 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 
 	FAULT_POINT("job.create.bundle");
 	if (r == 0)
-		r = snapshot_overlay.prepare(&k->snap, e);
+		r = snapshotter->prepare(&k->snap, e);
 	FAULT_POINT("job.create.snapshot");
 	if (r == 0)
 		r = make_sources(k, e);
@@ -356,7 +356,9 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 		.writable = str_or_empty(ipc_get_str(j->in, MON_TAG_WRITABLE)),
 	};
 	k.binds = (struct binds){k.dir, k.in, j->mon->userns_fd, &k.snap, 0};
-	r = read_map(&k, e);
+	r = snapshot_choose(ipc_get_str(j->in, MON_TAG_SNAPSHOTTER), e);
+	if (r == 0)
+		r = read_map(&k, e);
 	if (r == 0)
 		r = make(&k, &pid, &cgroup, e);
 	if (r < 0) {
@@ -482,7 +484,9 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 		remove_cgroup_of(j, c);
 	FAULT_POINT("job.remove.cgroup");
 	if (r == 0 && snap.writable)
-		r = snapshot_overlay.remove(&snap, e);
+		r = snapshot_choose(ipc_get_str(in, MON_TAG_SNAPSHOTTER), e);
+	if (r == 0 && snap.writable)
+		r = snapshotter->remove(&snap, e);
 	FAULT_POINT("job.remove.snapshot");
 	if (r == 0) {
 		r = fs_remove_tree(AT_FDCWD, dir);

@@ -120,7 +120,7 @@ static int mount_root(struct probe *p, int userns, struct err *e)
 	strv_add(&layers, "layer");
 	r = make_root(layer, true, e);
 	if (r == 0)
-		r = snapshot_overlay.prepare(&s, e);
+		r = snapshotter->prepare(&s, e);
 	if (r < 0)
 		return r;
 	r = fs_mkdir_p(AT_FDCWD, p->rootfs, 0755);
@@ -128,7 +128,7 @@ static int mount_root(struct probe *p, int userns, struct err *e)
 		r = fs_mkdir_p(AT_FDCWD, p->lower, 0755);
 	if (r < 0)
 		return err_errno(e, r, "make the probe's bundle in %s", p->bundle);
-	return snapshot_overlay.mount(&s, p->rootfs, e);
+	return snapshotter->mount(&s, p->rootfs, e);
 }
 
 static int try_userns(struct probe *p, int userns, struct err *e)

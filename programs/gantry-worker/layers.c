@@ -7,12 +7,11 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "snapshot/snapshot.h"
 
 int layer_open(int dirfd, const char *path, int flags)
 {
@@ -22,19 +21,6 @@ int layer_open(int dirfd, const char *path, int flags)
 	long fd = syscall(SYS_openat2, dirfd, *path ? path : ".", &how, sizeof(how));
 
 	return fd < 0 ? -errno : (int)fd;
-}
-
-bool layer_is_whiteout(const struct stat *st)
-{
-	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
-}
-
-bool layer_is_opaque(int fd)
-{
-	char proc[64], v[2];
-
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	return getxattr(proc, "trusted.overlay.opaque", v, sizeof(v)) == 1 && *v == 'y';
 }
 
 /* Whether a parent of the name, as this layer has it, hides what is further down. */
@@ -51,7 +37,7 @@ static bool hides(int layer, const char *path)
 		fd = layer_open(layer, dir, O_PATH);
 		if (fd < 0)
 			continue;
-		if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode) || layer_is_opaque(fd))
+		if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode) || snapshotter->hides_all(fd))
 			return true;
 	}
 	return false;
@@ -64,7 +50,7 @@ int layers_find(const struct layers *l, const char *path, struct stat *ret_st, i
 		struct stat st;
 
 		if (fd >= 0) {
-			if (fstat(fd, &st) < 0 || layer_is_whiteout(&st))
+			if (fstat(fd, &st) < 0 || snapshotter->hides(&st))
 				return -ENOENT;
 			*ret_st = st;
 			*ret_fd = TAKE_FD(fd);

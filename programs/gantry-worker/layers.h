@@ -20,8 +20,6 @@ struct layers {
 
 /* A canonical name (no links, no "..") in one layer. A descriptor, owned, or -errno. */
 int layer_open(int dirfd, const char *path, int flags);
-bool layer_is_whiteout(const struct stat *st);
-bool layer_is_opaque(int fd);
 
 /* What a canonical name stands for: an O_PATH descriptor (owned) in *ret_fd, or -ENOENT. */
 int layers_find(const struct layers *l, const char *path, struct stat *ret_st, int *ret_fd);

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "confine.h"
 #include "credentials.h"
+#include "snapshot/snapshot.h"
 #include "worker.h"
 
 static bool detached;
@@ -146,7 +147,9 @@ int main(int argc, char **argv)
 	if (r < 0)
 		return 1;
 	ipc_out_reply(&reply, in.seq, NULL);
-	r = in.type == WORKER_PULL ? credentials_start(&in, &e) : 0;
+	r = snapshot_choose(ipc_get_str(&in, WORKER_TAG_SNAPSHOTTER), &e);
+	if (r == 0)
+		r = in.type == WORKER_PULL ? credentials_start(&in, &e) : 0;
 	if (r == 0)
 		r = confine_worker(
 			in.type == WORKER_READ ? NULL : ipc_get_str(&in, WORKER_TAG_ROOT), &e);

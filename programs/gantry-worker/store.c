@@ -556,15 +556,14 @@ static void measure_layers(struct store *s, struct measure *to)
 
 static void measure_container(const struct store *s, const char *id, struct ipc_out *reply)
 {
-	const struct snapshot_ops *ops = &snapshot_overlay;
 	_cleanup_free_ char *path = xasprintf("containers/%s", id);
 	_cleanup_close_ int fd =
 		openat(s->root_fd, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct measure m = {0};
 	struct ipc_out o;
 
-	if (fd >= 0 && ops->usage(fd, &m.bytes, &m.inodes) < 0)
-		measure_tree(fd, ops->written, &m);
+	if (fd >= 0 && snapshotter->usage(fd, &m.bytes, &m.inodes) < 0)
+		measure_tree(fd, snapshotter->written, &m);
 	ipc_out_init(&o, 0, 0);
 	ipc_put_str(&o, WORKER_TAG_NAME, id);
 	ipc_put_u64(&o, WORKER_TAG_BYTES, m.bytes);

@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "base/map.h"
 #include "base/mem.h"
+#include "snapshot/snapshot.h"
 #include "tar.h"
 
 #define WHITEOUT ".wh."
@@ -81,7 +82,7 @@ static bool hidden(struct unpacking *k, const char *path)
 		slash = strrchr(dir, '/');
 		*(slash ? slash : dir) = '\0';
 		fd = layer_open(k->u->dirfd, dir, O_PATH | O_DIRECTORY);
-		if ((fd >= 0 && layer_is_opaque(fd)) || map_get(&k->removed, dir))
+		if ((fd >= 0 && snapshotter->hides_all(fd)) || map_get(&k->removed, dir))
 			return true;
 		if (!*dir)
 			return false;
@@ -94,7 +95,7 @@ static void copy_xattrs(const char *from, const char *to)
 	ssize_t n = listxattr(from, names, sizeof(names)), len;
 
 	for (char *p = names; n > 0 && p < names + n; p += strlen(p) + 1)
-		if (!str_has_prefix(p, "trusted.overlay.") &&
+		if (!str_has_prefix(p, snapshotter->own_xattrs) &&
 		    (len = getxattr(from, p, value, sizeof(value))) >= 0)
 			setxattr(to, p, value, (size_t)len, 0);
 }
@@ -132,16 +133,10 @@ static int make_implicit(int dirfd, const char *name, int lower, const struct st
 
 static int set_opaque(int dirfd, const char *name)
 {
-	int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r = 0;
-	char proc[64];
+	_cleanup_close_ int fd =
+		openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
-	if (fd < 0)
-		return -errno;
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", fd);
-	if (setxattr(proc, "trusted.overlay.opaque", "y", 1, 0) < 0)
-		r = -errno;
-	close(fd);
-	return r;
+	return fd < 0 ? -errno : snapshotter->hide_all(fd);
 }
 
 static int make_dir(int dirfd, const char *name, mode_t mode)
@@ -337,7 +332,7 @@ static int set_xattrs(int fd, const struct tar_entry *t)
 	for (size_t i = 0; i < t->n_xattrs; i++) {
 		const struct tar_xattr *x = &t->xattrs[i];
 
-		if (str_has_prefix(x->name, "trusted.overlay.")) /* ours to say */
+		if (str_has_prefix(x->name, snapshotter->own_xattrs)) /* ours to say */
 			continue;
 		if (setxattr(proc, x->name, x->value, x->len, 0) < 0 && errno != EOPNOTSUPP &&
 		    errno != EPERM)
@@ -520,12 +515,8 @@ static void mark(struct map *m, char *canonical)
  * one is done at the end. */
 static int whiteout(struct unpacking *k, const char *name)
 {
-	char proc[64];
-
-	if (streq(name, OPAQUE)) {
-		snprintf(proc, sizeof(proc), "/proc/self/fd/%d", k->parent_fd);
-		return setxattr(proc, "trusted.overlay.opaque", "y", 1, 0) < 0 ? -errno : 0;
-	}
+	if (streq(name, OPAQUE))
+		return snapshotter->hide_all(k->parent_fd);
 	if (str_has_prefix(name, ".wh..wh."))
 		return 0; /* what aufs left behind */
 	name += strlen(WHITEOUT);
@@ -561,7 +552,7 @@ static int remove_one(struct unpacking *k, const char *path)
 		return r;
 	if (there)
 		return set_opaque(fd, name);
-	return mknodat(fd, name, S_IFCHR | 0600, makedev(0, 0)) < 0 ? -errno : 0;
+	return snapshotter->hide(fd, name);
 }
 
 static int remove_all(struct unpacking *k)

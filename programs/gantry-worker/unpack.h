@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A layer's tar (OCI image-spec, layer.md) as a directory that overlayfs takes as a lower one:
- * whiteouts are 0/0 character devices, opaque directories carry trusted.overlay.opaque
- * (Documentation/filesystems/overlayfs.rst).
+ * A layer's tar (OCI image-spec, layer.md) as a directory; what its whiteouts take away of the
+ * layers below it says in the snapshotter's way.
  *
  * Names are resolved as inside the container that will see them: what the layer itself does
  * not have is looked for in the layers below, so that a link or a directory of a lower layer

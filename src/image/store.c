@@ -395,6 +395,7 @@ void image_request(struct image_store *s, struct ipc_out *o, uint16_t type)
 {
 	ipc_out_init(o, type, 0);
 	ipc_put_str(o, WORKER_TAG_ROOT, s->config->root);
+	ipc_put_str(o, WORKER_TAG_SNAPSHOTTER, s->config->image.snapshotter);
 }
 
 /* What a worker's reply says about records. */

@@ -195,6 +195,7 @@ enum {
 	MON_TAG_NET_RX_ERRORS = 131,
 	MON_TAG_NET_TX_BYTES = 132,
 	MON_TAG_NET_TX_ERRORS = 133,
+	MON_TAG_SNAPSHOTTER = 140, /* string: image.snapshotter, with MON_TAG_WRITABLE */
 };
 
 enum mon_container_state {

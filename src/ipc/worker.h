@@ -77,5 +77,6 @@ enum {
 	WORKER_TAG_USED_KNOWN = 51,  /* u64: 1: USED is all of them */
 	WORKER_TAG_RESULT = 52,	     /* nested */
 	WORKER_TAG_TEXT = 53,
-	WORKER_TAG_DRY = 54, /* u64: 1 or 0 */
+	WORKER_TAG_DRY = 54,	     /* u64: 1 or 0 */
+	WORKER_TAG_SNAPSHOTTER = 70, /* string: image.snapshotter; of every request */
 };

@@ -347,6 +347,7 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	for (size_t i = 0; i < k->record.layers.n; i++)
 		ipc_put_str(o, MON_TAG_LAYER, k->record.layers.v[i]);
 	ipc_put_str(o, MON_TAG_WRITABLE, writable);
+	ipc_put_str(o, MON_TAG_SNAPSHOTTER, n->config->image.snapshotter);
 	ipc_put_u64(o, MON_TAG_TTY, c->config->tty);
 	ipc_put_u64(o, MON_TAG_STDIN, c->config->stdin);
 	ipc_put_u64(o, MON_TAG_STDIN_ONCE, c->config->stdin_once);
@@ -646,6 +647,7 @@ void life_remove_request(const struct container *c, struct ipc_out *ret)
 		ipc_put_str(ret, MON_TAG_RUNTIME_ROOT, root);
 	}
 	ipc_put_str(ret, MON_TAG_WRITABLE, writable);
+	ipc_put_str(ret, MON_TAG_SNAPSHOTTER, cfg->image.snapshotter);
 }
 
 static int remove_now(struct container *c, struct err *e)

@@ -6,16 +6,18 @@
  * directory: 32 characters each leave room for more than a hundred.  Where that is not enough
  * they are named by open descriptors, relative to /proc/self/fd.
  */
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "snapshot/quota.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
-
-#include <fcntl.h>
 
 #define OVERLAY_OPTIONS_MAX 4095 /* a page, less its NUL */
 
@@ -161,6 +163,36 @@ static int overlay_remove(const struct snapshot *s, struct err *e)
 	return r < 0 ? err_errno(e, r, "remove the writable layer %s", s->writable) : 0;
 }
 
+/* --- what layers take away --- */
+
+#define OPAQUE "trusted.overlay.opaque"
+
+static int overlay_hide(int dirfd, const char *name)
+{
+	return mknodat(dirfd, name, S_IFCHR | 0600, makedev(0, 0)) < 0 ? -errno : 0;
+}
+
+static int overlay_hide_all(int dirfd)
+{
+	char proc[64];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", dirfd);
+	return setxattr(proc, OPAQUE, "y", 1, 0) < 0 ? -errno : 0;
+}
+
+static bool overlay_hides(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(0, 0);
+}
+
+static bool overlay_hides_all(int dirfd)
+{
+	char proc[64], v[2];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", dirfd);
+	return getxattr(proc, OPAQUE, v, sizeof(v)) == 1 && *v == 'y';
+}
+
 const struct snapshot_ops snapshot_overlay = {
 	.name = "overlay",
 	.prepare = overlay_prepare,
@@ -169,4 +201,9 @@ const struct snapshot_ops snapshot_overlay = {
 	.remove = overlay_remove,
 	.usage = quota_usage,
 	.written = "upper",
+	.hide = overlay_hide,
+	.hide_all = overlay_hide_all,
+	.hides = overlay_hides,
+	.hides_all = overlay_hides_all,
+	.own_xattrs = "trusted.overlay.",
 };

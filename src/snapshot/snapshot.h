@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A container's root file system: read-only layers and one writable on top.  Blocking: for
- * jobs of the monitor.  Other kinds (btrfs, ZFS) join as further tables of operations.
+ * jobs of the monitor, and for workers, which make the layers.  Other kinds (btrfs, ZFS) join as
+ * further tables of operations.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "base/str.h"
@@ -42,6 +44,18 @@ struct snapshot_ops {
 	 * directory <root>/containers/ID.  -errno: it has to be walked, below `written`. */
 	int (*usage)(int writable_fd, uint64_t *ret_bytes, uint64_t *ret_inodes);
 	const char *written; /* the directory in a writable layer with the container's files */
+
+	/* How a directory of a layer says what it takes away of the layers below; -errno. */
+	int (*hide)(int dirfd, const char *name); /* what is called so, which is not in it */
+	int (*hide_all)(int dirfd);		  /* all that they have in this directory */
+	bool (*hides)(const struct stat *st);	  /* an entry that only says so of its name */
+	bool (*hides_all)(int dirfd);		  /* O_PATH is enough */
+	const char *own_xattrs;			  /* what its own attributes' names begin with */
 };
 
 extern const struct snapshot_ops snapshot_overlay;
+
+/* The one that this process works with: overlay, until another was chosen.  The name is the
+ * configuration's, NULL: none was said. INVALID_ARGUMENT */
+extern const struct snapshot_ops *snapshotter;
+int snapshot_choose(const char *name, struct err *e);
