@@ -16,6 +16,26 @@ void digest_of(const void *p, size_t n, char ret[72])
 	hex_encode(hash, 32, ret + 7);
 }
 
+int digest_of_file(int fd, char ret[72])
+{
+	EVP_MD_CTX *md = EVP_MD_CTX_new();
+	static uint8_t buf[64u << 10];
+	uint8_t hash[EVP_MAX_MD_SIZE];
+	ssize_t n;
+	int r;
+
+	if (!md || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
+		abort();
+	while ((n = read(fd, buf, sizeof(buf))) > 0)
+		EVP_DigestUpdate(md, buf, (size_t)n);
+	r = n < 0 ? -errno : 0;
+	EVP_DigestFinal_ex(md, hash, NULL);
+	EVP_MD_CTX_free(md);
+	memcpy(ret, "sha256:", 7);
+	hex_encode(hash, 32, ret + 7);
+	return r;
+}
+
 int digest_check(const void *p, size_t n, const char *want, const char *what, struct err *e)
 {
 	char got[72];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Any blob as a layer on top of another: what becomes of it stays in its directory.  Checksums
- * of headers are made right first, else hardly an input would get past them.
+ * Any blob as a layer on top of another: what becomes of it stays in its directory, and by its
+ * recipe the same tar comes out again.  Checksums of headers are made right first, else hardly an
+ * input would get past them.
  */
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include "base/fs.h"
 #include "base/fuzz.h"
 #include "base/mem.h"
+#include "remake.h"
 #include "unpack.h"
 
 #define BLOCK 512
@@ -73,15 +75,60 @@ static void check_outside(void)
 	FUZZ_ASSERT(fstatat(top_fd, "lower/d/f", &st, 0) == 0 && st.st_nlink == 1);
 }
 
+static int ignore(void *arg, const void *p, size_t n, struct err *e)
+{
+	(void)arg;
+	(void)p;
+	(void)n;
+	(void)e;
+	return 0;
+}
+
+/* `digest`: of the tar that was unpacked. */
+static void make_again(int recipe, int layer, const char *digest)
+{
+	struct remake_scan scan;
+	struct err e = ERR_NULL;
+	struct remake m = {.recipe_fd = recipe,
+			   .layer_fd = layer,
+			   .tmp_fd = top_fd,
+			   .diff_id = digest,
+			   .scan = &scan,
+			   .out = ignore};
+
+	FUZZ_ASSERT(remake_scan(recipe, &scan, &e) == 0);
+	FUZZ_ASSERT(remake_tar(&m, &e) == 0);
+}
+
+static void unpack(struct stream *s, size_t size, int recipe, int *ret, struct err *e)
+{
+	struct unpack u = {.lower = lower, .recipe = recipe_new(recipe)};
+	char digest[72], made[72];
+	uint64_t got;
+	int r;
+
+	stream_tap(s, recipe_take, u.recipe);
+	u.dirfd = openat(top_fd, "layer", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = unpack_layer(&u, s, e);
+	contents_fini(&u.contents);
+	if (r == 0)
+		r = stream_finish(s, digest, e);
+	if (r == 0) {
+		FUZZ_ASSERT(stream_finish_input(s, made, &got, e) == 0 && got == size);
+		FUZZ_ASSERT(recipe_finish(u.recipe, made, e) == 0 && *made);
+		make_again(recipe, u.dirfd, digest);
+	}
+	recipe_free(u.recipe);
+	close(u.dirfd);
+	*ret = r;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct unpack u = {.lower = lower};
 	struct err e = ERR_NULL;
 	struct stream *s;
 	uint8_t *copy = xmemdup(data, size);
-	char digest[72];
-	uint64_t got;
-	int fd = memfd_create("fuzz", MFD_CLOEXEC), r;
+	int fd = memfd_create("fuzz", MFD_CLOEXEC), recipe = memfd_create("recipe", MFD_CLOEXEC), r;
 
 	if (top_fd < 0)
 		set_up();
@@ -89,22 +136,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	FUZZ_ASSERT(fs_write_all(fd, copy, size) == 0 && lseek(fd, 0, SEEK_SET) == 0);
 	free(copy);
 	FUZZ_ASSERT(mkdirat(top_fd, "layer", 0755) == 0);
-	u.dirfd = openat(top_fd, "layer", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	r = stream_open(fd, size, true, &s, &e);
 	if (r == 0) {
-		r = unpack_layer(&u, s, &e);
-		contents_fini(&u.contents);
-		if (r == 0)
-			r = stream_finish(s, digest, &e);
-		if (r == 0) {
-			FUZZ_ASSERT(stream_finish_input(s, digest, &got, &e) == 0);
-			FUZZ_ASSERT(got == size);
-		}
+		unpack(s, size, recipe, &r, &e);
 		stream_close(s);
 	}
 	FUZZ_ASSERT(r == 0 || (e.errnum == r && e.msg[0]));
 	close(fd);
-	close(u.dirfd);
+	close(recipe);
 	FUZZ_ASSERT(fs_remove_tree(top_fd, "layer") == 0);
 	check_outside();
 	return 0;

@@ -27,7 +27,7 @@ struct message {
 	bool wrong_blob;
 	uint64_t bytes;
 	struct measure used;
-	char sums[72];
+	char sums[72], recipe[72];
 	struct err e;
 };
 
@@ -90,34 +90,73 @@ static int check_blob(const struct layer *l, struct stream *s, int r, bool *ret_
 /* The list of checksums, beside the layer. */
 static int sum_up(struct process *p, const struct contents *c, struct message *m)
 {
-	char file[64];
-	int fd, r;
+	_cleanup_close_ int fd =
+		store_make_file(p->set->store, p->set->v[p->i].out.name, "sums", &m->e);
 
-	snprintf(file, sizeof(file), "%s.sums", p->set->v[p->i].out.name);
-	fd = openat(p->set->store->tmp_fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return err_errno(&m->e, -errno, "make the list of checksums");
-	r = sums_write(p->dirfd, c, fd, &m->used, m->sums, &m->e);
-	close(fd);
-	return r;
+		return fd;
+	return sums_write(p->dirfd, c, fd, &m->used, m->sums, &m->e);
 }
 
-static int unpack_stream(struct process *p, struct stream *s, struct message *m)
+/* Unpacks, and reads to the stream's end: the layer's own digest is looked at. */
+static int unpack_whole(struct process *p, struct unpack *u, struct stream *s, struct err *e)
 {
 	const struct layer *l = &p->set->v[p->i];
-	struct unpack u = {.dirfd = p->dirfd, .lower = open_lower, .arg = p};
-	struct err *e = &m->e;
 	char got[72];
-	int r = unpack_layer(&u, s, e);
+	int r = unpack_layer(u, s, e);
 
-	m->bytes = u.bytes;
 	if (r == 0)
 		r = stream_finish(s, got, e);
 	if (r == 0 && l->diff_id && !streq(got, l->diff_id))
 		r = err_set(e, -EBADMSG, GRPC_DATA_LOSS,
 			    "it unpacks to %s, but the image's configuration says %s", got,
 			    l->diff_id);
-	r = check_blob(l, s, r, &m->wrong_blob, e);
+	return r;
+}
+
+/* Beside the layer too; one that would be too large is not left. */
+static int finish_recipe(struct process *p, struct recipe_writer *w, struct message *m)
+{
+	int r = recipe_finish(w, m->recipe, &m->e);
+
+	if (r == 0 && !*m->recipe)
+		store_drop_file(p->set->store, p->set->v[p->i].out.name, "recipe");
+	return r;
+}
+
+static int unpack_with_recipe(struct process *p, struct unpack *u, struct stream *s,
+			      struct message *m)
+{
+	const struct layer *l = &p->set->v[p->i];
+	_cleanup_close_ int fd = store_make_file(p->set->store, l->out.name, "recipe", &m->e);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	u->recipe = recipe_new(fd);
+	stream_tap(s, recipe_take, u->recipe);
+	r = unpack_whole(p, u, s, &m->e);
+	r = check_blob(l, s, r, &m->wrong_blob, &m->e);
+	if (r == 0)
+		r = finish_recipe(p, u->recipe, m);
+	recipe_free(u->recipe);
+	return r;
+}
+
+/* The blob of an artifact is never made again: its digest is of what was compressed. */
+static int unpack_stream(struct process *p, struct stream *s, struct message *m)
+{
+	const struct layer *l = &p->set->v[p->i];
+	struct unpack u = {.dirfd = p->dirfd, .lower = open_lower, .arg = p};
+	int r;
+
+	if (l->diff_id) {
+		r = unpack_with_recipe(p, &u, s, m);
+	} else {
+		r = unpack_whole(p, &u, s, &m->e);
+		r = check_blob(l, s, r, &m->wrong_blob, &m->e);
+	}
+	m->bytes = u.bytes;
 	if (r == 0)
 		r = sum_up(p, &u.contents, m);
 	contents_fini(&u.contents);
@@ -393,6 +432,7 @@ static int take_message(struct layer *l, struct err *e)
 	l->out.bytes = m.bytes;
 	l->out.used = m.used;
 	memcpy(l->out.sums, m.sums, sizeof(m.sums));
+	memcpy(l->out.recipe, m.recipe, sizeof(m.recipe));
 	l->out.unpacked = true;
 	return 1;
 }

@@ -129,13 +129,29 @@ int store_make_layer(struct store *s, const char *name, int *ret_fd, struct err 
 	return *ret_fd < 0 ? err_errno(e, -errno, "open the layer %s", name) : 0;
 }
 
-void store_drop_layer(struct store *s, const char *name)
+int store_make_file(struct store *s, const char *name, const char *suffix, struct err *e)
+{
+	char file[64];
+	int fd;
+
+	snprintf(file, sizeof(file), "%s.%s", name, suffix);
+	fd = openat(s->tmp_fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	return fd < 0 ? err_errno(e, -errno, "make %s of the layer", file) : fd;
+}
+
+void store_drop_file(struct store *s, const char *name, const char *suffix)
 {
 	char file[64];
 
-	fs_remove_tree(s->tmp_fd, name);
-	snprintf(file, sizeof(file), "%s.sums", name);
+	snprintf(file, sizeof(file), "%s.%s", name, suffix);
 	unlinkat(s->tmp_fd, file, 0);
+}
+
+void store_drop_layer(struct store *s, const char *name)
+{
+	fs_remove_tree(s->tmp_fd, name);
+	store_drop_file(s, name, "sums");
+	store_drop_file(s, name, "recipe");
 }
 
 /* --- changes --- */
@@ -231,7 +247,7 @@ static int write_layer_records(struct store *s, const struct new_image *im, bool
 {
 	for (size_t i = 0; i < im->n_layers; i++) {
 		const struct new_layer *l = &im->layers[i];
-		char file[64], text[256];
+		char file[64], text[512];
 		int len, r;
 
 		if (!l->unpacked || !fs_exists(s->tmp_fd, l->name))
@@ -239,9 +255,10 @@ static int write_layer_records(struct store *s, const struct new_image *im, bool
 		*any = true;
 		snprintf(file, sizeof(file), "%s.json", l->name);
 		len = snprintf(text, sizeof(text),
-			       "{\"size\":%llu,\"bytes\":%llu,\"inodes\":%llu,\"sums\":\"%s\"}",
+			       "{\"size\":%llu,\"bytes\":%llu,\"inodes\":%llu,\"sums\":\"%s\","
+			       "\"recipe\":\"%s\"}",
 			       (unsigned long long)l->bytes, (unsigned long long)l->used.bytes,
-			       (unsigned long long)l->used.inodes, l->sums);
+			       (unsigned long long)l->used.inodes, l->sums, l->recipe);
 		r = fs_write_atomic(s->tmp_fd, file, text, (size_t)len, 0600, false);
 		if (r < 0)
 			return err_errno(e, r, "write the record of layer %s", l->name);
@@ -271,11 +288,16 @@ static int make_place(struct store *s, const char *name, struct err *e)
 	return 0;
 }
 
+/* One that the new layer does not have is not left of a half-made one. */
 static int put_file(struct store *s, const char *name, const char *suffix, struct err *e)
 {
 	char file[64];
 
 	snprintf(file, sizeof(file), "%s.%s", name, suffix);
+	if (!fs_exists(s->tmp_fd, file) && streq(suffix, "recipe"))
+		return unlinkat(s->layers_fd, file, 0) < 0 && errno != ENOENT
+			       ? err_errno(e, -errno, "remove the old %s", file)
+			       : 0;
 	if (renameat(s->tmp_fd, file, s->layers_fd, file) < 0)
 		return err_errno(e, -errno, "put %s of the layer into the store", file);
 	return 0;
@@ -292,6 +314,9 @@ static int commit_layer(struct store *s, const char *name, struct err *e)
 		return err_errno(e, -errno, "put the layer %s into the store", name);
 	FAULT_POINT("worker.commit.layer");
 	r = put_file(s, name, "sums", e);
+	if (r == 0)
+		r = put_file(s, name, "recipe", e);
+	FAULT_POINT("worker.commit.recipe");
 	if (r == 0)
 		r = put_file(s, name, "json", e);
 	FAULT_POINT("worker.commit.layer-recorded");
@@ -333,6 +358,8 @@ int store_read_layer(const struct store *s, const char *name, struct layer_recor
 	ret->used.bytes = (uint64_t)jv_int(doc, "bytes", 0);
 	ret->used.inodes = (uint64_t)jv_int(doc, "inodes", 0);
 	snprintf(ret->sums, sizeof(ret->sums), "%s", jv_string(doc, "sums", ""));
+	snprintf(ret->recipe, sizeof(ret->recipe), "%s", jv_string(doc, "recipe", ""));
+	ret->recipe_unknown = !jv_get(doc, "recipe");
 	return 0;
 }
 
@@ -539,7 +566,7 @@ static void measure_layers(struct store *s, struct measure *to)
 		if (fstatat(s->layers_fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
 		    *de->d_name == '.')
 			continue;
-		if (!S_ISDIR(st.st_mode)) { /* a record, or a list of checksums */
+		if (!S_ISDIR(st.st_mode)) { /* a record, a list of checksums, a recipe */
 			to->bytes += (uint64_t)st.st_blocks * 512;
 			to->inodes++;
 		} else if (strlen(de->d_name) == 32 && store_read_layer(s, de->d_name, &rec) == 0 &&

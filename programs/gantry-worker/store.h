@@ -4,8 +4,8 @@
  *
  *	<root>/lock		held while records change; holds the number of the last change
  *	<root>/layers/NAME	a layer's files; NAME.json its record: without one it is half-made;
- *				NAME.sums its list of checksums (sums.h); NAME.json.damaged the
- *				record of one that failed them; NAME.old-XXXXXXXX the files of
+ *				NAME.sums its list of checksums (sums.h), NAME.recipe how its tar
+ *				is made again (recipe.h); NAME.json.damaged the record of one that failed them; NAME.old-XXXXXXXX the files of
  *				such a one that was made anew, for containers that have them
  *	<root>/images/HEX.json	an image; HEX.config its configuration as it came,
  *				or an artifact's manifest: what HEX is the digest of
@@ -44,13 +44,19 @@ bool store_has_made(const struct store *s, const char *name);
 int store_open_layer(const struct store *s, const char *name);
 /* An empty layer of this worker's; owned in *ret_fd. */
 int store_make_layer(struct store *s, const char *name, int *ret_fd, struct err *e);
-/* Removes it again. Idempotent. */
+/* An empty file of it, NAME.SUFFIX, to be written: a descriptor, owned. */
+int store_make_file(struct store *s, const char *name, const char *suffix, struct err *e);
+void store_drop_file(struct store *s, const char *name, const char *suffix);
+/* Removes all of it again. Idempotent. */
 void store_drop_layer(struct store *s, const char *name);
 
 struct layer_record {
 	uint64_t size; /* bytes of its files */
 	struct measure used;
 	char sums[72]; /* "": made before there were lists */
+	char recipe[72];
+	/* Where that is "": it would have been too large, or there were none at the time. */
+	bool recipe_unknown;
 };
 int store_read_layer(const struct store *s, const char *name, struct layer_record *ret);
 /* Fills config.passwd and config.group from the layers that the record names. */
@@ -60,8 +66,9 @@ struct new_layer {
 	char name[33];
 	uint64_t bytes; /* of its files */
 	struct measure used;
-	char sums[72]; /* digest of its list of checksums (sums.h) */
-	bool unpacked; /* this worker has made it */
+	char sums[72];	 /* digest of its list of checksums (sums.h) */
+	char recipe[72]; /* of its recipe (recipe.h); "": it has none */
+	bool unpacked;	 /* this worker has made it */
 };
 
 struct new_image {

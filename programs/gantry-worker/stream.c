@@ -31,6 +31,8 @@ struct stream {
 	bool zstd_open;		/* inside a frame */
 	EVP_MD_CTX *md_in, *md; /* md_in: NULL where it is not wanted or `md` says it */
 	uint64_t size_in, made, given;
+	void (*tap)(void *arg, const void *p, size_t n);
+	void *tap_arg;
 };
 
 static int damaged(struct err *e, const char *what)
@@ -267,7 +269,15 @@ ssize_t stream_next(struct stream *s, size_t n, const void **ret, struct err *e)
 		s->out_pos += n;
 	}
 	s->given += n;
+	if (s->tap && n)
+		s->tap(s->tap_arg, *ret, n);
 	return (ssize_t)n;
+}
+
+void stream_tap(struct stream *s, void (*fn)(void *arg, const void *p, size_t n), void *arg)
+{
+	s->tap = fn;
+	s->tap_arg = arg;
 }
 
 uint64_t stream_offset(const struct stream *s)

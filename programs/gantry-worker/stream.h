@@ -28,6 +28,8 @@ struct stream *stream_close(struct stream *s);
 /* The next bytes, 1 to n, in *ret until the next call; 0 at the end; DATA_LOSS for what cannot
  * be decompressed. */
 ssize_t stream_next(struct stream *s, size_t n, const void **ret, struct err *e);
+/* From now on all that is read is shown to fn too. */
+void stream_tap(struct stream *s, void (*fn)(void *arg, const void *p, size_t n), void *arg);
 /* Exactly n bytes, or DATA_LOSS. */
 int stream_read_all(struct stream *s, void *p, size_t n, struct err *e);
 int stream_skip(struct stream *s, uint64_t n, struct err *e);

@@ -91,6 +91,7 @@ static void remove_layer(struct sweeping *k, const char *name)
 	remove_file(k, k->store->layers_fd, name, "json");
 	remove_file(k, k->store->layers_fd, name, "json.damaged");
 	remove_file(k, k->store->layers_fd, name, "sums");
+	remove_file(k, k->store->layers_fd, name, "recipe");
 	remove_tree(k, name);
 }
 

@@ -393,29 +393,50 @@ static int note_sum(struct unpacking *k, int fd)
 	return 0;
 }
 
-static int write_content(struct unpacking *k, int fd, const struct tar_entry *t)
+/* With `told` the recipe knows the file. */
+static int write_content(struct unpacking *k, int fd, const struct tar_entry *t, bool told)
 {
 	int r = 0;
 
 	if (!t->sparse) {
 		k->sum = 0;
+		if (told)
+			recipe_content(k->u->recipe, 0, t->size);
 		r = write_bytes(k, fd, t->size, t);
 		return r < 0 ? r : note_sum(k, fd);
 	}
 	for (size_t i = 0; r == 0 && i < t->n_segments; i++) {
-		if (lseek(fd, (off_t)t->segments[i].offset, SEEK_SET) < 0)
+		const struct tar_segment *g = &t->segments[i];
+
+		if (lseek(fd, (off_t)g->offset, SEEK_SET) < 0)
 			return fail(k, -errno, "write", t->path);
-		r = write_bytes(k, fd, t->segments[i].size, t);
+		if (told && g->size)
+			recipe_content(k->u->recipe, g->offset, g->size);
+		r = write_bytes(k, fd, g->size, t);
 	}
 	if (r == 0 && ftruncate(fd, (off_t)t->real_size) < 0)
 		return fail(k, -errno, "write", t->path);
 	return r;
 }
 
+static int tell_recipe(struct unpacking *k, int fd, const char *name, bool *ret_told)
+{
+	_cleanup_free_ char *path = NULL;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	path = join(k->parent, name);
+	*ret_told = recipe_file(k->u->recipe, path, st.st_ino);
+	return 0;
+}
+
 static int make_file(struct unpacking *k, const char *name, const struct tar_entry *t)
 {
 	_cleanup_close_ int fd = openat(k->parent_fd, name,
 					O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	bool told = false;
+	int r = 0;
 
 	if (fd < 0)
 		return fail(k, -errno, "make", t->path);
@@ -424,7 +445,9 @@ static int make_file(struct unpacking *k, const char *name, const struct tar_ent
 		return err_set(k->e, -EFBIG, GRPC_RESOURCE_EXHAUSTED,
 			       "the layer unpacks to more than %llu GiB",
 			       (unsigned long long)(UNPACK_BYTES_MAX >> 30));
-	return write_content(k, fd, t);
+	if (k->u->recipe && t->size)
+		r = tell_recipe(k, fd, name, &told);
+	return r < 0 ? fail(k, r, "make", t->path) : write_content(k, fd, t, told);
 }
 
 /* A link to a file of a lower layer: this layer gets a copy, which stands for both names. */
@@ -569,6 +592,13 @@ static int remove_all(struct unpacking *k)
 	return r;
 }
 
+static int keep_tree(struct unpacking *k, const char *name)
+{
+	_cleanup_free_ char *path = join(k->parent, name);
+
+	return recipe_keep_tree(k->u->recipe, k->u->dirfd, path);
+}
+
 /* What was there under the name makes room, but a directory for a directory. */
 static int make_room(struct unpacking *k, const char *name, const struct tar_entry *t)
 {
@@ -580,11 +610,14 @@ static int make_room(struct unpacking *k, const char *name, const struct tar_ent
 	if (S_ISDIR(st.st_mode)) {
 		if (t->type == '5')
 			return 0;
-		r = fs_remove_tree(k->parent_fd, name);
+		r = keep_tree(k, name);
+		if (r == 0)
+			r = fs_remove_tree(k->parent_fd, name);
 		forget_parent(k);
 		return r < 0 ? r : 1; /* come again */
 	}
-	return unlinkat(k->parent_fd, name, 0) < 0 ? -errno : 0;
+	r = recipe_keep_file(k->u->recipe, k->parent_fd, name, &st);
+	return r == 0 && unlinkat(k->parent_fd, name, 0) < 0 ? -errno : r;
 }
 
 static int root_entry(struct unpacking *k, const struct tar_entry *t)

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "contents.h"
 #include "layers.h"
+#include "recipe.h"
 #include "stream.h"
 
 #define UNPACK_ENTRIES_MAX (4u << 20)	       /* of one layer */
@@ -24,6 +25,9 @@ struct unpack {
 	 * layers can be unpacked side by side. It may wait. */
 	int (*lower)(void *arg, struct layers *ret, struct err *e);
 	void *arg;
+	/* How the tar is made again, which is told what goes into which file; NULL: nobody asks.
+	 * The stream's tap is the caller's to set. borrowed */
+	struct recipe_writer *recipe;
 	uint64_t bytes; /* result: bytes of its files */
 	/* result: checksums of its files, but of sparse ones; owned by the caller */
 	struct contents contents;

@@ -17,6 +17,7 @@
 #include "base/mem.h"
 #include "store.h"
 #include "sums.h"
+#include "verify.h"
 #include "worker.h"
 
 #define PROGRESS_EVERY (100 * USEC_PER_MS)
@@ -64,36 +65,68 @@ static int went_on(void *arg, uint64_t bytes, struct err *e)
 	return worker_check(e);
 }
 
-static int read_layer(struct verifying *v, struct seen_layer *l, const struct layer_record *rec,
-		      struct err *e)
+static int open_file(const struct verifying *v, const char *name, const char *suffix)
+{
+	char file[64];
+
+	snprintf(file, sizeof(file), "%s.%s", name, suffix);
+	return openat(v->store.layers_fd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* What is wrong with the recipe; NULL: nothing. owned */
+static char *check_recipe(const struct verifying *v, const char *name,
+			  const struct layer_record *rec)
+{
+	_cleanup_close_ int fd = -EBADF;
+	char got[72];
+	int r;
+
+	if (!*rec->recipe)
+		return NULL;
+	fd = open_file(v, name, "recipe");
+	if (fd < 0)
+		return xasprintf("its recipe cannot be opened: %s", strerror(errno));
+	r = digest_of_file(fd, got);
+	if (r < 0)
+		return xasprintf("its recipe cannot be read: %s", strerror(-r));
+	return streq(got, rec->recipe) ? NULL : xstrdup("its recipe is not what was recorded");
+}
+
+static char *check_sums(struct verifying *v, const char *name, const struct layer_record *rec,
+			int *ret_stop, struct err *e)
 {
 	_cleanup_close_ int dirfd = -EBADF, list = -EBADF;
 	struct sums_check c = {.digest = rec->sums, .went_on = went_on, .arg = v};
-	char file[64];
-	int r;
 
-	dirfd = openat(v->store.layers_fd, l->name,
-		       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	snprintf(file, sizeof(file), "%s.sums", l->name);
-	list = openat(v->store.layers_fd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (dirfd < 0 || list < 0) {
-		l->verdict = DAMAGED;
-		l->problem =
-			xasprintf("its %s cannot be opened: %s",
-				  dirfd < 0 ? "directory" : "list of checksums", strerror(errno));
-		return 0;
-	}
+	dirfd = openat(v->store.layers_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	list = open_file(v, name, "sums");
+	if (dirfd < 0 || list < 0)
+		return xasprintf("its %s cannot be opened: %s",
+				 dirfd < 0 ? "directory" : "list of checksums", strerror(errno));
 	c.dirfd = dirfd;
 	c.list_fd = list;
-	r = sums_check(&c, e);
-	if (r == 0 && c.problems) {
-		l->verdict = DAMAGED;
-		l->problem = c.problems == 1 ? xstrdup(c.problem)
-					     : xasprintf("%s, and %llu more", c.problem,
-							 (unsigned long long)(c.problems - 1));
+	*ret_stop = sums_check(&c, e);
+	if (*ret_stop == 0 && c.problems > 1) {
+		char *all = xasprintf("%s, and %llu more", c.problem,
+				      (unsigned long long)(c.problems - 1));
+
+		free(c.problem);
+		return all;
 	}
-	free(c.problem);
-	return r;
+	return c.problem;
+}
+
+static int read_layer(struct verifying *v, struct seen_layer *l, const struct layer_record *rec,
+		      struct err *e)
+{
+	int stop = 0;
+
+	l->problem = check_sums(v, l->name, rec, &stop, e);
+	if (stop == 0 && !l->problem)
+		l->problem = check_recipe(v, l->name, rec);
+	if (l->problem)
+		l->verdict = DAMAGED;
+	return stop;
 }
 
 static int look_at_layer(struct verifying *v, const char *name, struct seen_layer **ret,
@@ -181,33 +214,54 @@ static char *check_artifact(const struct image_record *rec, const struct strbuf 
 	return ret;
 }
 
+/* As verify_image(), with the configuration as it may be wrong. */
+static char *check_config(const struct image_record *rec, const struct strbuf *config,
+			  struct image_info *ret)
+{
+	const char *problem = NULL;
+	struct err e = ERR_NULL;
+	char digest[72];
+
+	digest_of(str_or_empty(config->s), config->len, digest);
+	if (!streq(digest + strlen("sha256:"), rec->id))
+		return xasprintf("its configuration has the digest %s", digest);
+	*ret = (struct image_info){0};
+	if (*rec->artifact)
+		return check_artifact(rec, config);
+	if (config_parse(str_or_empty(config->s), config->len, ret, &e) < 0)
+		return xstrdup(e.msg);
+	if (!layers_same(&rec->layers, &ret->diff_ids))
+		problem = "its record names other layers than its configuration";
+	else if (!config_same(&rec->config, &ret->config))
+		problem = "its record says something else than its configuration";
+	if (!problem)
+		return NULL;
+	image_info_fini(ret);
+	return xstrdup(problem);
+}
+
+char *verify_image(const struct store *s, const struct image_record *rec, struct strbuf *ret_config,
+		   struct image_info *ret)
+{
+	char file[ID_SIZE + 16];
+	int r;
+
+	snprintf(file, sizeof(file), "%s.config", rec->id);
+	r = fs_read(s->images_fd, file, CONFIG_MAX, ret_config);
+	return r < 0 ? xasprintf("its configuration cannot be read: %s", strerror(-r))
+		     : check_config(rec, ret_config, ret);
+}
+
 /* What is wrong with configuration and record; NULL: nothing. owned */
 static char *check_record(struct verifying *v, const struct image_record *rec)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct image_info info;
-	struct err e = ERR_NULL;
-	char file[ID_SIZE + 16], digest[72];
-	char *ret = NULL;
-	int r;
+	char *problem = verify_image(&v->store, rec, &b, &info);
 
-	snprintf(file, sizeof(file), "%s.config", rec->id);
-	r = fs_read(v->store.images_fd, file, CONFIG_MAX, &b);
-	if (r < 0)
-		return xasprintf("its configuration cannot be read: %s", strerror(-r));
-	digest_of(str_or_empty(b.s), b.len, digest);
-	if (!streq(digest + strlen("sha256:"), rec->id))
-		return xasprintf("its configuration has the digest %s", digest);
-	if (*rec->artifact)
-		return check_artifact(rec, &b);
-	if (config_parse(str_or_empty(b.s), b.len, &info, &e) < 0)
-		return xstrdup(e.msg);
-	if (!layers_same(&rec->layers, &info.diff_ids))
-		ret = xstrdup("its record names other layers than its configuration");
-	else if (!config_same(&rec->config, &info.config))
-		ret = xstrdup("its record says something else than its configuration");
-	image_info_fini(&info);
-	return ret;
+	if (!problem)
+		image_info_fini(&info);
+	return problem;
 }
 
 static char *check_accounts(struct verifying *v, const struct image_record *rec)
@@ -441,6 +495,30 @@ static void verifying_fini(struct verifying *v)
 		strv_fini(&v->images[i].layers);
 	}
 	free(v->images);
+}
+
+int verify_found(struct store *s, const struct damage *d, struct ipc_out *reply, struct err *e)
+{
+	struct verifying v = {.store = *s, .reply = reply, .n_images = 1};
+	struct seen_layer *l;
+	int r;
+
+	v.images = xcalloc(1, sizeof(*v.images));
+	memcpy(v.images->id, d->image, ID_SIZE);
+	v.images->verdict = DAMAGED;
+	v.images->problem =
+		d->layer ? xasprintf("layer %s: %s", d->layer, d->problem) : xstrdup(d->problem);
+	if (d->layer) {
+		l = xcalloc(1, sizeof(*l));
+		snprintf(l->name, sizeof(l->name), "%s", d->layer);
+		l->verdict = DAMAGED;
+		l->problem = xstrdup(d->problem);
+		l->record = d->record;
+		map_put(&v.layers, l->name, l);
+	}
+	r = conclude(&v, e);
+	verifying_fini(&v);
+	return r;
 }
 
 int do_verify(const struct ipc_in *in, struct ipc_out *reply, struct err *e)

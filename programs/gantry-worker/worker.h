@@ -38,6 +38,7 @@ int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 
 /* "sha256:..." of bytes; `ret` has room for 72. */
 void digest_of(const void *p, size_t n, char ret[72]);
+int digest_of_file(int fd, char ret[72]); /* from its offset on; -errno */
 int digest_check(const void *p, size_t n, const char *want, const char *what, struct err *e);
 /* Chain ids (OCI image-spec, config.md, Layer ChainID). */
 void chain_next(const char *parent, const char *diff_id, char ret[72]);

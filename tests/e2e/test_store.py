@@ -443,7 +443,7 @@ def test_verify_killed(tmp_path, point):
         make(d, tmp_path, "two", "k/two:1")
         assert [x[1] for x in verify(d)] == ["good", "good"]
         restarted(d)
-        wait_for(lambda: len(os.listdir(d.root + "/layers")) == 9)
+        wait_for(lambda: len(os.listdir(d.root + "/layers")) == 12)
         assert len(d.cri.ListImages().images) == 2
     finally:
         d.close()
