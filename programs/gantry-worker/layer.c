@@ -465,3 +465,22 @@ int layer_set_serve(struct layer_set *s, size_t *ret_failed, struct err *e)
 	}
 	return 0;
 }
+
+int layer_set_wait(struct layer_set *s, struct err *e)
+{
+	struct pollfd fds[2 * IMAGE_LAYERS_MAX + 1];
+	unsigned n = layer_set_poll(s, fds);
+	size_t failed;
+	int r;
+
+	fds[n++] = (struct pollfd){.fd = WORKER_DAEMON_FD, .events = POLLIN};
+	if (poll(fds, n, -1) < 0 && errno != EINTR)
+		return err_errno(e, -errno, "poll");
+	r = worker_check(e);
+	if (r == 0) {
+		r = layer_set_serve(s, &failed, e);
+		if (r < 0)
+			err_wrap(e, "layer %zu", failed + 1);
+	}
+	return r;
+}

@@ -73,3 +73,5 @@ void layer_feed_end(struct layer *l);
 unsigned layer_set_poll(const struct layer_set *s, struct pollfd *fds);
 /* After poll(): moves everything on.  *ret_failed: the one that failed, with `e`. */
 int layer_set_serve(struct layer_set *s, size_t *ret_failed, struct err *e);
+/* Both, for layers that are not fed: waits until something has happened, and serves it. */
+int layer_set_wait(struct layer_set *s, struct err *e);

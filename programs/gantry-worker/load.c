@@ -296,25 +296,6 @@ static int start_some(struct loading *l, struct layer_set *set, const struct str
 	return running ? 1 : 0;
 }
 
-static int wait_for_some(struct layer_set *set, struct err *e)
-{
-	struct pollfd fds[2 * IMAGE_LAYERS_MAX + 1];
-	unsigned n = layer_set_poll(set, fds);
-	size_t failed;
-	int r;
-
-	fds[n++] = (struct pollfd){.fd = WORKER_DAEMON_FD, .events = POLLIN};
-	if (poll(fds, n, -1) < 0 && errno != EINTR)
-		return err_errno(e, -errno, "poll");
-	r = worker_check(e);
-	if (r == 0) {
-		r = layer_set_serve(set, &failed, e);
-		if (r < 0)
-			err_wrap(e, "layer %zu", failed + 1);
-	}
-	return r;
-}
-
 /* `members` of the archive, lowest first. */
 static int make_layers(struct loading *l, struct layer_set *set, const struct strv *members,
 		       struct err *e)
@@ -325,7 +306,7 @@ static int make_layers(struct loading *l, struct layer_set *set, const struct st
 	for (size_t i = 0; i < set->n; i++)
 		fds[i] = -EBADF;
 	while ((r = start_some(l, set, members, fds, &next, e)) > 0) {
-		r = wait_for_some(set, e);
+		r = layer_set_wait(set, e);
 		if (r < 0)
 			break;
 	}

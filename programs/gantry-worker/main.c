@@ -96,13 +96,17 @@ static int do_read(const struct ipc_in *in, struct ipc_out *reply, struct err *e
 	return 0;
 }
 
-static int run(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
+static int run(struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
 	switch (in->type) {
 	case WORKER_PULL:
 		return do_pull(in, reply, e);
 	case WORKER_LOAD:
 		return do_load(in, reply, e);
+	case WORKER_IMPORT:
+		return do_import(in, reply, e);
+	case WORKER_SAVE:
+		return do_save(in, reply, e);
 	case WORKER_REMOVE:
 		return do_remove(in, reply, e);
 	case WORKER_MEASURE:

@@ -155,7 +155,7 @@ static const char *host_machine(void)
 	return u.machine;
 }
 
-static const char *host_arch(void)
+const char *host_arch(void)
 {
 	static const char *const names[][2] = {
 		{"x86_64", "amd64"},	    {"aarch64", "arm64"},   {"armv7l", "arm"},

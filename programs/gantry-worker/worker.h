@@ -33,6 +33,8 @@ void worker_set_limit(uint64_t seconds);
 
 int do_pull(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+int do_import(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+int do_save(struct ipc_in *in, struct ipc_out *reply, struct err *e);
 
 /* --- digest.c --- */
 
@@ -69,6 +71,9 @@ void descriptor_fini(struct descriptor *d);
 /* If the document is an index: the manifest (or further index) for this machine in *ret,
  * NOT_FOUND where there is none. No digest in *ret: it is no index. */
 int index_choose(const char *text, size_t n, struct descriptor *ret, struct err *e);
+
+/* The architecture of this machine, as images have it (GOARCH). static */
+const char *host_arch(void);
 
 struct image_info {
 	struct image_config config;

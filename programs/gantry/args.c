@@ -83,10 +83,11 @@ const char *command_suggest(const char *name)
 {
 	/* what users of other tools write first */
 	static const char *const other[][2] = {
-		{"container", "ps"},	 {"containers", "ps"}, {"prune", "image"}, {"pod", "pods"},
-		{"delete", "rm"},	 {"remove", "rm"},     {"kill", "stop"},   {"list", "ps"},
-		{"import", "load"},	 {"status", "info"},   {"log", "logs"},	   {"top", "stats"},
-		{"describe", "inspect"}, {"create", "run"},    {"start", "run"}};
+		{"container", "ps"}, {"containers", "ps"}, {"prune", "image"},
+		{"pod", "pods"},     {"delete", "rm"},	   {"remove", "rm"},
+		{"kill", "stop"},    {"list", "ps"},	   {"status", "info"},
+		{"log", "logs"},     {"top", "stats"},	   {"describe", "inspect"},
+		{"create", "run"},   {"start", "run"}};
 	const char *ret = NULL;
 	unsigned best = 99;
 

@@ -211,5 +211,6 @@ int complete_main(struct cli *cli, int argc, char **argv); /* gantry __complete 
 
 extern const struct command cmd_run, cmd_exec, cmd_logs, cmd_stop, cmd_rm, cmd_wait;
 extern const struct command cmd_ps, cmd_pods, cmd_stats, cmd_inspect;
-extern const struct command cmd_images, cmd_pull, cmd_load, cmd_rmi, cmd_tag, cmd_image;
+extern const struct command cmd_images, cmd_pull, cmd_load, cmd_save, cmd_import, cmd_rmi, cmd_tag,
+	cmd_image;
 extern const struct command cmd_version, cmd_info, cmd_completion, cmd_help;

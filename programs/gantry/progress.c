@@ -56,7 +56,7 @@ void progress_line(const char *layer, const char *state, uint64_t done, uint64_t
 	text_safe(to, hex, MIN(strlen(hex), (size_t)12));
 	strbuf_adds(to, "  ");
 	text_safe(to, state, MIN(strlen(state), (size_t)16));
-	if (!streq(state, "fetching")) {
+	if (!streq(state, "fetching") && !streq(state, "saving")) {
 		if (total)
 			strbuf_addf(to, "  %s", text_size(total, a));
 		return;

@@ -56,6 +56,42 @@ static int load(struct cri_call *c, const void *request, struct err *e)
 	return image_load(c->node->images, q->path, send_progress, c, e);
 }
 
+static int import(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__ImportRequest *q = request;
+	const struct image_import im = {.path = q->path,
+					.tags = q->tags,
+					.n_tags = q->n_tags,
+					.changes = q->changes,
+					.n_changes = q->n_changes,
+					.message = q->message};
+
+	c->about = q->path;
+	return image_import(c->node->images, &im, send_progress, c, e);
+}
+
+static int send_bytes(void *arg, const void *p, size_t n, uint64_t total, struct err *e)
+{
+	struct cri_call *c = arg;
+	Gantry__V1__SaveResponse m = GANTRY__V1__SAVE_RESPONSE__INIT;
+
+	m.data = (ProtobufCBinaryData){n, (uint8_t *)(uintptr_t)p};
+	m.total_bytes = total;
+	return cri_send(c, &m.base, e);
+}
+
+static int save(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__SaveRequest *q = request;
+	int r;
+
+	c->about = q->n_images ? q->images[0] : "";
+	r = image_save(c->node->images, q->images, q->n_images, send_bytes, c, e);
+	if (r < 0 && e->code == GRPC_DATA_LOSS)
+		log_error("%s; it is not used any more", e->msg);
+	return r;
+}
+
 static int tag(struct cri_call *c, const void *request, struct err *e)
 {
 	const Gantry__V1__TagRequest *q = request;
@@ -197,5 +233,13 @@ const struct cri_method cri_methods_gantry[] = {
 	 .request = &gantry__v1__load_request__descriptor,
 	 .response = &gantry__v1__image_progress__descriptor,
 	 .stream_fn = load},
+	{.path = "/gantry.v1.Gantry/Import",
+	 .request = &gantry__v1__import_request__descriptor,
+	 .response = &gantry__v1__image_progress__descriptor,
+	 .stream_fn = import},
+	{.path = "/gantry.v1.Gantry/Save",
+	 .request = &gantry__v1__save_request__descriptor,
+	 .response = &gantry__v1__save_response__descriptor,
+	 .stream_fn = save},
 	{0},
 };

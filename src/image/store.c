@@ -688,37 +688,6 @@ int image_pull(struct image_store *s, const char *ref, const struct image_auth *
 
 /* --- the others --- */
 
-int image_load(struct image_store *s, const char *path, image_progress_fn *fn, void *arg,
-	       struct err *e)
-{
-	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
-	struct ipc_field f;
-	struct ipc_out o;
-	size_t pos = 0;
-	int r;
-
-	if (*path != '/')
-		return err_invalid(e, "path: \"%s\" is not absolute", path);
-	image_request(s, &o, WORKER_LOAD);
-	ipc_put_str(&o, WORKER_TAG_PATH, path);
-	ipc_put_u64(&o, WORKER_TAG_PARALLEL, s->config->image.parallel_layers);
-	r = image_worker_run(s, &o, NULL, NULL, &in, e);
-	if (r == 0)
-		r = image_take_records(s, &in, e);
-	while (r == 0 && fn && ipc_next(&in, &pos, &f)) {
-		const char *id = f.tag == WORKER_TAG_IMAGE_ID ? ipc_field_str(&f) : NULL;
-		struct image *im = id ? map_get(&s->by_id, id) : NULL;
-		struct image_progress p = {0};
-
-		if (!im)
-			continue;
-		p.image_id = id;
-		p.image_name = im->record.tags.n ? im->record.tags.v[im->record.tags.n - 1] : "";
-		r = fn(arg, &p, e);
-	}
-	return r;
-}
-
 int image_remove(struct image_store *s, const char *ref, struct err *e)
 {
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;

@@ -72,6 +72,24 @@ int image_pull(struct image_store *s, const char *ref, const struct image_auth *
 	       image_progress_fn *fn, void *arg, char *ret_id, struct err *e);
 int image_load(struct image_store *s, const char *path, image_progress_fn *fn, void *arg,
 	       struct err *e);
+/* The tar of a root file system becomes an image; the last progress is that. */
+struct image_import {
+	const char *path; /* absolute */
+	char *const *tags, *const *changes;
+	size_t n_tags, n_changes;
+	const char *message; /* "": one of ours */
+};
+int image_import(struct image_store *s, const struct image_import *im, image_progress_fn *fn,
+		 void *arg, struct err *e);
+/*
+ * An archive of images: fn gets its bytes in order, and how many all of them are (0: not known
+ * yet).  It may wait, which holds up who makes them; < 0 ends it.  An image by a tag has that tag in
+ * it, by anything else all of its own.  DATA_LOSS where one is found to be damaged, which is then
+ * marked; FAILED_PRECONDITION for layers that were unpacked without a recipe.
+ */
+typedef int image_bytes_fn(void *arg, const void *p, size_t n, uint64_t total, struct err *e);
+int image_save(struct image_store *s, char *const *refs, size_t n, image_bytes_fn *fn, void *arg,
+	       struct err *e);
 /*
  * Gives the image more tags, in canonical form in *ret_tags, which other images lose; durable.
  * ret_id has room for ID_SIZE.  NOT_FOUND, INVALID_ARGUMENT, RESOURCE_EXHAUSTED.

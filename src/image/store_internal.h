@@ -33,3 +33,5 @@ int image_worker_run(struct image_store *s, struct ipc_out *o,
 int image_take_records(struct image_store *s, const struct ipc_in *in, struct err *e);
 /* A sweep after which the index has what the disk has. */
 int image_resync(struct image_store *s, struct err *e);
+/* Names that can be given to images, in canonical form, each once. INVALID_ARGUMENT */
+int image_canonical_tags(char *const *names, size_t n, struct strv *ret, struct err *e);

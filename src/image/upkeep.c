@@ -8,10 +8,10 @@
 
 /* --- tags --- */
 
-static int canonical_tags(char *const *names, size_t n, struct strv *ret, struct err *e)
+int image_canonical_tags(char *const *names, size_t n, struct strv *ret, struct err *e)
 {
-	if (n == 0 || n > IMAGE_NAMES_MAX)
-		return err_invalid(e, "targets: %zu, expected 1 to %d", n, IMAGE_NAMES_MAX);
+	if (n > IMAGE_NAMES_MAX)
+		return err_invalid(e, "tags: %zu, at most %d at once", n, IMAGE_NAMES_MAX);
 	for (size_t i = 0; i < n; i++) {
 		_cleanup_reference_ struct reference ref = REFERENCE_NULL;
 		int r = reference_parse(names[i], &ref, e);
@@ -34,7 +34,8 @@ int image_tag(struct image_store *s, const char *source, char *const *targets, s
 	_cleanup_strv_ struct strv tags = STRV_NULL;
 	struct image *im;
 	struct ipc_out o;
-	int r = canonical_tags(targets, n, &tags, e);
+	int r = n ? image_canonical_tags(targets, n, &tags, e)
+		  : err_invalid(e, "targets: there are none");
 
 	if (r == 0)
 		r = image_find(s, source, &im, e);

@@ -34,6 +34,15 @@ enum {
 	 * recorded of the images; STATE "good", "damaged", "unknown" (nothing to check it by) or
 	 * "gone".  Damaged ones are marked in their records, damaged layers lose theirs. */
 	WORKER_VERIFY = 23,
+	/*
+	 * ROOT IMAGE{IMAGE_ID REFERENCE...}... and a descriptor -> [RECORD... RESULT{...}]
+	 * Writes an archive of the images, with these tags, to the descriptor; one progress event says
+	 * how large (TOTAL) it will be.  A RESULT, as of WORKER_VERIFY, is of an image that was
+	 * found damaged: what has been written is worth nothing.
+	 */
+	WORKER_SAVE = 24,
+	/* ROOT PATH REFERENCE... CHANGE... [TEXT] -> RECORD... IMAGE_ID: an image of one layer */
+	WORKER_IMPORT = 25,
 };
 
 enum {
@@ -78,5 +87,7 @@ enum {
 	WORKER_TAG_RESULT = 52,	     /* nested */
 	WORKER_TAG_TEXT = 53,
 	WORKER_TAG_DRY = 54,	     /* u64: 1 or 0 */
+	WORKER_TAG_IMAGE = 55,	     /* nested */
+	WORKER_TAG_CHANGE = 56,	     /* "CMD [\"sh\"]": an instruction for the configuration */
 	WORKER_TAG_SNAPSHOTTER = 70, /* string: image.snapshotter; of every request */
 };

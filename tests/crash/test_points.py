@@ -2,8 +2,11 @@
 """Every fault point of every program, one after the other: killed there, restarted, all is
 reconciled, what the kubelet does next succeeds, and nothing is left."""
 import glob
+import io
+import json
 import os
 import subprocess
+import tarfile
 
 import pytest
 
@@ -63,6 +66,28 @@ def damaged_and_repaired(k, archive):
     assert [m.state for m in verdicts if not m.HasField("progress")] == ["good", "good"]
 
 
+def saved_and_imported(k, ref, tmp_path):
+    """An image comes out whole, and its layer goes in again as another image's."""
+    d = k.d
+
+    def save():
+        data = b"".join(m.data for m in d.cri.Save(images=[ref]))
+        with tarfile.open(fileobj=io.BytesIO(data)) as t:
+            return {m.name: t.extractfile(m).read() for m in t if m.isreg()}
+    files = k.attempt(save)
+    layer, = json.loads(files["manifest.json"])[0]["Layers"]
+    rootfs = tmp_path / "rootfs.tar"
+    rootfs.write_bytes(files[layer] + bytes(512))  # not the same layer
+    k.attempt(lambda: list(d.cri.Import(path=str(rootfs), tags=["crash/imported:1"])))
+    im = d.cri.ImageStatus(image={"image": "crash/imported:1"}).image
+    assert list(im.repo_tags) == ["docker.io/crash/imported:1"]
+    k.attempt(lambda: d.cri.RemoveImage(image={"image": "crash/imported:1"}))
+    for other in d.cri.ListImages().images:  # a try that was killed late has made one, too
+        if not other.repo_tags and not other.repo_digests:
+            k.attempt(lambda: d.cri.RemoveImage(image={"image": other.id}))
+    assert len(d.cri.ListImages().images) == 2
+
+
 OF_USERNS = "job.userns."  # reached by pods with a user namespace only
 CHANGED = (OF_USERNS, "job.create.", "job.set-up.", "job.init.")  # go another way for them
 WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
@@ -88,6 +113,7 @@ def test_killed_at(point, userns, archive, registry, tmp_path):
             named = d.cri.ImageStatus(image={"image": "crash/tag:1"}).image
             assert named.id == d.cri.ImageStatus(image={"image": ref}).image.id
         damaged_and_repaired(k, archive)
+        saved_and_imported(k, registry.ref, tmp_path)
         k.up()
         if recovery:
             restart_at(d, point)

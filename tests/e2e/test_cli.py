@@ -737,7 +737,7 @@ def bash_completes(d, line):
 
 def test_completion_words(web, d):
     assert set(words(d, "")) == set(commands())
-    assert words(d, "im") == ["images", "image"] and words(d, "logs", "w") == ["web"]
+    assert words(d, "im") == ["images", "import", "image"] and words(d, "logs", "w") == ["web"]
     assert words(d, "stop", "we")[0] == "web" and words(d, "exec", "w") == ["web"]
     assert words(d, "logs", "web/") == ["web/web"]
     ctr = web("ps", "-q").strip()
@@ -762,7 +762,7 @@ def test_completion_words(web, d):
 
 
 def test_completion_bash(web, d):
-    assert bash_completes(d, "gantry im") == ["image", "images"]
+    assert bash_completes(d, "gantry im") == ["image", "images", "import"]
     assert bash_completes(d, "gantry image v") == ["verify"]
     assert "web" in bash_completes(d, "gantry logs -f w")
     # bash breaks words at colons: only what follows is replaced
@@ -781,7 +781,7 @@ def test_completion_fish(web, d):
         out = subprocess.run(["fish", "-N", "-c", script], env=environment(d.address), check=True,
                              stdout=subprocess.PIPE, text=True, timeout=20).stdout
         return [x.split("\t")[0] for x in out.splitlines()]
-    assert set(complete("gantry im")) == {"image", "images"} and "web" in complete("gantry logs w")
+    assert set(complete("gantry im")) == {"image", "images", "import"} and "web" in complete("gantry logs w")
     assert complete("gantry run docker.io/test/b") == ["docker.io/test/busybox:latest"]
     assert "--follow" in complete("gantry logs --fo")
 
