@@ -501,6 +501,29 @@ def test_hostile_recipe(d, tmp_path, what):
     prune(d)
 
 
+def test_more_than_eight_gigabytes(d, tmp_path):
+    """Sizes that have too many digits for a header of tar: seen before the layer proves to be short."""
+    im = load(d, Image([Layer().add("f", "hello").bytes()]), tmp_path, "h/a:1")
+    data = zstd(FRONT + rec(b"S", 0, 9 << 30) + rec(b"E", 9 << 30))
+    with open(layer_of(d, im) + ".recipe", "wb") as f:
+        f.write(data)
+    change_layer(d, im, 0, lambda r: r.update(recipe=sha256(data)))
+    call, out = d.cri.Save(images=["h/a:1"]), b""
+    with pytest.raises(grpc.RpcError) as e:
+        for m in call:
+            out += m.data
+            assert m.total_bytes == 0 or m.total_bytes > 9 << 30
+    assert e.value.code() == CODE.DATA_LOSS and "shorter" in e.value.details()
+    with tarfile.open(fileobj=io.BytesIO(out), mode="r|") as t:
+        last = None
+        with pytest.raises(tarfile.ReadError):
+            for last in t:
+                pass
+    assert last.size == 9 << 30 and last.name.startswith("blobs/sha256/")
+    load(d, im, tmp_path, "h/a:1")
+    prune(d)
+
+
 def test_recipe_that_is_no_zstd(d, tmp_path):
     im = make(d, tmp_path, "none", "h/a:1")
     for data in (b"", b"x", HEAD, os.urandom(1000), zstd(HEAD)[:-3]):
