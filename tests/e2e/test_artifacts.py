@@ -147,8 +147,8 @@ def test_large_config(d, registry):
     assert pull(d, registry.add(a, "large/config")) == a.digest
 
 
-def test_gantry(d, busybox_there, registry):
-    """What is to be mounted is fetched as what is to be run."""
+def test_gantry(d, busybox_there, registry, tmp_path):
+    """What is to be mounted is fetched as what is to be run.  An artifact is not saved."""
     other = Artifact([(b"2", "f")])
     ref, two = registry.add(Artifact([(b"from afar", "f")]), "cli/a"), registry.add(other, "cli/b")
     g, m, run = Cli(d), "type=image,source=%s,target=/v", ("run", "--network", "host", "--mount")
@@ -157,6 +157,8 @@ def test_gantry(d, busybox_there, registry):
                                      status=125)
     assert not status(d, two)
     assert other.id[7:19] in g("pull", two)
+    assert "is an artifact" in g.fails("save", "-o", str(tmp_path / "a.tar"), two)
+    assert not os.listdir(tmp_path)
 
 
 def test_same_config(d, registry):
