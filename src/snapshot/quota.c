@@ -14,12 +14,14 @@
 #define PRJQUOTA 2
 #endif
 
+/* QCMD() of <sys/quota.h> shifts into the sign. */
+#define GET_PROJECT ((int)((unsigned)Q_GETQUOTA << SUBCMDSHIFT | PRJQUOTA))
+
 static int get(int fd, uint32_t project, struct if_dqblk *ret)
 {
 	*ret = (struct if_dqblk){0};
 #ifdef SYS_quotactl_fd
-	return syscall(SYS_quotactl_fd, fd, QCMD(Q_GETQUOTA, PRJQUOTA), project, ret) < 0 ? -errno
-											  : 0;
+	return syscall(SYS_quotactl_fd, fd, GET_PROJECT, project, ret) < 0 ? -errno : 0;
 #else
 	(void)fd;
 	(void)project;
