@@ -281,11 +281,28 @@ static int need_files(struct pod *p, struct container *c, const char *path, uint
 	return r;
 }
 
+/* Nobody but this pod's containers is in the cgroup: ours, or one that was made for it. */
+static bool has_own_cgroup(const struct pod *p)
+{
+	const char *asked = p->config->linux ? p->config->linux->cgroup_parent : "";
+	const struct pod *other;
+
+	if (p->cgroup_owned || !*asked || streq(p->cgroup, "/"))
+		return p->cgroup_owned;
+	list_for_each (other, &p->node->pods_in_order, in_order)
+		if (other != p && streq(other->cgroup, p->cgroup))
+			return false;
+	return true;
+}
+
+/* Processes of a pod without a cgroup of its own are added up. */
 static int need_container_files(struct container *c)
 {
-	return c->state != CONTAINER_RUNNING
-		       ? 0
-		       : need_files(c->pod, c, c->cgroup, CGROUP_FILES_CONTAINER, &c->cgroup_files);
+	if (c->state != CONTAINER_RUNNING || cgroup_files_known(&c->cgroup_files))
+		return 0;
+	return need_files(c->pod, c, c->cgroup,
+			  has_own_cgroup(c->pod) ? CGROUP_FILES_CONTAINER : CGROUP_FILES_POD,
+			  &c->cgroup_files);
 }
 
 static int container_stats(struct cri_call *c, const void *request, void *response, struct err *e)
@@ -491,22 +508,9 @@ static void sum(struct cri_call *call, struct pod *p, struct cgroup_stats *to,
 		add(&to->page_faults, s.page_faults);
 		add(&to->major_page_faults, s.major_page_faults);
 		add(&to->swap_usage, s.swap_usage);
-		add(ret_processes, cgroup_processes(&call->node->cgroup, c->cgroup, NULL));
+		add(ret_processes,
+		    cgroup_processes(&call->node->cgroup, c->cgroup, &c->cgroup_files));
 	}
-}
-
-/* Nobody but this pod's containers is in the cgroup: ours, or one that was made for it. */
-static bool has_own_cgroup(const struct pod *p)
-{
-	const char *asked = p->config->linux ? p->config->linux->cgroup_parent : "";
-	const struct pod *other;
-
-	if (p->cgroup_owned || !*asked || streq(p->cgroup, "/"))
-		return p->cgroup_owned;
-	list_for_each (other, &p->node->pods_in_order, in_order)
-		if (other != p && streq(other->cgroup, p->cgroup))
-			return false;
-	return true;
 }
 
 /*
