@@ -24,6 +24,7 @@
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
+#include "unit.h"
 
 #define PID_FILE_MAX 32
 #define FILTER_MAX 32768 /* bytes: 4096 instructions */
@@ -421,6 +422,8 @@ int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
 	r = runtime_call(&rt, argv, none, log, NULL, e);
 	unlink(file);
 	strv_fini(&rt.args);
+	if (r == 0 && rt.systemd_cgroup && j->mon->cgroup.v2)
+		r = unit_tell(&j->mon->cgroup, container_find(j->mon, j->id)->cgroup, e);
 	return r;
 }
 

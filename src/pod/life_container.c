@@ -540,14 +540,6 @@ static void request(struct container *c, struct ipc_out *o, uint16_t type)
 	ipc_put_str(o, MON_TAG_ID, c->id);
 }
 
-static const char *state_name(const struct container *c)
-{
-	static const char *const names[] = {"being created", "created", "running", "exited",
-					    "being removed"};
-
-	return names[c->state];
-}
-
 /* What the runtime could not start is ended, so that it is neither half-started nor started
  * later, and says why. */
 static void end_unstarted(struct container *c, const struct err *why)
@@ -608,7 +600,7 @@ int life_start_container(struct container *ctr, struct err *e)
 		r = err_not_found(e, "container_id: there is none with id \"%s\"", c->id);
 	else if (c->state != CONTAINER_CREATED)
 		r = err_precondition(e, "container %s is %s, only a created one can be started",
-				     c->id, state_name(c));
+				     c->id, container_state_name(c));
 	else
 		r = start(c, e);
 	co_unlock(&c->lock);
@@ -735,7 +727,8 @@ int life_tear_down_container(struct container *c, struct err *e)
 static int need_running(const struct container *c, struct err *e)
 {
 	if (c->state != CONTAINER_RUNNING)
-		return err_precondition(e, "container %s is %s, not running", c->id, state_name(c));
+		return err_precondition(e, "container %s is %s, not running", c->id,
+					container_state_name(c));
 	return 0;
 }
 
@@ -838,57 +831,4 @@ int life_reopen_log(struct container *ctr, struct err *e)
 		return r;
 	request(c, &o, MON_REOPEN_LOG);
 	return call(c, &o, NULL, e);
-}
-
-/* The configuration that is kept says what is in force, after a restart too. */
-static int keep_resources(struct container *c, const Runtime__V1__LinuxContainerResources *with,
-			  struct err *e)
-{
-	Runtime__V1__LinuxContainerConfig linux_config = RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT;
-	Runtime__V1__LinuxContainerResources res = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
-	Runtime__V1__ContainerConfig cfg = *c->config;
-	_cleanup_arena_ struct arena merged = ARENA_NULL;
-	struct arena arena = ARENA_NULL;
-	ProtobufCAllocator alloc;
-	uint8_t *bytes;
-	size_t len;
-
-	if (cfg.linux)
-		linux_config = *cfg.linux;
-	if (linux_config.resources)
-		res = *linux_config.resources;
-	spec_resources_merge(&res, with, &merged);
-	linux_config.resources = &res;
-	cfg.linux = &linux_config;
-	len = runtime__v1__container_config__get_packed_size(&cfg);
-	bytes = xmalloc(len);
-	runtime__v1__container_config__pack(&cfg, bytes);
-	/* Handlers hold nothing of a configuration across a wait, so the old one can go. */
-	alloc = pod_allocator(&arena);
-	c->config = runtime__v1__container_config__unpack(&alloc, len, bytes);
-	arena_fini(&c->arena);
-	c->arena = arena;
-	free(c->config_bytes);
-	c->config_bytes = bytes;
-	c->config_len = len;
-	return container_record(c, e);
-}
-
-int life_update_container(struct container *ctr, const Runtime__V1__LinuxContainerResources *r,
-			  struct err *e)
-{
-	_cleanup_container_ struct container *c = container_ref(ctr);
-	_cleanup_strbuf_ struct strbuf json = STRBUF_NULL;
-	struct ipc_out o;
-	int k;
-
-	if (c->state != CONTAINER_RUNNING && c->state != CONTAINER_CREATED)
-		return err_precondition(e, "container %s is %s, neither created nor running", c->id,
-					state_name(c));
-	spec_resources_print(r, c->config->linux ? c->config->linux->resources : NULL,
-			     &c->node->host, &json);
-	request(c, &o, MON_UPDATE);
-	ipc_put_bytes(&o, MON_TAG_CONFIG, json.s, json.len);
-	k = call(c, &o, NULL, e);
-	return k < 0 ? k : keep_resources(c, r, e);
 }

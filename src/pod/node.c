@@ -164,6 +164,7 @@ static void look_at_host(struct node *n, const struct rlimit *nofile)
 		h->apparmor = *b.s == 'Y';
 	h->selinux = fs_exists(AT_FDCWD, "/sys/fs/selinux/enforce");
 	h->cgroup_v2 = n->cgroup.v2;
+	h->cgroup_systemd = n->cgroup_systemd;
 	h->swap = n->cgroup.swap;
 	h->hugetlb = n->cgroup.hugetlb;
 	look_at_hugepages(h);

@@ -371,6 +371,14 @@ void container_restore(struct container *c, const void *extra, size_t n)
 	}
 }
 
+const char *container_state_name(const struct container *c)
+{
+	static const char *const names[] = {"being created", "created", "running", "exited",
+					    "being removed"};
+
+	return names[c->state];
+}
+
 int container_record(struct container *c, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf extra = STRBUF_NULL;

@@ -216,6 +216,7 @@ int container_link(struct container *c, struct err *e);
 void container_unlink(struct container *c);
 int container_find(struct node *n, const char *id, struct container **ret, struct err *e);
 int container_record(struct container *c, struct err *e);
+const char *container_state_name(const struct container *c); /* for people; static */
 /* What the row's `extra` holds, put into the object. */
 void container_restore(struct container *c, const void *extra, size_t n);
 /* "OOMKilled", "Completed", "Error" for an exit that was seen. Sets state (not of one that is

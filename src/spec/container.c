@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.json and process.json: see spec.h. */
+#include <inttypes.h>
 #include <sys/mount.h>
 
 #include "base/mem.h"
@@ -694,6 +695,14 @@ static bool annotation_passes(const char *key)
 	return true;
 }
 
+static void print_property(void *arg, const char *name, uint64_t value)
+{
+	_cleanup_free_ char *key = xasprintf("org.systemd.property.%s", name);
+	_cleanup_free_ char *text = xasprintf("uint64 %" PRIu64, value);
+
+	jw_key_string(arg, key, text);
+}
+
 static void print_annotations(const struct spec_container *s, struct jw *w)
 {
 	const Runtime__V1__PodSandboxMetadata *m = s->pod->metadata;
@@ -707,6 +716,8 @@ static void print_annotations(const struct spec_container *s, struct jw *w)
 	 * whoever reads figures know nothing. */
 	if (s->host->cgroup_v2)
 		jw_key_string(w, "run.oci.systemd.subgroup", "");
+	spec_unit_properties(s->config->linux ? s->config->linux->resources : NULL, s->host,
+			     s->pids_limit, print_property, w);
 	if (s->seccomp && s->seccomp_filter && !privileged(s))
 		jw_key_string(w, "run.oci.seccomp_bpf_data", s->seccomp_filter);
 	jw_key_string(w, "io.kubernetes.cri.container-type", "container");

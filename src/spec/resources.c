@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* linux.resources: from CRI's to OCI's (config-linux.md, Control groups). */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/mem.h"
 #include "spec/resources.h"
@@ -126,6 +128,59 @@ void spec_resources_members(struct jw *w, const Runtime__V1__LinuxContainerResou
 	}
 	if (host->cgroup_v2)
 		print_unified(w, r, swap);
+}
+
+/* Of a cgroup file's value; what is not a plain number (a suffix, say) is the file's alone. */
+static bool limit_of(const char *text, uint64_t *ret)
+{
+	char *end;
+
+	*ret = UINT64_MAX;
+	if (streq(text, "max"))
+		return true;
+	errno = 0;
+	*ret = strtoull(text, &end, 10);
+	return *text >= '0' && *text <= '9' && !*end && errno == 0;
+}
+
+/* Whole per cents, in which systemd keeps it; rounded up, as runtimes do it. */
+static void quota_property(int64_t quota, int64_t period, spec_property_fn *fn, void *arg)
+{
+	uint64_t us = (uint64_t)quota * 1000000 / (uint64_t)period;
+
+	fn(arg, "CPUQuotaPerSecUSec", (us + 9999) / 10000 * 10000);
+	fn(arg, "CPUQuotaPeriodUSec", (uint64_t)period);
+}
+
+void spec_unit_properties(const Runtime__V1__LinuxContainerResources *r,
+			  const struct spec_host *host, int64_t pids_limit, spec_property_fn *fn,
+			  void *arg)
+{
+	static const char *const names[][2] = {
+		{"memory.min", "MemoryMin"},   {"memory.low", "MemoryLow"},
+		{"memory.high", "MemoryHigh"}, {"memory.max", "MemoryMax"},
+		{"io.weight", "IOWeight"},     {SWAP_MAX, "MemorySwapMax"},
+		{"pids.max", "TasksMax"}};
+	int64_t swap = r ? swap_of(r, NULL, host) : 0;
+	uint64_t v;
+
+	if (!host->cgroup_v2 || !host->cgroup_systemd)
+		return;
+	if (r && r->memory_limit_in_bytes > 0 && !has_unified(r, "memory.max"))
+		fn(arg, "MemoryMax", (uint64_t)r->memory_limit_in_bytes);
+	if (swap)
+		fn(arg, "MemorySwapMax",
+		   swap > 0 ? (uint64_t)(swap - r->memory_limit_in_bytes) : UINT64_MAX);
+	if (r && r->cpu_quota > 0 && !has_unified(r, "cpu.max"))
+		quota_property(r->cpu_quota, r->cpu_period ? r->cpu_period : CPU_PERIOD_DEFAULT, fn,
+			       arg);
+	if (pids_limit > 0 && !has_unified(r, "pids.max"))
+		fn(arg, "TasksMax", (uint64_t)pids_limit);
+	for (size_t i = 0; r && i < r->n_unified; i++)
+		for (size_t k = 0; k < ARRAY_SIZE(names); k++)
+			if (streq(r->unified[i]->key, names[k][0]) &&
+			    limit_of(r->unified[i]->value, &v))
+				fn(arg, names[k][1], v);
 }
 
 void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,

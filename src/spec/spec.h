@@ -23,6 +23,7 @@
 /* Facts of the host. */
 struct spec_host {
 	bool cgroup_v2, swap;
+	bool cgroup_systemd; /* containers are units of systemd's */
 	bool seccomp, apparmor, selinux;
 	bool hugetlb;				   /* limits of huge pages can be set */
 	uint64_t hugepages_kb[SPEC_HUGEPAGES_MAX]; /* sizes that the kernel has */
@@ -123,6 +124,16 @@ void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n
 void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,
 			  const Runtime__V1__LinuxContainerResources *in_force,
 			  const struct spec_host *host, struct strbuf *to);
+
+/*
+ * What systemd has to know of a container's unit on cgroup v2, or it would undo it with the next
+ * change of the unit or a reload: limits that some runtimes only write into files (crun 1.8).
+ * fn: a property as D-Bus has it (org.freedesktop.systemd1(5)) and its value, UINT64_MAX: no limit.
+ */
+typedef void spec_property_fn(void *arg, const char *name, uint64_t value);
+void spec_unit_properties(const Runtime__V1__LinuxContainerResources *r,
+			  const struct spec_host *host, int64_t pids_limit, spec_property_fn *fn,
+			  void *arg);
 
 /* Lays `with` over `r`: what is not zero there.  `r` keeps borrowing from `with` and the arena. */
 void spec_resources_merge(Runtime__V1__LinuxContainerResources *r,

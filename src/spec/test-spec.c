@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <inttypes.h>
+
 #include "base/mem.h"
 #include "base/test.h"
 #include "spec/spec.h"
@@ -413,6 +415,49 @@ static void test_swap_v2(void)
 	expect_swap_max(100, 130, &max, "5");
 }
 
+static void note_property(void *arg, const char *name, uint64_t value)
+{
+	strbuf_addf(arg, "%s=%" PRIu64 " ", name, value);
+}
+
+static void expect_properties(const Runtime__V1__LinuxContainerResources *r, bool systemd,
+			      int64_t pids, const char *want)
+{
+	struct spec_host host = v2;
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	host.cgroup_systemd = systemd;
+	spec_unit_properties(r, &host, pids, note_property, &b);
+	CHECK_STR(str_or_empty(b.s), want);
+}
+
+static void test_unit_properties(void)
+{
+	Runtime__V1__LinuxContainerResources r = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	unified_entry v[] = {file_value("memory.low", "4096"), file_value("memory.high", "max"),
+			     file_value("memory.min", "1M"),   file_value("pids.max", "7"),
+			     file_value("io.weight", "50"),    file_value("memory.swap.max", "9")};
+	unified_entry *list[] = {&v[0], &v[1], &v[2], &v[3], &v[4], &v[5]};
+
+	expect_properties(NULL, true, 0, "");
+	expect_properties(NULL, true, 5, "TasksMax=5 ");
+	r.memory_limit_in_bytes = 100;
+	expect_properties(&r, true, 5, "MemoryMax=100 MemorySwapMax=0 TasksMax=5 ");
+	expect_properties(&r, false, 5, "");
+	r.memory_swap_limit_in_bytes = -1;
+	r.cpu_quota = 12345;
+	expect_properties(&r, true, 0,
+			  "MemoryMax=100 MemorySwapMax=18446744073709551615 "
+			  "CPUQuotaPerSecUSec=130000 CPUQuotaPeriodUSec=100000 ");
+	r.cpu_quota = 0;
+	r.unified = list;
+	r.n_unified = ARRAY_SIZE(list);
+	expect_properties(&r, true, 5,
+			  "MemoryMax=100 MemoryLow=4096 MemoryHigh=18446744073709551615 TasksMax=7 "
+			  "IOWeight=50 "
+			  "MemorySwapMax=9 ");
+}
+
 static void test_bandwidth(void)
 {
 	Runtime__V1__LinuxContainerResources had = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT,
@@ -479,6 +524,7 @@ int main(int argc, char **argv)
 	TEST(resources);
 	TEST(swap);
 	TEST(swap_v2);
+	TEST(unit_properties);
 	TEST(bandwidth);
 	TEST(merge);
 	return test_done();

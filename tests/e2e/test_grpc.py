@@ -331,7 +331,7 @@ def test_deadline_is_the_servers_too(slow):
     """A client that does not give up by itself is told."""
     with Connection(slow.address) as c:
         q = api.RunPodSandboxRequest(config=slow.pod_config()).SerializeToString()
-        r = c.call("/runtime.v1.RuntimeService/RunPodSandbox", message(q), {"grpc-timeout": "%dm" % (500 * SLOW)})
+        r = c.call("/runtime.v1.RuntimeService/RunPodSandbox", message(q), {"grpc-timeout": "%dm" % (1000 * SLOW)})
         assert r.status == CODE.DEADLINE_EXCEEDED.value[0]
     undone(slow)
 

@@ -45,6 +45,8 @@ def d(request, archive, tmp_path):
             pytest.skip(why)
         daemon = Daemon(start=False)
         daemon.counts = request.param != "none"
+        # XFS takes blocks in advance for a file that grows
+        daemon.slack = 2 * MIB if request.param == "xfs" else MIB // 2
         if daemon.counts:
             daemon.root = at + "/root"
         daemon.start()
@@ -73,8 +75,8 @@ def test_what_is_counted(d):
     least = (5 if d.counts else 2) * MIB
     wait_for(lambda: usage(d, ctr)[0] >= least, timeout=40)
     used, inodes = usage(d, ctr)
-    assert used < least + MIB // 2 and 1 < inodes < 20
-    assert least <= containers_usage(d) < least + MIB // 2
+    assert used < least + d.slack and 1 < inodes < 20
+    assert least <= containers_usage(d) < least + d.slack
     # another container is another project, and what is removed is not counted any more
     other = d.run(pod, "exec sleep 1000", name="other")
     wait_for(lambda: usage(d, other)[1] > 0, timeout=40)

@@ -148,7 +148,8 @@ def test_processes_are_born_in_their_cgroup(d, pod, runtime, joins):
         assert created[0][0] == "systemd" and len(created) <= 2  # crun writes it once more
     else:
         assert len(created) == (0 if born else 1)
-    assert len(later) == (0 if born else 1)
+    # crun 1.8 has an exec born in a scope, not in a cgroup of its own making
+    assert len(later) == (0 if born or runtime == "crun" and d.driver == "systemd" else 1)
 
 
 # --- limits ---
@@ -160,6 +161,20 @@ def block_device():
         if len(words) == 4 and words[3] in ("vda", "sda", "nvme0n1"):
             return words[0] + ":" + words[1]
     return ""
+
+
+def reload(d, where, want):
+    """Systemd writes all that it knows of again."""
+    if d.driver != "systemd":
+        return
+    weight = value(where, "cpu.weight")
+    subprocess.run(["systemctl", "daemon-reload"], check=True)
+    # what makes it realize a unit's cgroup at once, and changes nothing
+    subprocess.run(["systemctl", "set-property", "--runtime", unit(where), "IPAccounting=no"],
+                   check=True)
+    # a scope has no property for it (OOMPolicy) before systemd 253
+    known = {k: v for k, v in want.items() if k != "memory.oom.group"}
+    expect(where, dict(known, **{"cpu.weight": weight}))
 
 
 def unified_of_everything():
@@ -178,6 +193,7 @@ def test_limits_arrive_and_are_changed(d, pod):
         "cpuset.mems": "0"})
     expect(where, want)
     assert value(where, "cpu.weight") in ("20", "59")  # two ways of counting shares
+    reload(d, where, want)
     assert not [x for x in os.scandir(where) if x.is_dir()]
 
     d.cri.UpdateContainerResources(container_id=c, linux=api.LinuxContainerResources(
@@ -187,6 +203,7 @@ def test_limits_arrive_and_are_changed(d, pod):
                  "memory.oom.group": "0", "cpu.max": "70000 100000"})
     expect(where, want)
     assert value(where, "cpu.weight") in ("39", "100")
+    reload(d, where, want)
     r = d.status(c).resources.linux
     assert dict(r.unified) == dict(unified_of_everything(), **{
         "memory.high": str(80 * MIB), "memory.oom.group": "0", "pids.max": "55"})
