@@ -365,7 +365,7 @@ def test_worker_stays_confined_beside_a_helper(d, reg):
 @pytest.fixture
 def q():
     """A daemon that remembers nothing yet of any mirror, and waits a second for one."""
-    daemon = Daemon("  mirror_wait: 1\n  stall_timeout: 30\n")
+    daemon = Daemon("  mirror_wait: %d\n  stall_timeout: 30\n" % SLOW)
     yield daemon
     nothing_half_made(daemon)
     daemon.close()
