@@ -191,7 +191,7 @@ static int one_word(const char *what, const char *text, char **ret, struct err *
 
 static int set_user(struct changes *c, const char *text, struct err *e)
 {
-	char *user;
+	char *user = NULL;
 	int r = one_word("USER", text, &user, e);
 
 	if (r < 0)
@@ -258,7 +258,7 @@ static bool is_signal(const char *s)
 
 static int set_stop_signal(struct changes *c, const char *text, struct err *e)
 {
-	char *s;
+	char *s = NULL;
 	int r = one_word("STOPSIGNAL", text, &s, e);
 
 	if (r < 0)
