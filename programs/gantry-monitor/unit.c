@@ -176,7 +176,8 @@ static void write_back(const struct properties *p, const char *file, char *text)
 
 int unit_tell(const struct cgroup_host *h, const char *cgroup, struct err *e)
 {
-	/* What it resets meanwhile, and cannot be told (of a scope, before systemd 253). */
+	/* What it resets meanwhile and is not told: the first it does not know of a scope (before
+	 * systemd 253), the other it wants by names of devices. */
 	static const char *const others[] = {"memory.oom.group", "io.max"};
 	struct strbuf had[ARRAY_SIZE(others)] = {STRBUF_NULL};
 	struct properties p = {.host = h, .cgroup = cgroup};
