@@ -11,26 +11,18 @@
 #include "base/fs.h"
 #include "base/fuzz.h"
 #include "base/mem.h"
+#include "fuzz_top.h"
 #include "recipe.h"
 #include "remake.h"
 
 #define OUT_MAX (1u << 20) /* then it is enough */
 
-static char top[] = "/tmp/gantry-fuzz-XXXXXX";
 static int top_fd = -EBADF, layer_fd;
-
-static void clean_up(void)
-{
-	fs_remove_tree(AT_FDCWD, top);
-}
 
 /* top/layer is the layer; top/secret is none of its business. */
 static void set_up(void)
 {
-	if (!mkdtemp(top))
-		abort();
-	atexit(clean_up);
-	top_fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	top_fd = fuzz_top_make();
 	FUZZ_ASSERT(fs_mkdir_p(top_fd, "layer/d", 0755) == 0);
 	FUZZ_ASSERT(fs_mkdir_p(top_fd, "tmp", 0755) == 0);
 	FUZZ_ASSERT(fs_write_atomic(top_fd, "secret", "SECRET", 6, 0644, false) == 0);

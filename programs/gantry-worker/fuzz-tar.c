@@ -12,26 +12,18 @@
 #include "base/fs.h"
 #include "base/fuzz.h"
 #include "base/mem.h"
+#include "fuzz_top.h"
 #include "remake.h"
 #include "unpack.h"
 
 #define BLOCK 512
 
-static char top[] = "/tmp/gantry-fuzz-XXXXXX";
 static int top_fd = -EBADF, lower_fd;
-
-static void clean_up(void)
-{
-	fs_remove_tree(AT_FDCWD, top);
-}
 
 /* top/victim/f must stay as it is; top/lower is what the layer is put on. */
 static void set_up(void)
 {
-	if (!mkdtemp(top))
-		abort();
-	atexit(clean_up);
-	top_fd = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	top_fd = fuzz_top_make();
 	FUZZ_ASSERT(fs_mkdir_p(top_fd, "victim", 0755) == 0);
 	FUZZ_ASSERT(fs_write_atomic(top_fd, "victim/f", "safe", 4, 0644, false) == 0);
 	FUZZ_ASSERT(fs_mkdir_p(top_fd, "lower/d/e", 0755) == 0);
