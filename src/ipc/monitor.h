@@ -86,6 +86,16 @@ enum {
 	/* CGROUP FILES -> FILES, and a descriptor of each: files of a cgroup that figures are read
 	 * from (sys/cgroup.h, struct cgroup_files). */
 	MON_FILES = 29,
+	/*
+	 * ID CONFIG(process.json) TTY STDIN STDOUT STDERR (tags of ipc/stream.h): a command whose streams
+	 * are handed over -> the descriptors of STREAM_START, in its order.  Answered when it has been
+	 * started; the control connection says the rest.
+	 */
+	MON_EXEC_STREAM = 30,
+	/* ID STDIN STDOUT STDERR: of a container that is created or runs -> the same descriptors. */
+	MON_ATTACH = 31,
+	/* PORT -> a descriptor, connected to that port in the pod's network. UNAVAILABLE. */
+	MON_CONNECT = 32,
 };
 
 /* Events, sequence 0. */
