@@ -490,37 +490,6 @@ int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 	return r < 0 ? err_errno(e, r, "remove %s", j->mon->dir) : 0;
 }
 
-/* --- figures --- */
-
-int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e)
-{
-	_cleanup_nl_ struct nl nl = NL_NULL;
-	struct nl_link links[NL_LINKS_MAX];
-	int n;
-
-	if (j->mon->netns_fd >= 0 && setns(j->mon->netns_fd, CLONE_NEWNET) < 0)
-		return err_errno(e, -errno, "enter the pod's network namespace");
-	n = nl_open(&nl, e);
-	if (n == 0)
-		n = nl_links(&nl, links, NL_LINKS_MAX, e);
-	for (int i = 0; i < n; i++) {
-		struct ipc_out o;
-
-		if (streq(links[i].name, "lo"))
-			continue;
-		ipc_out_init(&o, 0, 0);
-		strbuf_reset(&o.b);
-		ipc_put_str(&o, MON_TAG_NET_NAME, links[i].name);
-		ipc_put_u64(&o, MON_TAG_NET_RX_BYTES, links[i].rx_bytes);
-		ipc_put_u64(&o, MON_TAG_NET_RX_ERRORS, links[i].rx_errors);
-		ipc_put_u64(&o, MON_TAG_NET_TX_BYTES, links[i].tx_bytes);
-		ipc_put_u64(&o, MON_TAG_NET_TX_ERRORS, links[i].tx_errors);
-		ipc_put_bytes(reply, MON_TAG_NET_IF, o.b.s, o.b.len);
-		ipc_out_fini(&o);
-	}
-	return n < 0 ? n : 0;
-}
-
 /* --- asked for on the command line --- */
 
 /* Prints "KIND\n", and where it is not ready the reason. */

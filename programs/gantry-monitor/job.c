@@ -131,7 +131,7 @@ static void cancel(struct job *job)
 static bool may_be_cancelled(uint32_t type)
 {
 	return type == MON_POD_SETUP || type == MON_CREATE || type == MON_EXEC ||
-	       type == MON_NET_STATS;
+	       type == MON_NET_STATS || type == MON_FIGURES;
 }
 
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq)

@@ -377,7 +377,7 @@ static void end_pod(struct monitor *m, struct request *q)
 	monitor_step(m);
 }
 
-static void net_stats_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+static void figures_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
 	if (r < 0)
 		request_fail(job->request, e);
@@ -412,7 +412,10 @@ static void on_message(struct ipc_conn *ipc, struct ipc_in *in)
 		end_pod(m, q);
 		return;
 	case MON_NET_STATS:
-		job_start(m, q, NULL, do_net_stats, net_stats_done);
+		job_start(m, q, NULL, do_net_stats, figures_done);
+		return;
+	case MON_FIGURES:
+		job_start(m, q, NULL, do_figures, figures_done);
 		return;
 	case MON_FILES:
 		open_files(m, q);

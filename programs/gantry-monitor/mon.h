@@ -9,7 +9,7 @@
  *   oom.c        kills for want of memory
  *   output.c     stdio to CRI logs
  *   record.c     what is kept in the pod's directory for a monitor that comes after us
- *   do_pod.c, do_container.c, do_exec.c   what jobs do: blocking, sequential
+ *   do_pod.c, do_container.c, do_exec.c, do_figures.c   what jobs do: blocking, sequential
  *   binds.c      volumes that the runtime finds ready-made
  *   do_probe.c   what a runtime can do on this host
  */
@@ -244,6 +244,7 @@ struct runtime;
 void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret);
 int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_figures(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Process 1 of a shared PID namespace: reaps. Never returns. */
 _Noreturn void do_init(void);
 int do_probe(int argc, char **argv);

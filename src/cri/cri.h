@@ -84,7 +84,8 @@ extern const struct cri_method cri_methods_stats[];	/* stats.c */
 extern const struct cri_method cri_methods_image[];	/* image.c */
 extern const struct cri_method cri_methods_gantry[];	/* gantry.c: our own service */
 
-extern const struct cri_method cri_methods_events[]; /* events.c */
+extern const struct cri_method cri_methods_events[];  /* events.c */
+extern const struct cri_method cri_methods_metrics[]; /* metrics.c */
 
 /* Takes the node's events; handlers find it there. */
 struct cri_events;

@@ -96,6 +96,9 @@ enum {
 	MON_ATTACH = 31,
 	/* PORT -> a descriptor, connected to that port in the pod's network. UNAVAILABLE. */
 	MON_CONNECT = 32,
+	/* -> a CONTAINER for each that runs: ID and its FIGUREs (WHAT [LABELS] VALUE); and NET_IF as
+	 * of NET_STATS where the pod has a network of its own. */
+	MON_FIGURES = 33,
 };
 
 /* Events, sequence 0. */
@@ -205,7 +208,16 @@ enum {
 	MON_TAG_NET_RX_ERRORS = 131,
 	MON_TAG_NET_TX_BYTES = 132,
 	MON_TAG_NET_TX_ERRORS = 133,
-	MON_TAG_SNAPSHOTTER = 140, /* string: image.snapshotter, with MON_TAG_WRITABLE */
+	MON_TAG_NET_RX_PACKETS = 141,
+	MON_TAG_NET_RX_DROPPED = 142,
+	MON_TAG_NET_TX_PACKETS = 143,
+	MON_TAG_NET_TX_DROPPED = 144,
+	/* MON_FIGURES: repeated nested fields (sys/figures.h) */
+	MON_TAG_FIGURE = 145,
+	MON_TAG_FIGURE_WHAT = 146,   /* u64, enum figure */
+	MON_TAG_FIGURE_LABELS = 147, /* string: values with tabs between them */
+	MON_TAG_FIGURE_VALUE = 148,  /* u64 */
+	MON_TAG_SNAPSHOTTER = 140,   /* string: image.snapshotter, with MON_TAG_WRITABLE */
 };
 
 enum mon_container_state {

@@ -137,6 +137,7 @@ struct pod {
 	char boot_id[40];	     /* of the machine's boot that it was made in */
 	bool network_later;	     /* could not be taken down: left to node_network_collect() */
 	unsigned calls;		     /* requests that its monitor has not answered */
+	bool figures_asked;	     /* for its metrics: see cri/metrics.c */
 	struct strbuf list_item;     /* ListPodSandbox's item as bytes; empty: to be made */
 };
 

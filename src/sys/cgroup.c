@@ -58,6 +58,11 @@ static const char *v1_mount(const struct cgroup_host *h, const char *controller)
 	return NULL;
 }
 
+const char *cgroup_mount_of(const struct cgroup_host *h, const char *controller)
+{
+	return h->v2 ? h->mount : v1_mount(h, controller);
+}
+
 /* The controllers among a v1 mount's super options. */
 static char *controllers_of(const char *super)
 {
@@ -560,8 +565,7 @@ uint64_t cgroup_processes(const struct cgroup_host *h, const char *path, struct 
 	return str_empty(path) ? CGROUP_ABSENT : read_number(h, &s, F_PIDS);
 }
 
-/* The value of "key N" in a flat keyed file. */
-static uint64_t keyed(const char *text, const char *key)
+uint64_t cgroup_keyed(const char *text, const char *key)
 {
 	size_t n = strlen(key);
 
@@ -575,7 +579,7 @@ static uint64_t keyed(const char *text, const char *key)
 
 static uint64_t oom_kills_in(const char *text)
 {
-	uint64_t v = keyed(text, "oom_kill");
+	uint64_t v = cgroup_keyed(text, "oom_kill");
 
 	return v == CGROUP_ABSENT ? 0 : v;
 }
@@ -624,14 +628,14 @@ static int stats_v1(const struct cgroup_host *h, struct source *f, struct cgroup
 		return -ENOENT;
 	if (read_kept(h, f, F_STAT, buf, sizeof(buf)) < 0)
 		return 0;
-	s->memory_rss = keyed(buf, "total_rss");
-	s->memory_inactive_file = keyed(buf, "total_inactive_file");
-	s->page_faults = keyed(buf, "total_pgfault");
-	s->major_page_faults = keyed(buf, "total_pgmajfault");
-	s->memory_limit = keyed(buf, "hierarchical_memory_limit");
+	s->memory_rss = cgroup_keyed(buf, "total_rss");
+	s->memory_inactive_file = cgroup_keyed(buf, "total_inactive_file");
+	s->page_faults = cgroup_keyed(buf, "total_pgfault");
+	s->major_page_faults = cgroup_keyed(buf, "total_pgmajfault");
+	s->memory_limit = cgroup_keyed(buf, "hierarchical_memory_limit");
 	if (s->memory_limit != CGROUP_ABSENT && s->memory_limit >= UINT64_C(1) << 62)
 		s->memory_limit = CGROUP_ABSENT; /* the greatest number stands for no limit */
-	s->swap_usage = keyed(buf, "total_swap");
+	s->swap_usage = cgroup_keyed(buf, "total_swap");
 	return 0;
 }
 
@@ -642,7 +646,7 @@ static int stats_v2(const struct cgroup_host *h, struct source *f, struct cgroup
 
 	if (read_kept(h, f, F_CPU, buf, sizeof(buf)) < 0)
 		return -ENOENT;
-	us = keyed(buf, "usage_usec");
+	us = cgroup_keyed(buf, "usage_usec");
 	s->cpu_ns = us == CGROUP_ABSENT ? us : us * 1000;
 	s->memory_usage = read_number(h, f, F_USAGE);
 	s->memory_limit = read_number(h, f, F_LIMIT);
@@ -650,10 +654,10 @@ static int stats_v2(const struct cgroup_host *h, struct source *f, struct cgroup
 	s->swap_limit = read_number(h, f, F_SWAP_LIMIT);
 	if (read_kept(h, f, F_STAT, buf, sizeof(buf)) < 0)
 		return 0;
-	s->memory_rss = keyed(buf, "anon");
-	s->memory_inactive_file = keyed(buf, "inactive_file");
-	s->page_faults = keyed(buf, "pgfault");
-	s->major_page_faults = keyed(buf, "pgmajfault");
+	s->memory_rss = cgroup_keyed(buf, "anon");
+	s->memory_inactive_file = cgroup_keyed(buf, "inactive_file");
+	s->page_faults = cgroup_keyed(buf, "pgfault");
+	s->major_page_faults = cgroup_keyed(buf, "pgmajfault");
 	return 0;
 }
 

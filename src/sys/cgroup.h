@@ -68,6 +68,9 @@ int cgroup_read_events(int fd, uint64_t *ret_oom_kills);
 /* The path of a process's memory cgroup (v1) or cgroup (v2). owned */
 int cgroup_of_process(const struct cgroup_host *h, pid_t pid, char **ret);
 
+/* Where the files of a controller's cgroups are, v2: all; NULL: nowhere. borrowed */
+const char *cgroup_mount_of(const struct cgroup_host *h, const char *controller);
+
 #define CGROUP_ABSENT UINT64_MAX /* a value that this host or cgroup does not have */
 
 /* Pressure stall information of one resource (kernel: accounting/psi). */
@@ -118,3 +121,5 @@ int cgroup_stats_read(const struct cgroup_host *h, const char *path, struct cgro
 		      struct cgroup_stats *ret);
 /* How many processes are in it and below; CGROUP_ABSENT. `kept` may be NULL. */
 uint64_t cgroup_processes(const struct cgroup_host *h, const char *path, struct cgroup_files *kept);
+/* The value of "key N" in a flat keyed file's text; CGROUP_ABSENT. */
+uint64_t cgroup_keyed(const char *text, const char *key);

@@ -350,6 +350,10 @@ static void read_link(const struct nlmsghdr *h, struct nl_link *l)
 		l->rx_errors = s.rx_errors;
 		l->tx_bytes = s.tx_bytes;
 		l->tx_errors = s.tx_errors;
+		l->rx_packets = s.rx_packets;
+		l->tx_packets = s.tx_packets;
+		l->rx_dropped = s.rx_dropped + s.rx_missed_errors; /* as /proc/net/dev */
+		l->tx_dropped = s.tx_dropped;
 	}
 }
 

@@ -54,6 +54,7 @@ struct nl_link {
 	bool up;
 	uint32_t mtu;
 	uint64_t rx_bytes, rx_errors, tx_bytes, tx_errors;
+	uint64_t rx_packets, rx_dropped, tx_packets, tx_dropped;
 };
 /* One interface; -ENODEV. */
 int nl_get_link(struct nl *nl, const char *name, struct nl_link *ret);

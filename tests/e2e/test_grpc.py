@@ -179,7 +179,8 @@ UpdateContainerResources UpdatePodSandboxResources ReopenContainerLog ExecSync C
 PodSandboxStats ListPodSandboxStats UpdateRuntimeConfig Status RuntimeConfig
 ListImages ImageStatus PullImage RemoveImage ImageFsInfo
 StreamPodSandboxes StreamContainers StreamContainerStats StreamPodSandboxStats
-StreamImages GetContainerEvents""".split())
+StreamImages GetContainerEvents
+ListMetricDescriptors ListPodSandboxMetrics StreamPodSandboxMetrics""".split())
 
 
 def test_methods(g):
@@ -212,15 +213,20 @@ def test_streamed_lists(d):
                 ("ListContainers", "StreamContainers", "containers", "containers"),
                 ("ListContainerStats", "StreamContainerStats", "stats", "container_stats"),
                 ("ListPodSandboxStats", "StreamPodSandboxStats", "stats", "pod_sandbox_stats"),
+                ("ListPodSandboxMetrics", "StreamPodSandboxMetrics", "pod_metrics",
+                 "pod_sandbox_metrics"),
                 ("ListImages", "StreamImages", "images", "images")):
             messages = list(getattr(d.cri, streamed)())
             want = getattr(getattr(d.cri, listed)(), field)
             got = [x for m in messages for x in getattr(m, one)]
             if "Stats" in listed:
                 assert [x.attributes.id for x in got] == [x.attributes.id for x in want]
+            elif "Metrics" in listed:
+                assert [x.pod_sandbox_id for x in got] == [x.pod_sandbox_id for x in want]
+                assert all(x.container_metrics for x in got)
             else:
                 assert got == list(want)
-            assert len(messages) > 1 or listed == "ListImages"
+            assert len(messages) > 1 or listed in ("ListImages", "ListPodSandboxMetrics")
             assert len(got) >= (1 if listed == "ListImages" else 4)
         some = d.cri.StreamPodSandboxes(
             filter=api.PodSandboxFilter(label_selector={"i": "1"}))
