@@ -209,7 +209,8 @@ int complete_main(struct cli *cli, int argc, char **argv); /* gantry __complete 
 
 /* --- the commands --- */
 
-extern const struct command cmd_run, cmd_exec, cmd_logs, cmd_stop, cmd_rm, cmd_wait;
+extern const struct command cmd_run, cmd_exec, cmd_attach, cmd_forward, cmd_logs, cmd_stop, cmd_rm,
+	cmd_wait;
 extern const struct command cmd_ps, cmd_pods, cmd_stats, cmd_inspect;
 extern const struct command cmd_images, cmd_pull, cmd_load, cmd_save, cmd_import, cmd_rmi, cmd_tag,
 	cmd_image;

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "attach.h"
 #include "follow.h"
 #include "lookup.h"
 #include "progress.h"
@@ -20,6 +21,7 @@ struct run {
 	char *pod, *container; /* ids; NULL: not made */
 	unsigned signals;      /* that came while it ran */
 	pid_t stopper;
+	bool detached; /* by the keys: it goes on */
 };
 
 /* --- the image --- */
@@ -124,9 +126,7 @@ static int make_pod(struct run *r, struct err *e)
 static int make_container(struct run *r, struct err *e)
 {
 	Runtime__V1__CreateContainerRequest q = RUNTIME__V1__CREATE_CONTAINER_REQUEST__INIT;
-	Runtime__V1__StartContainerRequest t = RUNTIME__V1__START_CONTAINER_REQUEST__INIT;
 	Runtime__V1__CreateContainerResponse *s;
-	Runtime__V1__StartContainerResponse *done;
 	int res;
 
 	q.pod_sandbox_id = r->pod;
@@ -135,7 +135,17 @@ static int make_container(struct run *r, struct err *e)
 	res = rpc_call(r->cli, RUNTIME, "CreateContainer", &q, &s, e);
 	if (res < 0)
 		return err_wrap(e, "create container %s", r->c.name);
-	r->container = t.container_id = s->container_id;
+	r->container = s->container_id;
+	return 0;
+}
+
+static int start_container(struct run *r, struct err *e)
+{
+	Runtime__V1__StartContainerRequest t = RUNTIME__V1__START_CONTAINER_REQUEST__INIT;
+	Runtime__V1__StartContainerResponse *done;
+	int res;
+
+	t.container_id = r->container;
 	res = rpc_call(r->cli, RUNTIME, "StartContainer", &t, &done, e);
 	return res < 0 ? err_wrap(e, "start container %s", r->c.name) : 0;
 }
@@ -224,15 +234,9 @@ static void stop_container(struct run *r, uint64_t grace_us)
 	_exit(0);
 }
 
-static int on_signal(struct follow *f, struct err *e)
+static void signal_came(struct run *r)
 {
-	struct run *r = f->arg;
-
-	cli_cancel_clear(f->cli);
-	if (f->lost) /* nobody there who could stop it */
-		return err_set(e, -ECANCELED, GRPC_CANCELLED,
-			       "interrupted while gantryd does not answer; pod %s is left",
-			       r->c.name);
+	cli_cancel_clear(r->cli);
 	if (r->signals++ == 0) {
 		if (isatty(STDERR_FILENO))
 			cli_warn("stopping %s; once more kills it", r->c.name);
@@ -240,11 +244,31 @@ static int on_signal(struct follow *f, struct err *e)
 	} else {
 		stop_container(r, 0);
 	}
+}
+
+static int on_signal(struct follow *f, struct err *e)
+{
+	struct run *r = f->arg;
+
+	if (f->lost) { /* nobody there who could stop it */
+		cli_cancel_clear(f->cli);
+		return err_set(e, -ECANCELED, GRPC_CANCELLED,
+			       "interrupted while gantryd does not answer; pod %s is left",
+			       r->c.name);
+	}
+	signal_came(r);
 	return 0;
 }
 
-/* The exit status, or < 0. */
-static int follow(struct run *r, struct err *e)
+static int on_session_signal(struct session *s, struct err *e)
+{
+	(void)e;
+	signal_came(s->arg);
+	return 0;
+}
+
+/* The exit status, or < 0.  With `show` what it writes is shown, out of its log. */
+static int follow(struct run *r, bool show, struct err *e)
 {
 	struct follow f = {.cli = r->cli,
 			   .id = r->container,
@@ -253,7 +277,7 @@ static int follow(struct run *r, struct err *e)
 			   .forever = true,
 			   .on_signal = on_signal,
 			   .arg = r};
-	int res = follow_run(&f, e);
+	int res = show ? follow_run(&f, e) : follow_end(&f, e);
 
 	while (waitpid(-1, NULL, WNOHANG) > 0)
 		;
@@ -265,6 +289,43 @@ static int follow(struct run *r, struct err *e)
 	if (streq(f.status->reason, "OOMKilled"))
 		cli_warn("container %s was killed: out of memory", r->c.name);
 	return f.status->exit_code & 0xff;
+}
+
+static int start_and_follow(struct run *r, struct err *e)
+{
+	int res = start_container(r, e);
+
+	return res < 0 || r->c.detach ? res : follow(r, true, e);
+}
+
+/* With -i or -t: what it writes comes by itself, also what is no whole line yet. */
+static int start_attached(struct run *r, struct err *e)
+{
+	struct session s = {.cli = r->cli,
+			    .tty = r->c.container.tty,
+			    .input = r->c.container.stdin,
+			    .detach_keys = true,
+			    .on_signal = on_session_signal,
+			    .arg = r};
+	int res = attach_open(&s, r->container, e); /* before it starts: nothing is missed */
+
+	if (res < 0)
+		return err_wrap(e, "attach to container %s", r->c.name);
+	res = start_container(r, e);
+	if (res == 0)
+		res = session_run(&s, e);
+	session_close(&s);
+	r->detached = res == 0 && s.detached;
+	if (res < 0 || r->detached)
+		return res;
+	return follow(r, false, e);
+}
+
+static int start(struct run *r, struct err *e)
+{
+	const Runtime__V1__ContainerConfig *c = &r->c.container;
+
+	return !r->c.detach && (c->tty || c->stdin) ? start_attached(r, e) : start_and_follow(r, e);
 }
 
 static int failed(struct run *r, struct err *e)
@@ -290,12 +351,14 @@ static int run(struct cli *cli, const struct args *a)
 		res = make_pod(&r, &e);
 	if (res == 0)
 		res = make_container(&r, &e);
-	if (res == 0 && r.c.detach) {
-		cli_print("%s\n", r.container);
-		return EXIT_OK;
-	}
 	if (res == 0)
-		res = follow(&r, &e);
+		res = start(&r, &e);
+	if (res >= 0 && r.c.detach)
+		cli_print("%s\n", r.container);
+	if (r.detached)
+		attach_say_detached(cli, arena_printf(&cli->arena, "container %s", r.c.name));
+	if (res >= 0 && (r.c.detach || r.detached))
+		return EXIT_OK;
 	if (res < 0 && res != -EPIPE)
 		res = failed(&r, &e);
 	else if (res == -EPIPE)
@@ -317,9 +380,12 @@ const struct command cmd_run = {
 		"one that cannot be executed 126.\n"
 		"Interrupting it (Ctrl-C) stops the container as 'gantry stop' does; a second time "
 		"kills it. With --detach it is left running, until 'gantry rm -f NAME'.\n"
-		"The container gets no input: that needs the streaming server, which this version "
-		"does not have.",
+		"With -i the container gets standard input, with -t a terminal, which follows this "
+		"one in its size; with both, keys go to it as they are, Ctrl-C too, and Ctrl-P "
+		"Ctrl-Q leaves it running ('gantry attach NAME' comes back).",
 	.examples = "gantry run busybox echo hello\n"
+		    "gantry run -it busybox sh\n"
+		    "tar c . | gantry run -i busybox tar t\n"
 		    "gantry run -d --name web -p 8080:80 nginx\n"
 		    "gantry run -e DEBUG=1 -v ./data:/data:ro --memory 256m app serve\n"
 		    "gantry run --mount type=image,source=quay.io/team/model:1,target=/model app\n"

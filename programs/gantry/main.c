@@ -26,10 +26,11 @@ const struct opt cli_options[] = {
 };
 
 const struct command *const cli_commands[] = {
-	&cmd_run,  &cmd_ps,	 &cmd_pods,	  &cmd_logs,  &cmd_exec,   &cmd_stop,
-	&cmd_wait, &cmd_rm,	 &cmd_inspect,	  &cmd_stats, &cmd_images, &cmd_pull,
-	&cmd_load, &cmd_save,	 &cmd_import,	  &cmd_tag,   &cmd_image,  &cmd_rmi,
-	&cmd_info, &cmd_version, &cmd_completion, &cmd_help,  NULL,
+	&cmd_run,     &cmd_ps,	    &cmd_pods,	     &cmd_logs,	 &cmd_exec,
+	&cmd_attach,  &cmd_forward, &cmd_stop,	     &cmd_wait,	 &cmd_rm,
+	&cmd_inspect, &cmd_stats,   &cmd_images,     &cmd_pull,	 &cmd_load,
+	&cmd_save,    &cmd_import,  &cmd_tag,	     &cmd_image, &cmd_rmi,
+	&cmd_info,    &cmd_version, &cmd_completion, &cmd_help,	 NULL,
 };
 
 /* --- output --- */
@@ -188,16 +189,13 @@ static void init(struct cli *cli)
 
 static int unknown_command(const char *name)
 {
-	static const char *const later[] = {"attach", "port-forward", "cp", "build", "push"};
+	static const char *const later[] = {"cp", "build", "push"};
 	const char *near = command_suggest(name);
 	struct err e = ERR_NULL;
 
 	for (size_t i = 0; i < ARRAY_SIZE(later); i++)
 		if (streq(later[i], name)) {
-			err_invalid(&e, "this version of gantry has no '%s'%s", name,
-				    i < 2 ? ": it needs the streaming server, which is not "
-					    "there yet"
-					  : "");
+			err_invalid(&e, "this version of gantry has no '%s'", name);
 			return cli_usage(NULL, &e);
 		}
 	err_invalid(&e, "unknown command '%s'%s%s%s", name, near ? "; did you mean '" : "",

@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "run.h"
+#include "session.h"
 #include "text.h"
 
 #define ENV_FILE_MAX (1u << 20) /* bytes of a file of --env-file */
@@ -89,8 +90,8 @@ const struct opt run_options[] = {
 	{.name = "entrypoint",
 	 .metavar = "COMMAND",
 	 .help = "run this instead of the image's entry point"},
-	{.c = 't', .name = "tty", .help = "give the container a terminal for its output"},
-	{.c = 'i', .name = "interactive", .help = "not possible in this version"},
+	{.c = 't', .name = "tty", .help = "give the container a terminal"},
+	{.c = 'i', .name = "interactive", .help = "pass standard input to the container"},
 	{.name = "hostname", .metavar = "NAME", .help = "host name of the pod (its name)"},
 	{.name = "dns", .metavar = "IP", .help = "a name server", .many = true},
 	{.name = "dns-search", .metavar = "DOMAIN", .help = "a search domain", .many = true},
@@ -291,11 +292,12 @@ static int set_process(struct cli *cli, const struct args *a, struct run_config 
 	Runtime__V1__ContainerConfig *m = &c->container;
 	const char *entry_point = args_get(a, "entrypoint");
 
-	if (args_has(a, "interactive"))
-		return err_invalid(e,
-				   "-i needs the streaming server, which this version of gantryd "
-				   "does not have; -t alone gives a terminal for the output");
 	m->tty = args_has(a, "tty");
+	m->stdin = args_has(a, "interactive");
+	/* The end of ours is the container's; a terminal, or one that is left alone, has none. */
+	m->stdin_once = m->stdin && !m->tty && !c->detach;
+	if (!c->detach && session_check_terminal(m->stdin, m->tty, e) < 0)
+		return e->errnum;
 	m->working_dir = (char *)(uintptr_t)str_or_empty(args_get(a, "workdir"));
 	if (*m->working_dir && *m->working_dir != '/')
 		return err_invalid(e, "--workdir: \"%s\" is not absolute", m->working_dir);

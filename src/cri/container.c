@@ -251,6 +251,8 @@ static void container_info(struct arena *a, const struct container *c,
 	jw_key_string(&w, "runtime", c->runtime_name);
 	jw_key_string(&w, "cgroup", c->cgroup);
 	jw_key_int(&w, "pid", c->pid);
+	jw_key_bool(&w, "tty", c->config->tty); /* for who attaches */
+	jw_key_bool(&w, "stdin", c->config->stdin);
 	jw_object_end(&w);
 	cri_info(a, "info", b.s, &r->info, &r->n_info);
 }
