@@ -348,6 +348,13 @@ static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct
 	answer(job, r, reply, e);
 }
 
+static void exec_stream_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	warm_stop();
+	FAULT_POINT("monitor.exec-stream.done");
+	answer(job, r, reply, e);
+}
+
 /* --- requests --- */
 
 static void on_grace(struct loop_timer *t)
@@ -523,6 +530,27 @@ static void remove_unknown(struct monitor *m, struct request *q, const char *id)
 	run(c, q);
 }
 
+static void exec(struct container *c, struct request *q)
+{
+	struct monitor *m = c->mon;
+	struct err e = ERR_NULL;
+
+	if (!need_state(c, q, MON_RUNNING, "running"))
+		return;
+	if (q->in.type == MON_EXEC_STREAM && m->n_sessions >= MON_SESSIONS_MAX) {
+		err_set(&e, -EMFILE, GRPC_RESOURCE_EXHAUSTED,
+			"pod sandbox %s has %d streaming sessions already", m->pod_id,
+			MON_SESSIONS_MAX);
+		request_fail(q, &e);
+		return;
+	}
+	if (q->in.type == MON_EXEC)
+		job_start(m, q, c, do_exec, exec_done);
+	else
+		job_start_session(m, q, c, do_exec_stream, exec_stream_done);
+	warm_start(m, WARM_FOR_CONTAINER);
+}
+
 void container_request(struct monitor *m, struct request *q)
 {
 	const char *id = ipc_get_str(&q->in, MON_TAG_ID);
@@ -536,11 +564,8 @@ void container_request(struct monitor *m, struct request *q)
 	} else if (!c) {
 		err_not_found(&e, "the monitor knows no container %s", str_or_empty(id));
 		request_fail(q, &e);
-	} else if (q->in.type == MON_EXEC) {
-		if (need_state(c, q, MON_RUNNING, "running")) {
-			job_start(m, q, c, do_exec, exec_done);
-			warm_start(m, WARM_FOR_CONTAINER);
-		}
+	} else if (q->in.type == MON_EXEC || q->in.type == MON_EXEC_STREAM) {
+		exec(c, q);
 	} else if (c->busy) {
 		list_append(&c->queue, &q->link);
 	} else {

@@ -11,15 +11,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "binds.h"
+#include "console.h"
 #include "mon.h"
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
@@ -28,7 +27,7 @@
 
 #define PID_FILE_MAX 32
 #define FILTER_MAX 32768 /* bytes: 4096 instructions */
-#define CONSOLE "tty"	 /* in the bundle: the path from / would not fit into an address */
+#define CONSOLE "tty"	 /* in the bundle */
 #define CGROUP_ROUNDS 100
 #define CGROUP_PAUSE 10000 /* microseconds */
 #define RUNTIME_TIMEOUT_DEFAULT (120 * USEC_PER_SEC)
@@ -127,46 +126,7 @@ static int make_pipe(int ret[2], bool we_write)
 	return 0;
 }
 
-/* The runtime connects here and sends the terminal's master (runtime.md, --console-socket). */
-static int listen_console(struct making *k, const char *path)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	_cleanup_close_ int d = open(k->dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	unlink(path);
-	k->console = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/" CONSOLE, d);
-	if (d < 0 || k->console < 0 || bind(k->console, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
-	    listen(k->console, 1) < 0)
-		return -errno;
-	return 0;
-}
-
-static int take_console(struct making *k, struct err *e)
-{
-	char name[256];
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct iovec iov = {name, sizeof(name)};
-	struct msghdr m = {.msg_iov = &iov,
-			   .msg_iovlen = 1,
-			   .msg_control = control.buf,
-			   .msg_controllen = sizeof(control.buf)};
-	/* The runtime has ended: its message waits, or never comes. */
-	_cleanup_close_ int c = accept4(k->console, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	struct cmsghdr *h;
-
-	if (c < 0 || recvmsg(c, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0 ||
-	    !(h = CMSG_FIRSTHDR(&m)) || h->cmsg_type != SCM_RIGHTS ||
-	    h->cmsg_len != CMSG_LEN(sizeof(int)))
-		return err_set(e, -EIO, GRPC_INTERNAL, "the runtime sent no terminal");
-	memcpy(&k->master, CMSG_DATA(h), sizeof(int));
-	return 0;
-}
-
-static int make_stdio(struct making *k, const char *console, struct err *e)
+static int make_stdio(struct making *k, struct err *e)
 {
 	int r = 0;
 
@@ -176,7 +136,7 @@ static int make_stdio(struct making *k, const char *console, struct err *e)
 			return r;
 	}
 	if (k->tty) {
-		r = listen_console(k, console);
+		r = k->console = console_listen(k->dir, CONSOLE);
 	} else {
 		r = make_pipe(k->out, false);
 		if (r == 0)
@@ -270,7 +230,6 @@ static void undo(struct making *k)
 
 static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err *e)
 {
-	_cleanup_free_ char *console = xasprintf("%s/" CONSOLE, k->dir);
 	int r = make_bundle(k, e);
 
 	FAULT_POINT("job.create.bundle");
@@ -281,7 +240,7 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 		r = make_sources(k, e);
 	FAULT_POINT("job.create.sources");
 	if (r == 0)
-		r = make_stdio(k, console, e);
+		r = make_stdio(k, e);
 	if (r == 0)
 		r = mount_rootfs(k, e);
 	FAULT_POINT("job.create.mounted");
@@ -291,7 +250,7 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 	if (r == 0)
 		r = read_pid(k->pid_file, ret_pid, e);
 	if (r == 0 && k->tty)
-		r = take_console(k, e);
+		r = k->master = console_take(k->console, e);
 	if (r < 0)
 		return r;
 	*ret_cgroup = whole_cgroup(k, *ret_pid);

@@ -10,8 +10,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -21,13 +19,11 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "exec.h"
 #include "mon.h"
 #include "runtime/runtime.h"
 
 #define EXEC_READ 65536
-#define TREE_MAX 4096	   /* processes of one command that are looked for at once */
-#define CHILDREN_MAX 65536 /* bytes of a children file */
-#define KILL_ROUNDS 8
 
 struct output {
 	int pipe[2];
@@ -66,55 +62,6 @@ static bool output_take(struct output *o)
 	}
 }
 
-/* The processes below `pid`, parents first. */
-static unsigned tree_of(pid_t pid, pid_t *to, unsigned n)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	char path[64], *save = NULL;
-
-	if (n == TREE_MAX)
-		return n;
-	to[n++] = pid;
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	if (fs_read(AT_FDCWD, path, CHILDREN_MAX, &b) < 0 || !b.s)
-		return n;
-	for (char *w = strtok_r(b.s, " ", &save); w; w = strtok_r(NULL, " ", &save))
-		n = tree_of(atoi(w), to, n);
-	return n;
-}
-
-static void kill_tree(pid_t pid)
-{
-	static pid_t all[TREE_MAX];
-
-	/* Stopped first, so that none forks away while the others are found. */
-	for (int round = 0; round < KILL_ROUNDS; round++) {
-		unsigned n = tree_of(pid, all, 0);
-
-		for (unsigned i = 0; i < n; i++)
-			kill(all[i], round < KILL_ROUNDS - 1 ? SIGSTOP : SIGKILL);
-		if (n <= 1)
-			break;
-	}
-	for (unsigned i = tree_of(pid, all, 0); i-- > 0;)
-		kill(all[i], SIGKILL);
-}
-
-/* A runtime that was ended in the middle may have left the command behind: as the subreaper this
- * process has it, and everything else below it, for a child. */
-static void kill_left(void)
-{
-	static pid_t all[TREE_MAX];
-	unsigned n;
-
-	while ((n = tree_of(getpid(), all, 0)) > 1) {
-		while (n-- > 1)
-			kill(all[n], SIGKILL);
-		if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
-			break;
-	}
-}
-
 struct running {
 	pid_t pid;
 	int pidfd, cancel_fd;
@@ -134,7 +81,7 @@ static int wait_ms(uint64_t deadline)
 
 static void give_up(struct running *x)
 {
-	kill_tree(x->pid);
+	exec_kill_tree(x->pid);
 	x->deadline = USEC_FOREVER;
 	x->cancel_fd = -1;
 }
@@ -171,54 +118,12 @@ static void attend(struct running *x)
 		output_take(&x->err);
 }
 
-static int write_process(const struct job_context *j, const char *path, struct err *e)
-{
-	const void *p;
-	size_t n;
-	int r;
-
-	if (!ipc_get_bytes(j->in, MON_TAG_CONFIG, &p, &n))
-		return err_invalid(e, "no process.json in the request");
-	r = fs_write_atomic(AT_FDCWD, path, p, n, 0600, false);
-	return r < 0 ? err_errno(e, r, "write %s", path) : 0;
-}
-
-static int read_pid_file(const char *path, pid_t *ret)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-
-	if (fs_read(AT_FDCWD, path, 32, &b) < 0 || !b.s)
-		return -ESRCH;
-	*ret = atoi(b.s);
-	return *ret > 0 ? 0 : -ESRCH;
-}
-
 static int start(struct job_context *j, struct running *x, struct err *e)
 {
-	_cleanup_free_ char *dir = record_dir(j->mon->dir, j->id);
-	_cleanup_free_ char *base = xasprintf("%s/exec-%d", dir, (int)getpid());
-	_cleanup_free_ char *process = xasprintf("%s.json", base), *pid = xasprintf("%s.pid", base),
-			    *log = xasprintf("%s.log", base);
-	const char *argv[] = {"exec",	    "--detach", "--process", process,
-			      "--pid-file", pid,	j->id,	     NULL};
 	_cleanup_close_ int input = runtime_no_input(e);
 	const int fds[] = {input, x->out.pipe[1], x->err.pipe[1]};
-	struct runtime rt;
-	int r = input < 0 ? input : write_process(j, process, e);
 
-	do_read_runtime(j, &container_find(j->mon, j->id)->create, &rt);
-	if (r == 0)
-		r = runtime_call(&rt, argv, fds, log, NULL, e);
-	if (r == 0) {
-		r = read_pid_file(pid, &x->pid);
-		if (r < 0)
-			err_errno(e, r, "the runtime left no process id in %s", pid);
-	}
-	unlink(process);
-	unlink(pid);
-	unlink(log);
-	strv_fini(&rt.args);
-	return r;
+	return input < 0 ? input : exec_start(j, fds, NULL, &x->pid, e);
 }
 
 int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
@@ -230,6 +135,7 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 
 	x.deadline = timeout ? clock_mono_us() + timeout : USEC_FOREVER;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	exec_isolate(j);
 	r = output_make(&x.out, "stdout", max);
 	if (r == 0)
 		r = output_make(&x.err, "stderr", max);
@@ -238,14 +144,14 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 	r = start(j, &x, e);
 	FAULT_POINT("job.exec.started");
 	if (r < 0) {
-		kill_left();
+		exec_kill_left();
 		return r;
 	}
 	close(x.out.pipe[1]);
 	close(x.err.pipe[1]);
 	x.pidfd = spawn_pidfd_open(x.pid);
 	if (x.pidfd < 0) {
-		kill_left();
+		exec_kill_left();
 		return err_errno(e, x.pidfd, "watch the command");
 	}
 	attend(&x);

@@ -6,6 +6,7 @@
  * reaches the monitor.  It dies with the monitor, so that no half of an operation goes on
  * without an owner; whoever comes after cleans up from the records.
  */
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -13,6 +14,7 @@
 
 #include "base/fault.h"
 #include "base/mem.h"
+#include "exec.h"
 #include "mon.h"
 
 static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const char *id, int fd,
@@ -22,6 +24,7 @@ static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const ch
 	struct err e = ERR_NULL;
 	struct ipc_out reply;
 	sigset_t none;
+	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent) /* it died before that was set */
@@ -29,7 +32,10 @@ static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const ch
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	ipc_out_reply(&reply, 1, NULL);
-	if (fn(&j, &reply, &e) < 0) {
+	r = fn(&j, &reply, &e);
+	if (r == JOB_ANSWERED)
+		_exit(0);
+	if (r < 0) {
 		ipc_out_fini(&reply);
 		ipc_out_reply(&reply, 1, &e);
 	}
@@ -51,11 +57,37 @@ static void finish(struct job *job, int r, struct ipc_in *reply, const struct er
 		return;
 	job->answered = true;
 	list_remove(&job->link);
+	job->mon->n_sessions -= job->session;
 	job->done(job, r, reply, e);
 	loop_defer(job->mon->loop, &job->free, on_free);
 	/* A container's end that waited for it may be the last that the pod's end waits for; its
 	 * own process may have been reaped before this. */
 	monitor_step(job->mon);
+}
+
+/* The descriptor at the end is ours. */
+static void session_began(struct job *job, struct ipc_in *reply)
+{
+	job->answered = true;
+	job->command = (pid_t)ipc_get_u64(reply, MON_TAG_PID, 0);
+	if (reply->n_fds)
+		job->command_fd = TAKE_FD(reply->fds[--reply->n_fds]);
+	job->done(job, 0, reply, NULL);
+	job->request = NULL;
+}
+
+/* A command that goes on without its job (killed, for want of memory say) has nobody any more. */
+static void session_over(struct job *job)
+{
+	struct pollfd pf = {job->command_fd, POLLIN, 0};
+
+	if (job->command_fd >= 0 && job->command > 0 && poll(&pf, 1, 0) == 0)
+		exec_kill_tree(job->command);
+	job->command_fd = fd_close(job->command_fd);
+	list_remove(&job->link);
+	job->mon->n_sessions--;
+	monitor_trim_later(job->mon);
+	loop_defer(job->mon->loop, &job->free, on_free);
 }
 
 static void on_reply(struct ipc_conn *c, struct ipc_in *in)
@@ -64,7 +96,10 @@ static void on_reply(struct ipc_conn *c, struct ipc_in *in)
 	struct err e = ERR_NULL;
 	int r = ipc_reply_error(in, &e);
 
-	finish(job, r, in, &e);
+	if (r < 0 || !job->session)
+		finish(job, r, in, &e);
+	else if (!job->answered)
+		session_began(job, in);
 }
 
 static void on_close(struct ipc_conn *c, int reason)
@@ -73,6 +108,11 @@ static void on_close(struct ipc_conn *c, int reason)
 	struct ipc_in none = IPC_IN_NULL;
 	struct err e = ERR_NULL;
 
+	(void)reason;
+	if (job->session && job->answered) {
+		session_over(job);
+		return;
+	}
 	job->died = true;
 	err_set(&e, -EIO, GRPC_INTERNAL, "the monitor's job ended without an answer");
 	finish(job, e.errnum, &none, &e);
@@ -87,8 +127,8 @@ static void fail_start(struct job *job, int errnum, const char *what)
 	finish(job, e.errnum, &none, &e);
 }
 
-void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
-	       job_done_fn *done)
+static void start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
+		  job_done_fn *done, bool session)
 {
 	struct job *job = xcalloc(1, sizeof(*job));
 	pid_t self = getpid();
@@ -98,6 +138,9 @@ void job_start(struct monitor *m, struct request *q, struct container *c, job_fn
 	job->request = q;
 	job->container = c;
 	job->done = done;
+	job->session = session;
+	job->command_fd = -EBADF;
+	m->n_sessions += session;
 	list_append(&m->jobs, &job->link);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p) < 0) {
 		fail_start(job, -errno, "socketpair for a job");
@@ -118,6 +161,18 @@ void job_start(struct monitor *m, struct request *q, struct container *c, job_fn
 	job->ipc.on_msg = on_reply;
 }
 
+void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
+	       job_done_fn *done)
+{
+	start(m, q, c, fn, done, false);
+}
+
+void job_start_session(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
+		       job_done_fn *done)
+{
+	start(m, q, c, fn, done, true);
+}
+
 /* A frame on the job's socket: it sees that as "give up". */
 static void cancel(struct job *job)
 {
@@ -127,11 +182,17 @@ static void cancel(struct job *job)
 	ipc_conn_send(&job->ipc, &o);
 }
 
+/* Nobody but who asked has anything of it. */
+static bool is_exec(uint32_t type)
+{
+	return type == MON_EXEC || type == MON_EXEC_STREAM || type == MON_CONNECT;
+}
+
 /* What can be undone, or has nothing to undo. Half-started or half-updated is no state to be in. */
 static bool may_be_cancelled(uint32_t type)
 {
-	return type == MON_POD_SETUP || type == MON_CREATE || type == MON_EXEC ||
-	       type == MON_NET_STATS || type == MON_FIGURES;
+	return type == MON_POD_SETUP || type == MON_CREATE || type == MON_NET_STATS ||
+	       type == MON_FIGURES || is_exec(type);
 }
 
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq)
@@ -160,7 +221,7 @@ void job_cancel_execs(struct monitor *m, const struct conn *c)
 	struct job *job;
 
 	list_for_each (job, &m->jobs, link)
-		if (job->request && job->request->conn == c && job->request->in.type == MON_EXEC)
+		if (job->request && job->request->conn == c && is_exec(job->request->in.type))
 			cancel(job);
 }
 

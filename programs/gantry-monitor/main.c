@@ -30,6 +30,7 @@
 #include "base/fs.h"
 #include "base/id.h"
 #include "base/mem.h"
+#include "ipc/stream.h"
 #include "mon.h"
 
 #define DAEMON_FD 3
@@ -84,6 +85,15 @@ void request_done(struct request *q, const struct ipc_in *reply)
 		ipc_out_reply(&o, q->in.seq, NULL);
 		ipc_conn_send(&q->conn->ipc, &o);
 	}
+	request_free(q);
+}
+
+void request_answer(struct request *q, struct ipc_out *o)
+{
+	if (q->conn)
+		ipc_conn_send(&q->conn->ipc, o);
+	else
+		ipc_out_fini(o);
 	request_free(q);
 }
 
@@ -377,12 +387,30 @@ static void end_pod(struct monitor *m, struct request *q)
 	monitor_step(m);
 }
 
-static void figures_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+static void job_answer(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
 	if (r < 0)
 		request_fail(job->request, e);
 	else
 		request_done(job->request, reply);
+	job->request = NULL;
+}
+
+/* Its network, or the node's where that is the pod's: never the one for the other. */
+static void connect_port(struct monitor *m, struct request *q)
+{
+	uint64_t port = ipc_get_u64(&q->in, STREAM_TAG_PORT, 0);
+	bool host = streq(str_or_empty(ipc_get_str(&m->setup, MON_TAG_NET_KIND)), "host");
+	struct err e = ERR_NULL;
+
+	if (port == 0 || port > UINT16_MAX)
+		err_invalid(&e, "%llu is no port", (unsigned long long)port);
+	else if (!m->ready || (!host && m->netns_fd < 0))
+		err_precondition(&e, "pod sandbox %s is not ready", m->pod_id);
+	if (e.errnum)
+		request_fail(q, &e);
+	else
+		job_start(m, q, NULL, do_connect, job_answer);
 }
 
 /* --- connections --- */
@@ -412,19 +440,23 @@ static void on_message(struct ipc_conn *ipc, struct ipc_in *in)
 		end_pod(m, q);
 		return;
 	case MON_NET_STATS:
-		job_start(m, q, NULL, do_net_stats, figures_done);
+		job_start(m, q, NULL, do_net_stats, job_answer);
 		return;
 	case MON_FIGURES:
-		job_start(m, q, NULL, do_figures, figures_done);
+		job_start(m, q, NULL, do_figures, job_answer);
 		return;
 	case MON_FILES:
 		open_files(m, q);
+		return;
+	case MON_CONNECT:
+		connect_port(m, q);
 		return;
 	case MON_CREATE:
 	case MON_START:
 	case MON_STOP:
 	case MON_REMOVE:
 	case MON_EXEC:
+	case MON_EXEC_STREAM:
 	case MON_UPDATE:
 	case MON_REOPEN_LOG:
 		container_request(m, q);

@@ -8,8 +8,11 @@
  *   warm.c       a child that keeps joins of cgroups quick
  *   oom.c        kills for want of memory
  *   output.c     stdio to CRI logs
+ *   attach.c     stdio to and from clients that are attached
  *   record.c     what is kept in the pod's directory for a monitor that comes after us
- *   do_pod.c, do_container.c, do_exec.c, do_figures.c   what jobs do: blocking, sequential
+ *   do_pod.c, do_container.c, do_exec.c, do_stream.c, do_figures.c   what jobs do: blocking,
+ *                sequential
+ *   exec.c, console.c   what those have in common
  *   binds.c      volumes that the runtime finds ready-made
  *   do_probe.c   what a runtime can do on this host
  */
@@ -30,7 +33,8 @@
 
 #define MON_CONTAINERS_MAX 1024 /* of one pod */
 #define MON_CONNECTIONS_MAX 8
-#define MON_STRAYS_MAX 64 /* exits of processes that are not known yet */
+#define MON_SESSIONS_MAX 128 /* commands with streams, and attached clients, of one pod */
+#define MON_STRAYS_MAX 64    /* exits of processes that are not known yet */
 
 struct job;
 struct container;
@@ -52,6 +56,7 @@ struct monitor {
 	struct list jobs;
 	struct list containers;
 	unsigned n_containers;
+	unsigned n_sessions; /* MON_SESSIONS_MAX */
 	struct cgroup_host cgroup;
 	struct ipc_in setup; /* MON_POD_SETUP as it came; body NULL: not set up */
 	bool ready, stopping, removing;
@@ -83,6 +88,8 @@ struct request {
 struct request *request_new(struct conn *c, struct ipc_in *in);
 void request_fail(struct request *q, const struct err *e);	  /* answers and frees */
 void request_done(struct request *q, const struct ipc_in *reply); /* the same; NULL: success */
+/* Answers with `o` (of ipc_out_reply()), which is finished. */
+void request_answer(struct request *q, struct ipc_out *o);
 /* A connection has gone: its requests are not answered any more. */
 void request_forget_conn(struct monitor *m, const struct conn *c);
 
@@ -92,7 +99,10 @@ void monitor_step(struct monitor *m);			  /* a container or a job has ended */
 
 /* --- job.c --- */
 
-/* What a job does, in the forked child.  Fills in the reply's fields; < 0 with `e` set. */
+/* What a job does, in the forked child.  Fills in the reply's fields; < 0 with `e` set. A session's
+ * sends its reply itself, with the command's MON_TAG_PID and pidfd at its end, and returns
+ * JOB_ANSWERED once the session is over. */
+#define JOB_ANSWERED 1
 struct job_context {
 	struct monitor *mon; /* a copy: for reading */
 	const struct ipc_in *in;
@@ -112,13 +122,19 @@ struct job {
 	struct ipc_conn ipc;
 	pid_t pid;
 	bool answered;
-	bool died; /* without an answer: what it began has not been undone */
+	bool died;     /* without an answer: what it began has not been undone */
+	bool session;  /* it stays after its answer */
+	pid_t command; /* the session's, and its pidfd; -EBADF before the answer */
+	int command_fd;
 	struct loop_defer free;
 };
 
 /* Forks.  A failure to do so goes the way of a job that failed. */
 void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 	       job_done_fn *done);
+/* The same for one that stays.  It counts among the pod's sessions. */
+void job_start_session(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
+		       job_done_fn *done);
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
 void job_cancel_setup(struct monitor *m);   /* whoever asked for it */
 void job_cancel_start(struct container *c); /* its process has gone */
@@ -243,6 +259,8 @@ struct runtime;
 /* The runtime that a container was made with. Its args are owned. */
 void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret);
 int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_exec_stream(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_connect(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_figures(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Process 1 of a shared PID namespace: reaps. Never returns. */

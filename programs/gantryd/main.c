@@ -11,22 +11,21 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/sock.h"
 #include "config/config.h"
 #include "cri/cri.h"
 #include "notify.h"
 #include "pod/node.h"
+#include "pod/stream.h"
 
 #define DRAIN_LIMIT (10 * USEC_PER_SEC) /* requests in flight get so long at the end */
-#define LISTEN_BACKLOG 128
 /* A turn of the event loop that takes longer is reported, and in tests the end. */
 #ifdef __SANITIZE_ADDRESS__
 #define TURN_LIMIT (500 * USEC_PER_MS) /* instrumented code, and fork() copies its shadow */
@@ -100,56 +99,11 @@ static void on_terminate(struct loop *l, int signo, void *arg)
 	}
 	d->node->draining = true;
 	loop_timer_set(l, &d->drain_limit, clock_mono_us() + DRAIN_LIMIT, on_drain_limit);
+	streams_drain(d->node->streams);
 	cri_drain(d->cri, on_drained, d);
 }
 
 /* --- start --- */
-
-/* A socket file that nobody listens on is a dead daemon's. */
-static int remove_stale_socket(const char *path, const struct sockaddr_un *sa, struct err *e)
-{
-	_cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct stat st;
-
-	if (fd < 0)
-		return err_errno(e, -errno, "socket");
-	if (lstat(path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return err_precondition(e, "address: %s is there, and no socket", path);
-	if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN)
-		return err_precondition(e, "%s is served by another process", path);
-	if (unlink(path) < 0 && errno != ENOENT)
-		return err_errno(e, -errno, "remove the stale socket %s", path);
-	return 0;
-}
-
-static int listen_on(const char *path, int *ret, struct err *e)
-{
-	struct sockaddr_un sa = {.sun_family = AF_UNIX};
-	_cleanup_free_ char *dir = xstrdup(path);
-	_cleanup_close_ int fd = -EBADF;
-	mode_t old;
-	int r;
-
-	if (strlen(path) >= sizeof(sa.sun_path))
-		return err_invalid(e, "address: %s is longer than %zu bytes", path,
-				   sizeof(sa.sun_path) - 1);
-	strcpy(sa.sun_path, path);
-	*strrchr(dir, '/') = '\0';
-	r = *dir ? fs_mkdir_p(AT_FDCWD, dir, 0755) : 0;
-	if (r < 0)
-		return err_errno(e, r, "make %s for the socket", dir);
-	r = remove_stale_socket(path, &sa, e);
-	if (r < 0)
-		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	old = umask(0117); /* 0660 from its first moment */
-	r = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&sa, sizeof(sa));
-	umask(old);
-	if (r < 0 || listen(fd, LISTEN_BACKLOG) < 0)
-		return err_errno(e, -errno, "listen on %s", path);
-	*ret = TAKE_FD(fd);
-	return 0;
-}
 
 static void on_notify(struct loop_timer *t)
 {
@@ -174,12 +128,19 @@ static void start(void *arg)
 	struct daemon *d = arg;
 	struct err e = ERR_NULL;
 
-	if (node_recover(d->node, &e) < 0 || listen_on(d->config.address, &d->listen_fd, &e) < 0 ||
-	    cri_new(d->node, d->listen_fd, &d->cri, &e) < 0) {
+	int r = node_recover(d->node, &e);
+
+	if (r == 0)
+		r = sock_listen_unix(d->config.address, &d->listen_fd, &e);
+	d->socket_ours = r == 0;
+	if (r == 0)
+		r = streams_open(d->node, &d->node->streams, &e);
+	if (r == 0)
+		r = cri_new(d->node, d->listen_fd, &d->cri, &e);
+	if (r < 0) {
 		loop_stop(d->loop, fail(&e));
 		return;
 	}
-	d->socket_ours = true;
 	log_info("gantryd %s serves CRI v1 on %s", GANTRY_VERSION, d->config.address);
 	notify_send("READY=1");
 	if (d->notify_every)
@@ -213,6 +174,7 @@ static int serve(struct daemon *d)
 	if (d->socket_ours)
 		unlink(d->config.address);
 	d->cri = cri_free(d->cri);
+	d->node->streams = streams_close(d->node->streams);
 	d->node = node_close(d->node);
 	d->loop = loop_free(d->loop);
 	co_pool_free();

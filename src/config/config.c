@@ -5,6 +5,7 @@
  */
 #include "config/config.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -111,6 +112,24 @@ static const struct key keys[] = {
 	 .about = "processes of one container; 0: no limit"},
 	{"container.create_timeout", SECONDS, AT(container.create_timeout_us), 1, 3600,
 	 .about = "seconds that one call of an OCI runtime may take"},
+	{"streaming.address", STRING, AT(streaming.address),
+	 .about = "address that exec, attach and port-forward are served on, IPv4 or IPv6"},
+	{"streaming.port", NUMBER32, AT(streaming.port), 0, 65535,
+	 .about = "TCP port of them; 0: any that is free"},
+	{"streaming.max_connections", NUMBER32, AT(streaming.max_connections), 1, 4096,
+	 .about = "streaming connections at once; further ones are closed"},
+	{"streaming.idle_timeout", SECONDS, AT(streaming.idle_timeout_us), 1, 604800,
+	 .about = "seconds without a byte after which a streaming connection ends"},
+	{"streaming.tls.cert", PATH, AT(streaming.tls.cert), .may_be_empty = true,
+	 .about = "certificate of the streaming server with its chain (a PEM file), read for each "
+		  "connection; empty: no TLS"},
+	{"streaming.tls.key", PATH, AT(streaming.tls.key), .may_be_empty = true,
+	 .about = "its private key (a PEM file)"},
+	{"streaming.tls.client_ca", PATH, AT(streaming.tls.client_ca), .may_be_empty = true,
+	 .about =
+		 "certificates (a PEM file) of which a client must have one; empty: it needs none"},
+	{"streaming.tls.min_version", STRING, AT(streaming.tls.min_version),
+	 .about = "oldest version of TLS that is spoken: 1.2 or 1.3"},
 	{"limits.max_requests", NUMBER32, AT(limits.max_requests), 16, 65536,
 	 .about = "requests in flight on all connections; further ones are refused"},
 };
@@ -175,6 +194,11 @@ static void set_defaults(struct config *c)
 	c->container.max_log_line = 16 * KIB;
 	c->container.exec_output_max = 16 * MIB;
 	c->container.create_timeout_us = 120 * USEC_PER_SEC;
+	c->streaming.address = "127.0.0.1";
+	c->streaming.max_connections = 256;
+	c->streaming.idle_timeout_us = 4 * 3600 * USEC_PER_SEC;
+	c->streaming.tls.cert = c->streaming.tls.key = c->streaming.tls.client_ca = "";
+	c->streaming.tls.min_version = "1.2";
 	c->limits.max_requests = 1024;
 }
 
@@ -462,8 +486,8 @@ static int read_mapping(struct reader *r, const char *section, const yaml_node_t
 			     res == 0 && q < v->data.mapping.pairs.top; q++)
 				res = read_runtime(r, yaml_document_get_node(r->doc, q->key),
 						   yaml_document_get_node(r->doc, q->value));
-		} else if (!*section && is_section(name)) {
-			res = read_mapping(r, name, v);
+		} else if (is_section(full)) {
+			res = read_mapping(r, full, v);
 		} else {
 			return err_invalid(r->e, "%s:%zu: %s: there is no such key", r->file,
 					   key->start_mark.line + 1, full);
@@ -528,6 +552,25 @@ static int flag_path(struct config *c, const char *flag, const char *name, const
 	return 0;
 }
 
+static int check_streaming(const struct config *c, struct err *e)
+{
+	unsigned char address[sizeof(struct in6_addr)];
+	const char *version = c->streaming.tls.min_version;
+
+	if (inet_pton(AF_INET, c->streaming.address, address) != 1 &&
+	    inet_pton(AF_INET6, c->streaming.address, address) != 1)
+		return err_invalid(e, "streaming.address: \"%s\" is no address of IPv4 or IPv6",
+				   c->streaming.address);
+	if (!*c->streaming.tls.cert != !*c->streaming.tls.key)
+		return err_invalid(e, "streaming.tls: cert and key must be given together");
+	if (*c->streaming.tls.client_ca && !*c->streaming.tls.cert)
+		return err_invalid(e, "streaming.tls.client_ca: needs cert and key");
+	if (!streq(version, "1.2") && !streq(version, "1.3"))
+		return err_invalid(e, "streaming.tls.min_version: \"%s\", expected 1.2 or 1.3",
+				   version);
+	return 0;
+}
+
 static int check(const struct config *c, struct err *e)
 {
 	if (!streq(c->image.snapshotter, "overlay"))
@@ -543,7 +586,7 @@ static int check(const struct config *c, struct err *e)
 		if (!config_runtime_find(c, c->default_runtimes[i]))
 			return err_invalid(e, "default_runtimes: \"%s\" is not among the runtimes",
 					   c->default_runtimes[i]);
-	return 0;
+	return check_streaming(c, e);
 }
 
 int config_load(const struct config_flags *f, struct config *ret, struct err *e)
@@ -678,26 +721,34 @@ static void print_runtimes(struct strbuf *b, const struct config *c)
 	}
 }
 
+/* The heads of a key's sections that are not the last key's, and how deep it stands. */
+static int print_sections(struct strbuf *b, const char *name, const char *last)
+{
+	int depth = 0;
+
+	for (const char *dot = strchr(name, '.'), *from = name; dot;
+	     from = dot + 1, dot = strchr(from, '.'), depth++)
+		if (strncmp(name, last, (size_t)(dot - name) + 1) != 0)
+			strbuf_addf(b, "%*s%.*s:\n", 2 * depth, "", (int)(dot - from), from);
+	return depth;
+}
+
 void config_dump(const struct config *c, struct strbuf *b)
 {
-	const char *section = "";
-	size_t section_len = 0;
+	const char *last = "";
 
 	/* (packaging/teardown.sh reads it.) */
 	strbuf_addf(b, "# instance: %s\n", c->instance);
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const struct key *k = &keys[i];
-		const char *dot = strchr(k->name, '.');
-		size_t n = dot ? (size_t)(dot - k->name) : 0;
+		const char *dot = strrchr(k->name, '.');
+		int indent = 2 * print_sections(b, k->name, last);
 
-		if (dot && (n != section_len || strncmp(section, k->name, n) != 0))
-			strbuf_addf(b, "%.*s:\n", (int)n, k->name);
-		section = k->name;
-		section_len = n;
-		strbuf_addf(b, "%s# %s", dot ? "  " : "", k->about);
+		last = k->name;
+		strbuf_addf(b, "%*s# %s", indent, "", k->about);
 		if (k->max)
 			strbuf_addf(b, " (%" PRId64 " to %" PRId64 ")", k->min, k->max);
-		strbuf_addf(b, "\n%s%s: ", dot ? "  " : "", dot ? dot + 1 : k->name);
+		strbuf_addf(b, "\n%*s%s: ", indent, "", dot ? dot + 1 : k->name);
 		print_value(b, c, k);
 		strbuf_addc(b, '\n');
 	}

@@ -93,6 +93,19 @@ struct config {
 		uint64_t create_timeout_us; /* one runtime call: 120 s */
 	} container;
 
+	/* Exec, Attach, PortForward */
+	struct {
+		const char *address; /* that their server listens on, IPv4 or IPv6: 127.0.0.1 */
+		uint32_t port;	     /* 0: any free one */
+		uint32_t max_connections; /* at once: 256 */
+		uint64_t idle_timeout_us; /* a connection without a byte ends: 4 h */
+		struct {
+			const char *cert, *key; /* files (PEM), "" none: http */
+			const char *client_ca;	/* file; clients must have a certificate of these */
+			const char *min_version; /* "1.2" or "1.3" */
+		} tls;
+	} streaming;
+
 	struct {
 		uint32_t max_requests; /* in flight on all connections: 1024 */
 	} limits;

@@ -43,6 +43,37 @@ static void test_defaults(void)
 	config_fini(&c);
 }
 
+static void test_streaming(void)
+{
+	static const struct {
+		const char *text, *message;
+	} bad[] = {
+		{"streaming:\n  address: localhost\n", "streaming.address"},
+		{"streaming:\n  port: 65536\n", "streaming.port"},
+		{"streaming:\n  tls:\n    cert: /c\n", "cert and key"},
+		{"streaming:\n  tls: {client_ca: /c}\n", "client_ca"},
+		{"streaming:\n  tls:\n    min_version: 1.1\n", "1.2 or 1.3"},
+		{"streaming:\n  tls:\n    name: x\n", "streaming.tls.name: there is no such key"},
+		{"tls:\n  cert: /c\n", "tls: there is no such key"},
+	};
+	struct err e = ERR_NULL;
+	struct config c;
+
+	CHECK_INT(load("streaming:\n  address: \"::1\"\n  tls:\n    cert: /c\n    key: /k\n"
+		       "    min_version: 1.3\n  idle_timeout: 5\n",
+		       &c, &e),
+		  0);
+	CHECK_STR(c.streaming.address, "::1");
+	CHECK_STR(c.streaming.tls.key, "/k");
+	CHECK_STR(c.streaming.tls.min_version, "1.3");
+	CHECK_INT(c.streaming.idle_timeout_us, 5000000);
+	config_fini(&c);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		CHECK_INT(load(bad[i].text, &c, &e), -EINVAL);
+		CHECK(strstr(e.msg, bad[i].message) != NULL);
+	}
+}
+
 static void test_the_file(void)
 {
 	struct config c;
@@ -120,6 +151,7 @@ int main(void)
 {
 	TEST(defaults);
 	TEST(the_file);
+	TEST(streaming);
 	TEST(errors);
 	TEST(dump);
 	return test_done();

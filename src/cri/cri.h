@@ -80,6 +80,7 @@ int cri_send(struct cri_call *c, const ProtobufCMessage *m, struct err *e);
 extern const struct cri_method cri_methods_runtime[];	/* runtime.c: Version, Status, ... */
 extern const struct cri_method cri_methods_sandbox[];	/* sandbox.c */
 extern const struct cri_method cri_methods_container[]; /* container.c */
+extern const struct cri_method cri_methods_stream[];	/* stream.c */
 extern const struct cri_method cri_methods_stats[];	/* stats.c */
 extern const struct cri_method cri_methods_image[];	/* image.c */
 extern const struct cri_method cri_methods_gantry[];	/* gantry.c: our own service */

@@ -23,6 +23,8 @@ static const ProtobufCMessageDescriptor *const messages[] = {
 	&runtime__v1__list_pod_sandbox_request__descriptor,
 	&runtime__v1__pull_image_request__descriptor,
 	&runtime__v1__update_runtime_config_request__descriptor,
+	&runtime__v1__exec_request__descriptor,
+	&runtime__v1__port_forward_request__descriptor,
 };
 
 /* What is of the pod, with a user namespace of 65536 ids. */
@@ -136,6 +138,8 @@ static void check(unsigned what, const ProtobufCMessage *m)
 	const Runtime__V1__CreateContainerRequest *c = (const void *)m;
 	const Runtime__V1__UpdateContainerResourcesRequest *u = (const void *)m;
 	const Runtime__V1__ExecSyncRequest *x = (const void *)m;
+	const Runtime__V1__ExecRequest *s = (const void *)m;
+	const Runtime__V1__PortForwardRequest *f = (const void *)m;
 	struct err e = ERR_NULL;
 	int r = 0;
 
@@ -145,6 +149,10 @@ static void check(unsigned what, const ProtobufCMessage *m)
 		r = validate_resources(&node, "linux", u->linux, &e);
 	else if (what == 3)
 		r = validate_command("cmd", x->cmd, x->n_cmd, &e);
+	else if (what == 8)
+		r = validate_streams(s->stdin, s->stdout, s->stderr, s->tty, &e);
+	else if (what == 9)
+		r = validate_ports("port", f->port, f->n_port, &e);
 	FUZZ_ASSERT(r == 0 || (e.msg[0] && e.code != GRPC_OK && e.errnum == r));
 	if (what == 1 && c->config) {
 		check_container(&pod, c);

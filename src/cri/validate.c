@@ -392,3 +392,22 @@ int validate_resources(const struct node *n, const char *field,
 		k = check_unified(n, field, r, e);
 	return k;
 }
+
+int validate_streams(bool in, bool out, bool err, bool tty, struct err *e)
+{
+	if (!in && !out && !err)
+		return err_invalid(e, "stdin, stdout, stderr: one of them must be asked for");
+	if (tty && err)
+		return err_invalid(e, "stderr: a terminal has one output, stdout");
+	return 0;
+}
+
+int validate_ports(const char *field, const int32_t *v, size_t n, struct err *e)
+{
+	int r = check_count(field, n, VALIDATE_LIST_MAX, e);
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		if (v[i] < 1 || v[i] > UINT16_MAX)
+			r = err_invalid(e, "%s: %" PRId32 " must be from 1 to 65535", field, v[i]);
+	return r;
+}

@@ -29,6 +29,9 @@ int validate_container(const struct node *n, const struct pod *p,
 		       const Runtime__V1__PodSandboxConfig *with, struct err *e);
 /* A command and its arguments. */
 int validate_command(const char *field, char *const *v, size_t n, struct err *e);
+/* Which streams a session has; a terminal's has no standard error of its own. */
+int validate_streams(bool in, bool out, bool err, bool tty, struct err *e);
+int validate_ports(const char *field, const int32_t *v, size_t n, struct err *e);
 /* `field` names the message in errors: "config.linux.resources". */
 int validate_resources(const struct node *n, const char *field,
 		       const Runtime__V1__LinuxContainerResources *r, struct err *e);

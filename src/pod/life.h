@@ -43,6 +43,23 @@ struct life_exec_result {
 /* Runs `cmd` in the container; 0 seconds: no timeout. DEADLINE_EXCEEDED at the timeout. */
 int life_exec_sync(struct container *c, char *const *cmd, size_t n_cmd, uint64_t timeout_s,
 		   struct arena *a, struct life_exec_result *ret, struct err *e);
+/*
+ * Streaming sessions (pod/stream.h): in `ret` are the descriptors that STREAM_START and STREAM_CONNECT
+ * answer.  FAILED_PRECONDITION by the same rules as the functions below; UNAVAILABLE where nobody
+ * listens on the port.
+ */
+struct ipc_in;
+struct stream_offer;
+int life_exec_stream(struct container *c, const struct stream_offer *o, struct ipc_in *ret,
+		     struct err *e);
+int life_attach(struct container *c, const struct stream_offer *o, struct ipc_in *ret,
+		struct err *e);
+int life_connect(struct pod *p, uint16_t port, struct ipc_in *ret, struct err *e);
+/* FAILED_PRECONDITION where it does not run; is neither created nor runs; is not ready. Attaching
+ * to streams that the container has not is INVALID_ARGUMENT. */
+int life_need_running(const struct container *c, struct err *e);
+int life_need_attachable(const struct container *c, bool in, bool tty, struct err *e);
+int life_need_ready(const struct pod *p, struct err *e);
 int life_reopen_log(struct container *c, struct err *e);
 int life_update_container(struct container *c, const Runtime__V1__LinuxContainerResources *r,
 			  struct err *e);
@@ -50,6 +67,10 @@ int life_update_container(struct container *c, const Runtime__V1__LinuxContainer
 /* MON_REMOVE with all that is needed where the monitor's records are gone. Private to pod/. */
 struct ipc_out;
 void life_remove_request(const struct container *c, struct ipc_out *ret);
+
+/* process.json of a command that gets what the container's own process has. Private to pod/. */
+int life_print_process(struct container *c, char *const *cmd, size_t n, bool tty, struct strbuf *to,
+		       struct err *e);
 
 /* What follows from a container's configuration: the path of its log. */
 void life_container_derive(struct container *c);

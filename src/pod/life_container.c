@@ -724,17 +724,8 @@ int life_tear_down_container(struct container *c, struct err *e)
 
 /* --- in a container --- */
 
-static int need_running(const struct container *c, struct err *e)
-{
-	if (c->state != CONTAINER_RUNNING)
-		return err_precondition(e, "container %s is %s, not running", c->id,
-					container_state_name(c));
-	return 0;
-}
-
-/* The command gets what the container's own process has. */
-static int print_process(struct container *c, char *const *cmd, size_t n, struct strbuf *to,
-			 struct err *e)
+int life_print_process(struct container *c, char *const *cmd, size_t n, bool tty, struct strbuf *to,
+		       struct err *e)
 {
 	struct creation k = {.c = c, .pod = c->pod, .pidns = ""};
 	struct spec_container s;
@@ -747,7 +738,7 @@ static int print_process(struct container *c, char *const *cmd, size_t n, struct
 		r = spec_user_resolve(&k.record.config, security(c->config), &k.user, e);
 	if (r == 0) {
 		fill_spec(&k, &s, NULL, NULL, NULL);
-		spec_exec_print(&s, cmd, n, false, to);
+		spec_exec_print(&s, cmd, n, tty, to);
 	}
 	creation_fini(&k);
 	return r;
@@ -798,10 +789,10 @@ int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	_cleanup_strbuf_ struct strbuf process = STRBUF_NULL;
 	struct ipc_out o;
-	int r = need_running(c, e);
+	int r = life_need_running(c, e);
 
 	if (r == 0)
-		r = print_process(c, cmd, n_cmd, &process, e);
+		r = life_print_process(c, cmd, n_cmd, false, &process, e);
 	if (r < 0)
 		return r;
 	request(c, &o, MON_EXEC);
@@ -825,7 +816,7 @@ int life_reopen_log(struct container *ctr, struct err *e)
 {
 	_cleanup_container_ struct container *c = container_ref(ctr);
 	struct ipc_out o;
-	int r = need_running(c, e);
+	int r = life_need_running(c, e);
 
 	if (r < 0)
 		return r;

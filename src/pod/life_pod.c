@@ -11,6 +11,7 @@
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
+#include "pod/stream.h"
 #include "sys/userns.h"
 #include "wire/json.h"
 
@@ -319,6 +320,8 @@ static int end(struct pod *p, uint16_t type, struct err *e)
 
 	pod_request(p, &o, type);
 	r = pod_monitor_end(p, &o, NULL, &first);
+	if (r == 0) /* their connections would keep what is left of its network */
+		streams_end_forwards(p->node->streams, p->id);
 	if (r < 0 && pod_is_of_past_boot(p) && !p->network_later && !co_cancelled()) {
 		log_warn("pod sandbox %s is of a past boot, its network is tried again later: %s",
 			 p->id, first.msg);

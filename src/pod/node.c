@@ -212,6 +212,7 @@ static int find_helpers(struct node *n, struct err *e)
 	n->monitor_path = find_helper("gantry-monitor");
 	n->worker_path = find_helper("gantry-worker");
 	n->env_path = find_helper("gantry-env");
+	n->stream_path = find_helper("gantry-stream");
 	if (!n->monitor_path || !n->worker_path || !n->env_path)
 		return err_set(e, -ENOENT, GRPC_INTERNAL,
 			       "%s is neither beside gantryd nor in /usr/libexec/gantry",
@@ -321,6 +322,7 @@ struct node *node_close(struct node *n)
 	free(n->monitor_path);
 	free(n->worker_path);
 	free(n->env_path);
+	free(n->stream_path);
 	free(n->apparmor_default);
 	free(n);
 	return NULL;

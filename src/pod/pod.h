@@ -63,6 +63,7 @@ enum node_event {
 };
 
 struct pod;
+struct streams;
 
 /* The daemon's world. */
 struct node {
@@ -74,7 +75,7 @@ struct node {
 	bool cgroup_systemd;	   /* the driver in force */
 	char boot_id[40];
 	int state_dirfd; /* <state> */
-	char *monitor_path, *worker_path, *env_path;
+	char *monitor_path, *worker_path, *env_path, *stream_path;
 	struct node_runtime *runtimes; /* as config->runtimes */
 	struct co_event probed;	       /* all runtimes have been probed */
 	bool probed_once;
@@ -96,9 +97,10 @@ struct node {
 		uint64_t checked_at; /* clock_mono_us() */
 		struct co_event done, collect;
 	} network;
-	struct list filters;  /* compiled seccomp profiles: pod/filter.h */
-	struct list children; /* monitors that this daemon started: struct monitor_child */
-	bool measuring;	      /* writable layers: see node_measure() */
+	struct streams *streams; /* pod/stream.h; set by who serves */
+	struct list filters;	 /* compiled seccomp profiles: pod/filter.h */
+	struct list children;	 /* monitors that this daemon started: struct monitor_child */
+	bool measuring;		 /* writable layers: see node_measure() */
 	uint64_t measured_at, measure_next; /* monotonic us */
 	bool folding;			    /* the index: see node_fold_index() */
 	bool draining;

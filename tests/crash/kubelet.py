@@ -8,9 +8,10 @@ import time
 
 import grpc
 
+import frames
 import image
 from cri import api
-from daemon import Daemon
+from daemon import Daemon, wait_for
 
 TRIES = 12
 INSTANCE = ("bridge.ready", "lock")  # of the bridge, not of a pod
@@ -171,6 +172,24 @@ class Kubelet:
         r = self.d.exec(self.long, "echo out; echo err >&2; exit 3")
         assert (r.stdout, r.stderr, r.exit_code) == (b"out\n", b"err\n", 3)
 
+    def session(self, *cmd, **kw):
+        return frames.Session(self.d, self.d.cri.Exec(container_id=self.long, cmd=cmd, **kw).url)
+
+    def stream(self):
+        """An exec that comes to its end, and one whose client goes away."""
+        try:
+            with self.session("sh", "-c", "read x; echo $x; exit 4", stdin=True, stdout=True) as s:
+                s.write(b"word\n")
+                code, out = s.end(), s.read(s.stdout)
+            with self.session("sleep", "9999", stdin=True, tty=True):
+                pass
+        except (OSError, frames.Refused, AssertionError) as e:
+            raise Again("a session was cut off: %s" % e)
+        if code is None:
+            raise Again("a session was cut off")
+        assert (code, out) == (4, b"word\n")
+        wait_for(lambda: b"9999" not in self.d.exec(self.long, "ps -o args").stdout)
+
     def up(self):
         """Running, and the short one has ended as it does by itself."""
         def once():
@@ -181,6 +200,8 @@ class Kubelet:
             assert (s.exit_code, s.reason) == (42, "Error")
             assert self.d.read_log(s.log_path) == "short\n"
             self.exec()
+            if "GANTRY_LIBEXEC" in self.d.env:  # with the stand-in
+                self.stream()
         self.attempt(once)
 
     def stopped(self):

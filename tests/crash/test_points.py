@@ -10,6 +10,7 @@ import tarfile
 
 import pytest
 
+import frames
 from daemon import BUILD
 from kubelet import Kubelet, Registry, clean, daemon, small_image
 
@@ -99,7 +100,7 @@ WITHOUT = [(p, False) for p in POINTS if not p.startswith(OF_USERNS)]
 def test_killed_at(point, userns, archive, registry, tmp_path):
     mark = str(tmp_path / "mark")
     recovery = point.startswith("daemon.recover")
-    env = {"GANTRY_FAULT_MARK": mark}
+    env = {"GANTRY_FAULT_MARK": mark, "GANTRY_LIBEXEC": frames.stand_in(str(tmp_path))}
     if not recovery:
         env["GANTRY_FAULT"] = point
     d = daemon(env)

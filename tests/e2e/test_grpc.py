@@ -179,7 +179,7 @@ UpdateContainerResources UpdatePodSandboxResources ReopenContainerLog ExecSync C
 PodSandboxStats ListPodSandboxStats UpdateRuntimeConfig Status RuntimeConfig
 ListImages ImageStatus PullImage RemoveImage ImageFsInfo
 StreamPodSandboxes StreamContainers StreamContainerStats StreamPodSandboxStats
-StreamImages GetContainerEvents
+StreamImages GetContainerEvents Exec Attach PortForward
 ListMetricDescriptors ListPodSandboxMetrics StreamPodSandboxMetrics""".split())
 
 

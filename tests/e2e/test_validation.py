@@ -203,6 +203,9 @@ def test_ids(d):
     calls = {
         "StartContainer": dict(container_id=missing), "ContainerStatus": dict(container_id=missing),
         "ExecSync": dict(container_id=missing, cmd=["x"]),
+        "Exec": dict(container_id=missing, cmd=["x"], stdout=True),
+        "Attach": dict(container_id=missing, stdout=True),
+        "PortForward": dict(pod_sandbox_id=missing),
         "ContainerStats": dict(container_id=missing),
         "ReopenContainerLog": dict(container_id=missing),
         "UpdateContainerResources": dict(container_id=missing),

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* See exec.h. */
+#include "exec.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "console.h"
+#include "runtime/runtime.h"
+
+#define TREE_MAX 4096	   /* processes of one command that are looked for at once */
+#define CHILDREN_MAX 65536 /* bytes of a children file */
+#define KILL_ROUNDS 8
+
+/* The processes below `pid`, parents first. */
+static unsigned tree_of(pid_t pid, pid_t *to, unsigned n)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	char path[64], *save = NULL;
+
+	if (n == TREE_MAX)
+		return n;
+	to[n++] = pid;
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	if (fs_read(AT_FDCWD, path, CHILDREN_MAX, &b) < 0 || !b.s)
+		return n;
+	for (char *w = strtok_r(b.s, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		n = tree_of(atoi(w), to, n);
+	return n;
+}
+
+void exec_kill_tree(pid_t pid)
+{
+	static pid_t all[TREE_MAX];
+
+	/* Stopped first, so that none forks away while the others are found. */
+	for (int round = 0; round < KILL_ROUNDS; round++) {
+		unsigned n = tree_of(pid, all, 0);
+
+		for (unsigned i = 0; i < n; i++)
+			kill(all[i], round < KILL_ROUNDS - 1 ? SIGSTOP : SIGKILL);
+		if (n <= 1)
+			break;
+	}
+	for (unsigned i = tree_of(pid, all, 0); i-- > 0;)
+		kill(all[i], SIGKILL);
+}
+
+void exec_kill_left(void)
+{
+	static pid_t all[TREE_MAX];
+	unsigned n;
+
+	while ((n = tree_of(getpid(), all, 0)) > 1) {
+		while (n-- > 1)
+			kill(all[n], SIGKILL);
+		if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
+			break;
+	}
+}
+
+void exec_isolate(const struct job_context *j)
+{
+	unsigned a = (unsigned)MIN(j->cancel_fd, j->mon->lock_fd),
+		 b = (unsigned)MAX(j->cancel_fd, j->mon->lock_fd);
+
+	if (a > 3)
+		close_range(3, a - 1, 0);
+	if (b > a + 1)
+		close_range(a + 1, b - 1, 0);
+	close_range(b + 1, ~0U, 0);
+}
+
+static int write_process(const struct job_context *j, const char *path, struct err *e)
+{
+	const void *p;
+	size_t n;
+	int r;
+
+	if (!ipc_get_bytes(j->in, MON_TAG_CONFIG, &p, &n))
+		return err_invalid(e, "no process.json in the request");
+	r = fs_write_atomic(AT_FDCWD, path, p, n, 0600, false);
+	return r < 0 ? err_errno(e, r, "write %s", path) : 0;
+}
+
+static int read_pid_file(const char *path, pid_t *ret)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	if (fs_read(AT_FDCWD, path, 32, &b) < 0 || !b.s)
+		return -ESRCH;
+	*ret = atoi(b.s);
+	return *ret > 0 ? 0 : -ESRCH;
+}
+
+/* The files of one call, in the bundle. */
+struct files {
+	char *dir, *process, *pid, *log, *console; /* the last a name in `dir` */
+};
+
+static void files_fini(struct files *f)
+{
+	unlink(f->process);
+	unlink(f->pid);
+	unlink(f->log);
+	free(f->dir);
+	free(f->process);
+	free(f->pid);
+	free(f->log);
+	free(f->console);
+}
+
+static void files_name(const struct job_context *j, struct files *f)
+{
+	char *dir = record_dir(j->mon->dir, j->id);
+	int n = (int)getpid();
+
+	*f = (struct files){.dir = dir,
+			    .process = xasprintf("%s/exec-%d.json", dir, n),
+			    .pid = xasprintf("%s/exec-%d.pid", dir, n),
+			    .log = xasprintf("%s/exec-%d.log", dir, n),
+			    .console = xasprintf("exec-%d.tty", n)};
+}
+
+static int call(struct job_context *j, const struct files *f, const int fds[3], bool tty,
+		struct err *e)
+{
+	const char *argv[12];
+	struct runtime rt;
+	int n = 0, r;
+
+	argv[n++] = "exec";
+	argv[n++] = "--detach";
+	argv[n++] = "--process";
+	argv[n++] = f->process;
+	argv[n++] = "--pid-file";
+	argv[n++] = f->pid;
+	if (tty) {
+		argv[n++] = "--console-socket";
+		argv[n++] = f->console; /* the runtime runs in the bundle */
+	}
+	argv[n++] = j->id;
+	argv[n] = NULL;
+	do_read_runtime(j, &container_find(j->mon, j->id)->create, &rt);
+	r = runtime_call(&rt, argv, fds, f->log, tty ? f->dir : NULL, e);
+	strv_fini(&rt.args);
+	return r;
+}
+
+static int start(struct job_context *j, const struct files *f, const int fds[3], bool tty,
+		 pid_t *ret, struct err *e)
+{
+	int r = write_process(j, f->process, e);
+
+	if (r == 0)
+		r = call(j, f, fds, tty, e);
+	if (r < 0)
+		return r;
+	r = read_pid_file(f->pid, ret);
+	return r < 0 ? err_errno(e, r, "the runtime left no process id in %s", f->pid) : 0;
+}
+
+static int start_in_terminal(struct job_context *j, const struct files *f, const int fds[3],
+			     int *ret_master, pid_t *ret, struct err *e)
+{
+	_cleanup_free_ char *path = xasprintf("%s/%s", f->dir, f->console);
+	_cleanup_close_ int console = console_listen(f->dir, f->console);
+	int r = console < 0 ? err_errno(e, console, "listen for the command's terminal") : 0;
+
+	if (r == 0)
+		r = start(j, f, fds, true, ret, e);
+	unlink(path);
+	if (r == 0)
+		r = *ret_master = console_take(console, e);
+	return r < 0 ? r : 0;
+}
+
+int exec_start(struct job_context *j, const int fds[3], int *ret_master, pid_t *ret, struct err *e)
+{
+	struct files f;
+	int r;
+
+	files_name(j, &f);
+	r = ret_master ? start_in_terminal(j, &f, fds, ret_master, ret, e)
+		       : start(j, &f, fds, false, ret, e);
+	files_fini(&f);
+	return r;
+}
