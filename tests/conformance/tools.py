@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the conformance tests need: crictl and critest, and images served on loopback.
+"""What the conformance tests need: crictl and critest, and images served on loopback. Also the
+kubelet of tests/kubelet is built here.
 
 Everything is made once and kept below .cache/conformance of the checkout, under a name that
 changes with what it is made from.
@@ -91,25 +92,30 @@ def go():
     return found()
 
 
-def _build(name, verb):
-    mod, total = os.path.join(HERE, "go.mod"), os.path.join(HERE, "go.sum")
+def build_module(directory, package, name, verb=("build",)):
+    """A program of the go.mod in `directory`, built once for what that and its go.sum say."""
+    mod, total = os.path.join(directory, "go.mod"), os.path.join(directory, "go.sum")
     out = os.path.join(CACHE, "%s-%s" % (name, _stamp(mod, total)))
     with _Lock():
         if os.path.exists(out):
             return out
-        src = os.path.join(CACHE, "src")
+        src = os.path.join(CACHE, "src-" + os.path.basename(directory))
         os.makedirs(src, exist_ok=True)
         for f in (mod, total):  # -mod=mod completes them: not in the checkout
             shutil.copy(f, src)
         tmp = "%s.%d" % (out, os.getpid())
         try:
-            _fetch([go(), *verb, "-mod=mod", "-p", "2", "-o", tmp, PACKAGE + name], cwd=src,
+            _fetch([go(), *verb, "-mod=mod", "-p", "2", "-o", tmp, package], cwd=src,
                    env=dict(os.environ, CGO_ENABLED="0"))
             os.rename(tmp, out)
         finally:
             if os.path.exists(tmp):
                 os.unlink(tmp)
     return out
+
+
+def _build(name, verb):
+    return build_module(HERE, PACKAGE + name, name, verb)
 
 
 def crictl():
