@@ -203,6 +203,8 @@ def measure(servers, quick, only, images):
     f = Figures()
     for s in servers:
         s.client("lives", 2, 1, 1)  # files into the page cache
+    if images:  # first: see own_disk() in run
+        pulls(servers, f, 3 if quick else 7, images)
     if not only or "lives" in only:
         lives(servers, f, 8 if quick else 40, 3 if quick else 5)
     if not only or "cpu" in only:
@@ -210,8 +212,6 @@ def measure(servers, quick, only, images):
     if not only or "throughput" in only:
         throughput(servers, f, 2 if quick else 3,
                    ((1, 8), (4, 32), (16, 64)) if quick else ((1, 16), (4, 48), (16, 96)))
-    if images:
-        pulls(servers, f, 3 if quick else 7, images)
     if not only or "scale" in only:
         scale(servers, f, quick)
     return f
