@@ -18,6 +18,7 @@
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
+#include "wire/json.h"
 
 #define PROBE_TIMEOUT (20 * USEC_PER_SEC)
 #define PROBE_PROGRAM_MAX (256u << 20)
@@ -162,6 +163,17 @@ static int probe_userns(struct probe *p, struct err *e)
 	return r;
 }
 
+/* Runtimes that know of it say so (runtime-spec, features.md, netDevices). */
+static bool has_net_devices(const struct probe *p)
+{
+	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+
+	return runtime_features(&p->rt, &text, NULL) == 0 &&
+	       jv_parse(str_or_empty(text.s), text.len, SIZE_MAX, "features", &doc, NULL) == 0 &&
+	       jv_bool(doc, "linux.netDevices.enabled", false);
+}
+
 static void add_line(struct strbuf *b, const char *text)
 {
 	size_t from = b->len;
@@ -191,11 +203,12 @@ static int probe(struct probe *p, struct strbuf *b)
 	add_line(b, r < 0 ? e.msg : "");
 	add_line(b, r < 0 ? "the runtime does not work" : user.msg);
 	add_line(b, r < 0 ? "the runtime does not work" : *user.msg ? user.msg : host.msg);
+	add_line(b, r == 0 && has_net_devices(p) ? "net devices" : "");
 	return r;
 }
 
 /* Prints a line each: the version, and why not (empty: it does) the runtime works, with user
- * namespaces, with such in the network of the node. */
+ * namespaces, with such in the network of the node; what else it can do. */
 int do_probe(int argc, char **argv)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;

@@ -113,6 +113,8 @@ static int run(struct ipc_in *in, struct ipc_out *reply, struct err *e)
 		return do_measure(in, reply, e);
 	case WORKER_READ:
 		return do_read(in, reply, e);
+	case WORKER_EDITS:
+		return do_edits(in, reply, e);
 	case WORKER_SWEEP:
 		return do_sweep(in, reply, e);
 	case WORKER_VERIFY:
@@ -122,6 +124,12 @@ static int run(struct ipc_in *in, struct ipc_out *reply, struct err *e)
 	default:
 		return err_set(e, -ENOSYS, GRPC_UNIMPLEMENTED, "request %u is not known", in->type);
 	}
+}
+
+/* Files of the node, and nothing of the image store. */
+static bool reads_only(const struct ipc_in *in)
+{
+	return in->type == WORKER_READ || in->type == WORKER_EDITS;
 }
 
 int main(int argc, char **argv)
@@ -155,8 +163,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = in.type == WORKER_PULL ? credentials_start(&in, &e) : 0;
 	if (r == 0)
-		r = confine_worker(
-			in.type == WORKER_READ ? NULL : ipc_get_str(&in, WORKER_TAG_ROOT), &e);
+		r = confine_worker(reads_only(&in) ? NULL : ipc_get_str(&in, WORKER_TAG_ROOT), &e);
 	if (r == 0)
 		r = run(&in, &reply, &e);
 	credentials_end();

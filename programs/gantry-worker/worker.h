@@ -34,6 +34,7 @@ void worker_set_limit(uint64_t seconds);
 int do_pull(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_import(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
+int do_edits(const struct ipc_in *in, struct ipc_out *reply, struct err *e); /* edits.c */
 int do_save(struct ipc_in *in, struct ipc_out *reply, struct err *e);
 
 /* --- digest.c --- */

@@ -66,6 +66,10 @@ static const struct key keys[] = {
 	 .about = "seconds that one call of a plugin may take"},
 	{"cni.netns_dir", PATH, AT(cni.netns_dir),
 	 .about = "where network namespaces of pods are pinned"},
+	{"cdi.spec_dirs", PATHS, AT(cdi.spec_dirs), .may_be_empty = true,
+	 .about = "where devices are described for containers (CDI); what a later directory has "
+		  "goes "
+		  "before what an earlier one has"},
 	{"bridge.enabled", BOOLEAN, AT(bridge.enabled),
 	 .about = "the built-in network, used where conf_dir holds no configuration"},
 	{"bridge.name", STRING, AT(bridge.name),
@@ -167,6 +171,7 @@ static void add_runtime(struct config *c, const char *name, const char *path)
 static void set_defaults(struct config *c)
 {
 	static const char *const runtimes[] = {"crun", "runc"};
+	static const char *const cdi_dirs[] = {"/etc/cdi", "/run/cdi"};
 	static const char *const bin_dirs[] = {"/opt/cni/bin", "/usr/lib/cni"};
 
 	c->root = "/var/lib/gantry";
@@ -178,6 +183,7 @@ static void set_defaults(struct config *c)
 	c->cni.bin_dirs = vector(&c->arena, bin_dirs, 2);
 	c->cni.timeout_us = 60 * USEC_PER_SEC;
 	c->cni.netns_dir = "/run/netns";
+	c->cdi.spec_dirs = vector(&c->arena, cdi_dirs, 2);
 	c->bridge.enabled = true;
 	c->bridge.masquerade = true;
 	c->image.snapshotter = "overlay";

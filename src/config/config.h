@@ -60,6 +60,10 @@ struct config {
 	} cni;
 
 	struct {
+		const char *const *spec_dirs; /* /etc/cdi, /run/cdi; later ones go first */
+	} cdi;
+
+	struct {
 		bool enabled;	  /* used where conf_dir holds no configuration */
 		const char *name; /* bridge interface; default gantry0, else g-<8 hex> */
 		const char *ipv4; /* pool, default 10.88.0.0/16; "" none; other instances: a

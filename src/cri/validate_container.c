@@ -3,6 +3,7 @@
 #include <strings.h>
 
 #include "cri/validate_internal.h"
+#include "spec/cdi.h"
 #include "spec/spec.h"
 #include "sys/apparmor.h"
 
@@ -266,6 +267,27 @@ static int check_devices(const Runtime__V1__ContainerConfig *c, struct err *e)
 	return r;
 }
 
+static int check_cdi(const struct node *n, const Runtime__V1__ContainerConfig *c, struct err *e)
+{
+	_cleanup_strv_ struct strv names = STRV_NULL;
+	int r;
+
+	spec_cdi_devices(c, &names);
+	r = check_count("config.CDI_devices", names.n, CDI_DEVICES_MAX, e);
+	for (size_t i = 0; r == 0 && i < names.n; i++)
+		if (!spec_cdi_name_good(names.v[i]))
+			r = err_invalid(e,
+					"config.CDI_devices: \"%.300s\": expected "
+					"VENDOR/CLASS=NAME",
+					names.v[i]);
+	if (r == 0 && names.n && !*n->config->cdi.spec_dirs)
+		r = err_precondition(e,
+				     "config.CDI_devices: \"%s\": CDI is not configured on this "
+				     "node (cdi.spec_dirs)",
+				     names.v[0]);
+	return r;
+}
+
 /* --- linux --- */
 
 static int check_caps(const char *field, char *const *v, size_t n, bool all, struct err *e)
@@ -499,9 +521,8 @@ int validate_container(const struct node *n, const struct pod *p,
 		r = check_privileged(p, c, with, e);
 	if (r == 0 && c->windows)
 		r = err_invalid(e, "config.windows: this node runs Linux");
-	if (r == 0 && c->n_cdi_devices)
-		r = err_invalid(e, "config.CDI_devices: \"%s\": CDI devices are not possible here",
-				c->cdi_devices[0]->name);
+	if (r == 0)
+		r = check_cdi(n, c, e);
 	if (r == 0 && !protobuf_c_enum_descriptor_get_value(&runtime__v1__signal__descriptor,
 							    (int)c->stop_signal))
 		r = err_invalid(e, "config.stop_signal: %d is none", (int)c->stop_signal);

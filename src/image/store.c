@@ -715,20 +715,31 @@ int image_remove(struct image_store *s, const char *ref, struct err *e)
 	return r;
 }
 
+void image_worker_question(struct image_store *s, struct ipc_out *o, uint16_t type)
+{
+	image_request(s, o, type);
+}
+
+int image_worker_answer(struct image_store *s, struct ipc_out *o, size_t max, struct strbuf *ret,
+			struct err *e)
+{
+	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
+	const void *p;
+	size_t n;
+	int r = image_worker_run(s, o, NULL, NULL, &in, e);
+
+	if (r == 0 && ipc_get_bytes(&in, WORKER_TAG_CONTENT, &p, &n) && n <= max)
+		strbuf_add(ret, p, n);
+	return r;
+}
+
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,
 		      struct err *e)
 {
-	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	struct ipc_out o;
-	const void *p;
-	size_t n;
-	int r;
 
 	image_request(s, &o, WORKER_READ);
 	ipc_put_str(&o, WORKER_TAG_PATH, path);
 	ipc_put_u64(&o, WORKER_TAG_MAX, max);
-	r = image_worker_run(s, &o, NULL, NULL, &in, e);
-	if (r == 0 && ipc_get_bytes(&in, WORKER_TAG_CONTENT, &p, &n) && n <= max)
-		strbuf_add(ret, p, n);
-	return r;
+	return image_worker_answer(s, &o, max, ret, e);
 }

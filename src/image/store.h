@@ -16,6 +16,7 @@
 #include "image/reference.h"
 #include "loop/co.h"
 
+struct ipc_out;
 struct image_store;
 
 struct image {
@@ -98,6 +99,12 @@ int image_tag(struct image_store *s, const char *source, char *const *targets, s
 	      char *ret_id, struct strv *ret_tags, struct err *e);
 /* All its tags, and the layers that no other image has. What is not there is success. */
 int image_remove(struct image_store *s, const char *ref, struct err *e);
+
+/* A question to a worker about files of the node (ipc/worker.h), begun; and its CONTENT, of at most
+ * `max` bytes, appended.  Finishes `o`. */
+void image_worker_question(struct image_store *s, struct ipc_out *o, uint16_t type);
+int image_worker_answer(struct image_store *s, struct ipc_out *o, size_t max, struct strbuf *ret,
+			struct err *e);
 
 /* A file's content, read by a worker: for files that the loop must not wait for. */
 int image_worker_read(struct image_store *s, const char *path, size_t max, struct strbuf *ret,

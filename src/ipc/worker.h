@@ -43,6 +43,9 @@ enum {
 	WORKER_SAVE = 24,
 	/* ROOT PATH REFERENCE... CHANGE... [TEXT] -> RECORD... IMAGE_ID: an image of one layer */
 	WORKER_IMPORT = 25,
+	/* CDI_DIR... CDI_DEVICE... -> CONTENT: what files in these directories add to a container
+	 * (programs/gantry-worker/edits.h) */
+	WORKER_EDITS = 26,
 };
 
 enum {
@@ -89,5 +92,7 @@ enum {
 	WORKER_TAG_DRY = 54,	     /* u64: 1 or 0 */
 	WORKER_TAG_IMAGE = 55,	     /* nested */
 	WORKER_TAG_CHANGE = 56,	     /* "CMD [\"sh\"]": an instruction for the configuration */
+	WORKER_TAG_CDI_DIR = 57,     /* path; later ones go before earlier ones */
+	WORKER_TAG_CDI_DEVICE = 58,  /* VENDOR/CLASS=NAME */
 	WORKER_TAG_SNAPSHOTTER = 70, /* string: image.snapshotter; of every request */
 };

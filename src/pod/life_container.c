@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "pod/device.h"
+#include "pod/edits.h"
 #include "pod/filter.h"
 #include "pod/life.h"
 #include "pod/monitor.h"
@@ -51,6 +52,7 @@ struct creation {
 	struct volumes volumes;
 	struct spec_binds binds;
 	char *binds_dir;
+	jv *edits; /* what files on the node add; NULL: nothing */
 	bool has_seccomp;
 	char *cgroups_path;
 	const char *pidns;
@@ -64,6 +66,7 @@ static void creation_fini(struct creation *k)
 	spec_user_fini(&k->user);
 	strbuf_fini(&k->seccomp);
 	strbuf_fini(&k->spec);
+	jv_free(k->edits);
 	volumes_fini(&k->volumes);
 	spec_binds_fini(&k->binds);
 	free(k->binds_dir);
@@ -237,6 +240,7 @@ static void fill_spec(struct creation *k, struct spec_container *s, char *shm, c
 		.pids_limit = n->config->container.pids_limit,
 		.devices = k->devices,
 		.n_devices = k->n_devices,
+		.edits = k->edits,
 		.privileged_without_host_devices =
 			p->runtime && p->runtime->config->privileged_without_host_devices,
 	};
@@ -280,6 +284,24 @@ static void tell_missing(const struct creation *k)
 	}
 }
 
+/* CDI devices: beside the request's own. */
+static int add_edits(struct creation *k, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf exec = STRBUF_NULL;
+	struct container *c = k->c;
+	int r = edits_collect(c, &k->edits, e);
+
+	if (r == 0)
+		r = spec_edits_groups(k->edits, &k->user, e);
+	if (r < 0 || !k->edits)
+		return r;
+	spec_edits_devices(k->edits, &k->user, &c->arena, &k->devices, &k->n_devices);
+	spec_edits_print_exec(k->edits, &exec);
+	if (exec.len)
+		c->edits = strbuf_take(&exec);
+	return 0;
+}
+
 /* Everything that can be refused before anything is made. */
 static int prepare(struct creation *k, struct err *e)
 {
@@ -295,11 +317,13 @@ static int prepare(struct creation *k, struct err *e)
 	if (r == 0)
 		r = spec_user_resolve(&k->record.config, sc, &k->user, e);
 	if (r == 0)
-		r = spec_user_check(&k->user, k->pod->config, e);
-	if (r == 0)
 		r = choose_pidns(k, e);
 	if (r == 0)
 		r = devices_collect(c->config, all, &c->arena, &k->devices, &k->n_devices, e);
+	if (r == 0)
+		r = add_edits(k, e);
+	if (r == 0)
+		r = spec_user_check(&k->user, k->pod->config, e);
 	if (r == 0)
 		r = choose_seccomp(k, e);
 	if (r < 0)
@@ -736,6 +760,10 @@ int life_print_process(struct container *c, char *const *cmd, size_t n, bool tty
 		r = copy_image(&k, im, e);
 	if (r == 0)
 		r = spec_user_resolve(&k.record.config, security(c->config), &k.user, e);
+	if (r == 0 && c->edits)
+		r = jv_parse(c->edits, strlen(c->edits), SIZE_MAX, "edits", &k.edits, e);
+	if (r == 0)
+		r = spec_edits_groups(k.edits, &k.user, e);
 	if (r == 0) {
 		fill_spec(&k, &s, NULL, NULL, NULL);
 		spec_exec_print(&s, cmd, n, tty, to);

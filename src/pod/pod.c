@@ -286,6 +286,7 @@ struct container *container_unref(struct container *c)
 	free(c->config_bytes);
 	free(c->name_key);
 	free(c->image_id);
+	free(c->edits);
 	strv_fini(&c->volumes);
 	free(c->image_ref);
 	free(c->runtime_name);
@@ -335,7 +336,8 @@ int container_find(struct node *n, const char *id, struct container **ret, struc
 	return r;
 }
 
-/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP... @VOLUME...". */
+/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP... @VOLUME...", and
+ * where there are edits, they as a line of their own. */
 static void print_extra(const struct container *c, struct strbuf *to)
 {
 	strbuf_addf(to, "%d %" PRId64 " %" PRId64, c->stop_signal, c->uid, c->gid);
@@ -343,13 +345,21 @@ static void print_extra(const struct container *c, struct strbuf *to)
 		strbuf_addf(to, " %" PRIu32, c->groups[i]);
 	for (size_t i = 0; i < c->volumes.n; i++)
 		strbuf_addf(to, " @%s", c->volumes.v[i]);
+	if (c->edits)
+		strbuf_addf(to, "\n%s", c->edits);
 }
 
 void container_restore(struct container *c, const void *extra, size_t n)
 {
 	_cleanup_free_ char *text = n ? xstrndup(extra, n) : xstrdup("");
-	char *save = NULL, *word;
+	char *save = NULL, *word, *line = strchr(text, '\n');
 	size_t i = 0;
+
+	if (line) {
+		*line = '\0';
+		free(c->edits);
+		c->edits = xstrdup(line + 1);
+	}
 
 	c->groups = xcalloc(n / 2 + 1, sizeof(*c->groups));
 	for (word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save), i++) {

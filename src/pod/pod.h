@@ -52,6 +52,7 @@ struct node_runtime {
 	/* Why there are no pods in user namespaces, in such that have the node's network: "" where
 	 * there are; owned. */
 	char *no_userns, *no_userns_host;
+	bool net_devices; /* it can move interfaces of the host into containers */
 };
 
 /* CRI's container events, of pods too; the values are CRI's. */
@@ -155,6 +156,7 @@ struct container {
 	size_t config_len;
 	char *name_key;
 	char *image_id, *image_ref;
+	char *edits; /* what files on the node add to its commands (spec.h); NULL: nothing */
 	struct strv volumes; /* ids of the images that it mounts, in the order of its mounts */
 	char *runtime_name;
 	char *cgroup; /* path below the hierarchies */

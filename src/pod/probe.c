@@ -53,7 +53,7 @@ static void tell_probe(const struct node_runtime *rt)
 		log_info("runtime %s: %s works", rt->config->name, rt->version);
 }
 
-/* A line each: the version, and the reasons (empty: it can) of what it cannot. */
+/* A line each: the version, the reasons (empty: it can) of what it cannot, and what more it can. */
 static void take_probe(struct node_runtime *rt, int status, char *out, const struct err *e)
 {
 	char **const to[] = {&rt->version, &rt->reason, &rt->no_userns, &rt->no_userns_host};
@@ -66,6 +66,7 @@ static void take_probe(struct node_runtime *rt, int status, char *out, const str
 
 		put(to[i], line ? line : i > 0 && status < 0 ? e->msg : "");
 	}
+	rt->net_devices = out && str_has_prefix(out, "net devices");
 	if (changed)
 		tell_probe(rt);
 }

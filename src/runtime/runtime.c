@@ -13,8 +13,9 @@
 #include "base/spawn.h"
 #include "wire/json.h"
 
-#define LOG_MAX (64u << 10)  /* bytes of a runtime's log that are looked at */
-#define SEALED_MAX (8 << 20) /* bytes of a program that is copied into memory */
+#define FEATURES_MAX (256u << 10) /* bytes of what a runtime says of itself */
+#define LOG_MAX (64u << 10)	  /* bytes of a runtime's log that are looked at */
+#define SEALED_MAX (8 << 20)	  /* bytes of a program that is copied into memory */
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U
 #endif
@@ -234,6 +235,28 @@ int runtime_version(const struct runtime *rt, char **ret, struct err *e)
 		v = v ? v + strlen("version ") : out.out.s;
 		*ret = xstrndup(v, strcspn(v, "\n"));
 	}
+	spawn_result_fini(&out);
+	return r;
+}
+
+int runtime_features(const struct runtime *rt, struct strbuf *ret, struct err *e)
+{
+	_cleanup_free_ char *path = runtime_find(rt->path);
+	const char *argv[] = {path, "features", NULL};
+	struct spawn s = SPAWN_INIT;
+	struct spawn_result out;
+	int r;
+
+	if (!path)
+		return err_precondition(e, "not installed: no program %s", rt->path);
+	s.file = path;
+	s.argv = argv;
+	r = spawn_run(&s, NULL, 0, rt->timeout_us, FEATURES_MAX, &out, e);
+	if (r == 0 && out.status != 0)
+		r = err_set(e, -EIO, GRPC_FAILED_PRECONDITION, "%s features: exit status %d", path,
+			    out.status);
+	if (r == 0)
+		strbuf_add(ret, str_or_empty(out.out.s), out.out.len);
 	spawn_result_fini(&out);
 	return r;
 }

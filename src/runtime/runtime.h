@@ -45,6 +45,10 @@ char *runtime_find(const char *name);
 /* The first line that `RUNTIME --version` prints of itself, owned. */
 int runtime_version(const struct runtime *rt, char **ret, struct err *e);
 
+/* What `RUNTIME features` says, as JSON, appended; older runtimes have no such command: then it is an
+ * error. */
+int runtime_features(const struct runtime *rt, struct strbuf *ret, struct err *e);
+
 /* A container of one static program, "/init" in its root. */
 struct runtime_trial {
 	const char *dir;  /* the bundle; "rootfs" is in it */

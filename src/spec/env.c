@@ -44,6 +44,8 @@ static void put(struct env *env, char *assignment)
 
 static void build(const struct spec_container *s, bool tty, struct env *env)
 {
+	const jv *added = jv_get(s->edits, "env");
+
 	*env = (struct env){0};
 	put(env, xstrdup(DEFAULT_PATH));
 	if (!str_empty(s->hostname))
@@ -58,6 +60,8 @@ static void build(const struct spec_container *s, bool tty, struct env *env)
 		put(env, xasprintf("%s=%.*s", kv->key, (int)kv->value.len,
 				   kv->value.len ? (char *)kv->value.data : ""));
 	}
+	for (size_t i = 0; i < jv_len(added); i++)
+		put(env, xstrdup(str_or_empty(jv_as_string(jv_at(added, i)))));
 	/* Always: without one the runtimes open the image's /etc/passwd, whatever that is. */
 	if (!map_get(&env->at, "HOME"))
 		put(env, xasprintf("HOME=%s", str_empty(s->user->home) ? "/" : s->user->home));

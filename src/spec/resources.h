@@ -5,6 +5,41 @@
 #include "spec/spec.h"
 #include "wire/json.h"
 
+static inline const Runtime__V1__LinuxContainerSecurityContext *
+spec_security(const struct spec_container *s)
+{
+	return s->config->linux ? s->config->linux->security_context : NULL;
+}
+
+static inline bool spec_privileged(const struct spec_container *s)
+{
+	return spec_security(s) && spec_security(s)->privileged;
+}
+
+/* It is in a user namespace. */
+static inline bool spec_mapped(const struct spec_container *s)
+{
+	return !str_empty(s->userns);
+}
+
+/* Into an array that is open. */
+static inline void spec_strings(struct jw *w, char *const *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		jw_string(w, v[i]);
+}
+
+/* `mounts`, into an object that is open; and what the root's propagation has to be (NULL: none), so
+ * that those of mounts get through: mounts.c. */
+void spec_mounts_print(const struct spec_container *s, struct jw *w);
+const char *spec_root_propagation(const struct spec_container *s);
+/* The same place, whatever slashes it is written with. */
+bool spec_same_path(const char *a, const char *b);
+
+/* What files on the node add, into config.json and into its `linux`, which are open: edits.c. */
+void spec_edits_print(const struct spec_container *s, struct jw *w);
+void spec_edits_print_linux(const struct spec_container *s, struct jw *w);
+
 /* Where the container finds gantry-env. static */
 const char *spec_env_path(const struct spec_container *s);
 

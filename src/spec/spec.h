@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "base/str.h"
 #include "image/record.h"
+#include "wire/json.h"
 
 #define SPEC_HUGEPAGES_MAX 16
 
@@ -58,10 +59,10 @@ void spec_user_fini(struct spec_user *u);
 /* A device node of the host. */
 struct spec_device {
 	const char *path; /* in the container */
-	char type;	  /* 'c' or 'b' */
+	char type;	  /* 'c' or 'b'; 'p': no device, but a FIFO of that name */
 	int64_t major, minor;
 	uint32_t mode, uid, gid;
-	const char *permissions; /* "rwm" */
+	const char *permissions; /* "rwm"; "": the cgroup lets nothing through */
 };
 
 /* A mount of the host's, or of an image, that the caller makes; config.json has it as
@@ -106,7 +107,22 @@ struct spec_container {
 	const struct spec_device *devices; /* asked for, or all of a privileged container */
 	size_t n_devices;
 	bool privileged_without_host_devices;
+	const jv *edits; /* what files on the node add; NULL: nothing */
 };
+
+/*
+ * What files on the node add to a container (CDI devices, OCI hooks): one object, as the worker
+ * collected it (programs/gantry-worker/edits.h).  Of its members, devices and groups are for the
+ * caller to put where the request's own are; the rest is printed with the container.
+ */
+#define SPEC_DEVICE_MODE 0666 /* where the file says none and the host has no such node */
+/* Its devices after (and in place of) those in *v. Arena. */
+void spec_edits_devices(const jv *edits, const struct spec_user *u, struct arena *a,
+			struct spec_device **v, size_t *n);
+/* Its groups, after the user's own. INVALID_ARGUMENT for too many. */
+int spec_edits_groups(const jv *edits, struct spec_user *u, struct err *e);
+/* What commands in the container have of it as well, as such an object; nothing: "". */
+void spec_edits_print_exec(const jv *edits, struct strbuf *to);
 
 /* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);

@@ -181,7 +181,8 @@ CONTAINERS = [
     ("swap alone", lambda c: setattr(res(c), "memory_swap_limit_in_bytes", 1 << 20),
      "needs a memory_limit_in_bytes"),
     ("windows", lambda c: c.windows.SetInParent(), "config.windows"),
-    ("cdi", lambda c: c.CDI_devices.add(name="a/b=c"), '"a/b=c"'),
+    ("cdi", lambda c: c.CDI_devices.add(name="a/b"), '"a/b"'),
+    ("cdi annotation", lambda c: c.annotations.update({"cdi.k8s.io/x": "v.com/c=a,b"}), '"b"'),
     ("signal", lambda c: setattr(c, "stop_signal", 999), "config.stop_signal: 999"),
 ]
 

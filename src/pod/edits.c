@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What files on the node add to a container: see edits.h. */
+#include "pod/edits.h"
+
+#include "base/mem.h"
+#include "ipc/worker.h"
+#include "spec/cdi.h"
+
+#define EDITS_MAX (256u << 10) /* bytes, as the worker bounds them */
+
+static void put_strings(struct ipc_out *o, uint16_t tag, const char *const *v)
+{
+	for (size_t i = 0; v[i]; i++)
+		ipc_put_str(o, tag, v[i]);
+}
+
+static int check_runtime(const struct container *c, const jv *edits, struct err *e)
+{
+	const struct node_runtime *rt = c->pod->runtime;
+
+	if (jv_get(edits, "netDevices") && !(rt && rt->net_devices))
+		return err_precondition(
+			e,
+			"config.CDI_devices: they bring network devices, which runtime "
+			"\"%s\" cannot move into a container",
+			c->runtime_name);
+	return 0;
+}
+
+static int ask(const struct container *c, struct ipc_out *o, jv **ret, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+	int r = image_worker_answer(c->node->images, o, EDITS_MAX, &text, e);
+
+	if (r == 0)
+		r = jv_parse(str_or_empty(text.s), text.len, EDITS_MAX, "the worker's answer", &doc,
+			     e);
+	if (r == 0)
+		r = check_runtime(c, doc, e);
+	if (r == 0)
+		*ret = TAKE_PTR(doc);
+	return r;
+}
+
+int edits_collect(const struct container *c, jv **ret, struct err *e)
+{
+	const struct config *cfg = c->node->config;
+	_cleanup_strv_ struct strv devices = STRV_NULL;
+	struct ipc_out o;
+
+	*ret = NULL;
+	spec_cdi_devices(c->config, &devices);
+	if (!devices.n)
+		return 0;
+	image_worker_question(c->node->images, &o, WORKER_EDITS);
+	put_strings(&o, WORKER_TAG_CDI_DIR, cfg->cdi.spec_dirs);
+	for (size_t i = 0; i < devices.n; i++)
+		ipc_put_str(&o, WORKER_TAG_CDI_DEVICE, devices.v[i]);
+	return ask(c, &o, ret, e);
+}

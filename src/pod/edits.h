@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What files on the node add to a container: CDI devices, OCI hooks. Private to pod/. */
+#pragma once
+
+#include "pod/pod.h"
+#include "wire/json.h"
+
+/*
+ * Has a worker read the files and returns what they add, as spec.h has it; NULL: nothing. owned.
+ * Waits.  NOT_FOUND for a CDI device that no file describes, FAILED_PRECONDITION where the runtime
+ * cannot do what one needs.
+ */
+int edits_collect(const struct container *c, jv **ret, struct err *e);
