@@ -62,6 +62,7 @@ static void fail_list(struct list *l, const char *why)
 
 void container_free(struct container *c)
 {
+	job_forget_container(c);
 	fail_list(&c->queue, "the container has been removed");
 	fail_list(&c->stops, "the container has been removed");
 	loop_timer_clear(&c->grace);
@@ -343,8 +344,18 @@ static void plain_done(struct job *job, int r, struct ipc_in *reply, const struc
 
 static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
+	struct container *c = job->container; /* NULL: removed meanwhile */
+	struct err ended = ERR_NULL;
+
 	warm_stop();
 	FAULT_POINT("monitor.exec.done");
+	if (job->died)
+		job_end_tree(job);
+	if (r < 0 && e->code == GRPC_INTERNAL &&
+	    (!c || c->state != MON_RUNNING || c->exit_pending)) {
+		err_precondition(&ended, "the container is not running any more: %s", e->msg);
+		e = &ended;
+	}
 	answer(job, r, reply, e);
 }
 

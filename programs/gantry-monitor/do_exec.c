@@ -4,8 +4,9 @@
  *
  * The runtime starts it detached; this job is the subreaper that it falls to, so its exit
  * status comes here.  Output goes to memfds up to the limit and is read to the end, whatever
- * the limit.  The command's end ends the call: a grandchild that keeps the pipes open is not
- * waited for.  At the timeout the whole tree of the command is killed.
+ * the limit.  The command's end ends the call: what it had written is taken, but a process of its
+ * that keeps the pipes open is not waited for, also where it writes on.  At the timeout everything
+ * that came of the command is killed.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -24,6 +25,8 @@
 #include "runtime/runtime.h"
 
 #define EXEC_READ 65536
+#define EXEC_READS 4		   /* of one stream before the time is looked at */
+#define EXEC_GONE_MAX USEC_PER_SEC /* after it was killed: it may be frozen, or wait for a disk */
 
 struct output {
 	int pipe[2];
@@ -40,12 +43,12 @@ static int output_make(struct output *o, const char *name, uint64_t max)
 	return fcntl(o->pipe[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-/* Takes what is there; false at the end of the stream. */
-static bool output_take(struct output *o)
+/* Takes what is there, in so many reads; false at the end of the stream. */
+static bool output_take(struct output *o, int reads)
 {
 	static char buf[EXEC_READ];
 
-	for (;;) {
+	while (reads-- > 0) {
 		ssize_t n = read(o->pipe[0], buf, sizeof(buf));
 		size_t keep;
 
@@ -60,6 +63,15 @@ static bool output_take(struct output *o)
 			o->max = o->n; /* no memory: the rest is dropped, as above the limit */
 		o->n += keep;
 	}
+	return true;
+}
+
+/* The command has ended: all that it had written, which is no more than the pipe holds. */
+static void output_end(struct output *o)
+{
+	int size = fcntl(o->pipe[0], F_GETPIPE_SZ);
+
+	output_take(o, MAX(size, 0) / EXEC_READ + 1);
 }
 
 struct running {
@@ -67,7 +79,7 @@ struct running {
 	int pidfd, cancel_fd;
 	uint64_t deadline;
 	struct output out, err;
-	bool timed_out, cancelled;
+	bool timed_out, cancelled, ended;
 };
 
 static int wait_ms(uint64_t deadline)
@@ -79,19 +91,20 @@ static int wait_ms(uint64_t deadline)
 	return deadline <= now ? 0 : (int)MIN((deadline - now) / 1000 + 1, (uint64_t)60000);
 }
 
-static void give_up(struct running *x)
+/* Kills it; from now on there is only a moment left to see it go. */
+static void give_up(const struct job_context *j, struct running *x)
 {
-	exec_kill_tree(x->pid);
-	x->deadline = USEC_FOREVER;
+	tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
+	x->deadline = clock_mono_us() + EXEC_GONE_MAX;
 	x->cancel_fd = -1;
 }
 
-/* Until the command has ended. */
-static void attend(struct running *x)
+/* Until the command has ended, or was killed and does not go. */
+static void attend(const struct job_context *j, struct running *x)
 {
-	bool out = true, err = true, ended = false;
+	bool out = true, err = true;
 
-	while (!ended) {
+	while (!x->ended) {
 		struct pollfd pf[] = {{x->pidfd, POLLIN, 0},
 				      {x->cancel_fd, POLLIN, 0},
 				      {out ? x->out.pipe[0] : -1, POLLIN, 0},
@@ -99,23 +112,25 @@ static void attend(struct running *x)
 
 		if (poll(pf, 4, wait_ms(x->deadline)) < 0 && errno != EINTR)
 			break;
-		if (x->deadline != USEC_FOREVER && clock_mono_us() >= x->deadline) {
+		x->ended = pf[0].revents != 0;
+		if (!x->ended && x->deadline != USEC_FOREVER && clock_mono_us() >= x->deadline) {
+			if (x->timed_out || x->cancelled)
+				break;
 			x->timed_out = true;
-			give_up(x);
-		} else if (pf[1].revents) {
+			give_up(j, x);
+		} else if (!x->ended && pf[1].revents) {
 			x->cancelled = true;
-			give_up(x);
+			give_up(j, x);
 		}
-		ended = pf[0].revents != 0;
 		if (pf[2].revents)
-			out = output_take(&x->out);
+			out = output_take(&x->out, EXEC_READS);
 		if (pf[3].revents)
-			err = output_take(&x->err);
+			err = output_take(&x->err, EXEC_READS);
 	}
 	if (out)
-		output_take(&x->out);
+		output_end(&x->out);
 	if (err)
-		output_take(&x->err);
+		output_end(&x->err);
 }
 
 static int start(struct job_context *j, struct running *x, struct err *e)
@@ -136,6 +151,7 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 	x.deadline = timeout ? clock_mono_us() + timeout : USEC_FOREVER;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	exec_isolate(j);
+	tree_mark(&j->tree);
 	r = output_make(&x.out, "stdout", max);
 	if (r == 0)
 		r = output_make(&x.err, "stderr", max);
@@ -143,19 +159,18 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 		return err_errno(e, r, "make pipes for the command");
 	r = start(j, &x, e);
 	FAULT_POINT("job.exec.started");
-	if (r < 0) {
-		exec_kill_left();
-		return r;
-	}
+	if (r < 0)
+		return exec_start_failed(j, r, e);
 	close(x.out.pipe[1]);
 	close(x.err.pipe[1]);
 	x.pidfd = spawn_pidfd_open(x.pid);
 	if (x.pidfd < 0) {
-		exec_kill_left();
-		return err_errno(e, x.pidfd, "watch the command");
+		err_errno(e, x.pidfd, "watch the command");
+		return exec_start_failed(j, x.pidfd, e);
 	}
-	attend(&x);
-	r = spawn_wait(x.pid, &status);
+	attend(j, &x);
+	if (x.ended || !(x.timed_out || x.cancelled))
+		r = spawn_wait(x.pid, &status);
 	if (x.timed_out)
 		return err_set(e, -ETIMEDOUT, GRPC_DEADLINE_EXCEEDED,
 			       "the command did not end in %llu ms: killed",
@@ -169,5 +184,13 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 	lseek(x.err.file, 0, SEEK_SET);
 	ipc_put_fd(reply, x.out.file);
 	ipc_put_fd(reply, x.err.file);
+	return 0;
+}
+
+int do_exec_end(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	(void)reply;
+	(void)e;
+	tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
 	return 0;
 }

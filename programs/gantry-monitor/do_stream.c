@@ -174,7 +174,7 @@ static void attend(const struct job_context *j, struct session *s)
 		if (!pf[2].revents && !(pf[1].revents && has_gone(s->control)))
 			continue;
 		FAULT_POINT("job.exec-stream.gone");
-		exec_kill_tree(s->pid);
+		tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
 		pf[1].fd = pf[2].fd = -1;
 	}
 }
@@ -197,16 +197,15 @@ int do_exec_stream(struct job_context *j, struct ipc_out *reply, struct err *e)
 	read_request(j, &s);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	exec_isolate(j);
+	tree_mark(&j->tree);
 	/* The monitor's end shows on its socket; dying with it would leave the command. */
 	prctl(PR_SET_PDEATHSIG, 0);
 	r = start(j, &s, e);
 	FAULT_POINT("job.exec-stream.started");
 	if (r == 0)
 		r = answer(j, &s, reply, e);
-	if (r < 0) {
-		exec_kill_left();
-		return r;
-	}
+	if (r < 0)
+		return exec_start_failed(j, r, e);
 	attend(j, &s);
 	if (spawn_wait(s.pid, &status) == 0)
 		tell_end(&s, status);

@@ -3,65 +3,40 @@
 #include "exec.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "console.h"
 #include "runtime/runtime.h"
 
-#define TREE_MAX 4096	   /* processes of one command that are looked for at once */
-#define CHILDREN_MAX 65536 /* bytes of a children file */
-#define KILL_ROUNDS 8
+#define STAT_MAX 4096 /* bytes of a stat file; and a flag in it (include/linux/sched.h) */
+#define PF_EXITING 4u
 
-/* The processes below `pid`, parents first. */
-static unsigned tree_of(pid_t pid, pid_t *to, unsigned n)
+/* The kernel is ending it, or has; its PID namespace goes with it, and what starts there. */
+static bool is_exiting(pid_t pid)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	char path[64], *save = NULL;
+	unsigned flags;
+	char path[32], *p;
 
-	if (n == TREE_MAX)
-		return n;
-	to[n++] = pid;
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
-	if (fs_read(AT_FDCWD, path, CHILDREN_MAX, &b) < 0 || !b.s)
-		return n;
-	for (char *w = strtok_r(b.s, " ", &save); w; w = strtok_r(NULL, " ", &save))
-		n = tree_of(atoi(w), to, n);
-	return n;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	if (fs_read(AT_FDCWD, path, STAT_MAX, &b) < 0 || !b.s || !(p = strrchr(b.s, ')')))
+		return true;
+	return sscanf(p, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1 || flags & PF_EXITING;
 }
 
-void exec_kill_tree(pid_t pid)
+int exec_start_failed(struct job_context *j, int r, struct err *e)
 {
-	static pid_t all[TREE_MAX];
+	const struct container *c = container_find(j->mon, j->id);
+	_cleanup_free_ char *why = NULL;
 
-	/* Stopped first, so that none forks away while the others are found. */
-	for (int round = 0; round < KILL_ROUNDS; round++) {
-		unsigned n = tree_of(pid, all, 0);
-
-		for (unsigned i = 0; i < n; i++)
-			kill(all[i], round < KILL_ROUNDS - 1 ? SIGSTOP : SIGKILL);
-		if (n <= 1)
-			break;
-	}
-	for (unsigned i = tree_of(pid, all, 0); i-- > 0;)
-		kill(all[i], SIGKILL);
-}
-
-void exec_kill_left(void)
-{
-	static pid_t all[TREE_MAX];
-	unsigned n;
-
-	while ((n = tree_of(getpid(), all, 0)) > 1) {
-		while (n-- > 1)
-			kill(all[n], SIGKILL);
-		if (waitpid(-1, NULL, 0) < 0 && errno == ECHILD)
-			break;
-	}
+	tree_kill(&j->tree, j->mon, c);
+	if (e->code != GRPC_INTERNAL || !is_exiting(c->pid))
+		return r;
+	why = xstrdup(e->msg);
+	return err_precondition(e, "container %s is not running any more: %s", j->id, why);
 }
 
 void exec_isolate(const struct job_context *j)
@@ -130,6 +105,7 @@ static void files_name(const struct job_context *j, struct files *f)
 static int call(struct job_context *j, const struct files *f, const int fds[3], bool tty,
 		struct err *e)
 {
+	uint64_t timeout = ipc_get_u64(j->in, MON_TAG_TIMEOUT, 0); /* the runtime's, too */
 	const char *argv[12];
 	struct runtime rt;
 	int n = 0, r;
@@ -147,6 +123,8 @@ static int call(struct job_context *j, const struct files *f, const int fds[3], 
 	argv[n++] = j->id;
 	argv[n] = NULL;
 	do_read_runtime(j, &container_find(j->mon, j->id)->create, &rt);
+	if (timeout)
+		rt.timeout_us = MIN(rt.timeout_us, timeout);
 	r = runtime_call(&rt, argv, fds, f->log, tty ? f->dir : NULL, e);
 	strv_fini(&rt.args);
 	return r;

@@ -13,11 +13,9 @@ void exec_isolate(const struct job_context *j);
  * Starts the request's CONFIG (process.json) in the job's container, detached; this process is
  * a subreaper, which it falls to.  `fds` become its standard streams.  With `ret_master` it gets a
  * terminal, whose master is the result (owned), and `fds` are the runtime's alone.  On failure
- * something of it may run: exec_kill_left().
+ * something of it may run: exec_start_failed().
  */
 int exec_start(struct job_context *j, const int fds[3], int *ret_master, pid_t *ret, struct err *e);
-/* SIGKILL to a process and all below it. */
-void exec_kill_tree(pid_t pid);
-/* The same for all below this process, which waits for their end: a runtime that was ended in the
- * middle may have left the command behind. */
-void exec_kill_left(void);
+/* Kills what is left of a start that failed with `r`, and returns that; where it did because the
+ * container has ended, `e` says so (FAILED_PRECONDITION). */
+int exec_start_failed(struct job_context *j, int r, struct err *e);

@@ -14,13 +14,15 @@
 
 #include "base/fault.h"
 #include "base/mem.h"
-#include "exec.h"
 #include "mon.h"
 
-static _Noreturn void child(struct monitor *m, const struct ipc_in *in, const char *id, int fd,
-			    job_fn *fn, pid_t parent)
+static _Noreturn void child(const struct job *job, int fd, job_fn *fn, pid_t parent)
 {
-	struct job_context j = {.mon = m, .in = in, .id = id, .cancel_fd = fd};
+	struct job_context j = {.mon = job->mon,
+				.in = job->request ? &job->request->in : NULL,
+				.id = job->container ? job->container->id : NULL,
+				.cancel_fd = fd,
+				.tree = job->tree};
 	struct err e = ERR_NULL;
 	struct ipc_out reply;
 	sigset_t none;
@@ -81,8 +83,8 @@ static void session_over(struct job *job)
 {
 	struct pollfd pf = {job->command_fd, POLLIN, 0};
 
-	if (job->command_fd >= 0 && job->command > 0 && poll(&pf, 1, 0) == 0)
-		exec_kill_tree(job->command);
+	if (job->command_fd >= 0 && poll(&pf, 1, 0) == 0)
+		job_end_tree(job);
 	job->command_fd = fd_close(job->command_fd);
 	list_remove(&job->link);
 	job->mon->n_sessions--;
@@ -127,21 +129,25 @@ static void fail_start(struct job *job, int errnum, const char *what)
 	finish(job, e.errnum, &none, &e);
 }
 
-static void start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
-		  job_done_fn *done, bool session)
+static struct job *job_new(struct monitor *m, struct container *c, job_done_fn *done, bool session)
 {
 	struct job *job = xcalloc(1, sizeof(*job));
-	pid_t self = getpid();
-	int p[2];
 
 	job->mon = m;
-	job->request = q;
 	job->container = c;
 	job->done = done;
 	job->session = session;
 	job->command_fd = -EBADF;
 	m->n_sessions += session;
 	list_append(&m->jobs, &job->link);
+	return job;
+}
+
+static void job_fork(struct job *job, job_fn *fn)
+{
+	pid_t self = getpid();
+	int p[2];
+
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, p) < 0) {
 		fail_start(job, -errno, "socketpair for a job");
 		return;
@@ -149,7 +155,7 @@ static void start(struct monitor *m, struct request *q, struct container *c, job
 	job->pid = fork();
 	if (job->pid == 0) {
 		close(p[0]);
-		child(m, q ? &q->in : NULL, c ? c->id : NULL, p[1], fn, self);
+		child(job, p[1], fn, self);
 	}
 	close(p[1]);
 	if (job->pid < 0) {
@@ -157,20 +163,46 @@ static void start(struct monitor *m, struct request *q, struct container *c, job
 		fail_start(job, -errno, "fork a job");
 		return;
 	}
-	ipc_conn_open(&job->ipc, m->loop, p[0], on_reply, on_close);
-	job->ipc.on_msg = on_reply;
+	ipc_conn_open(&job->ipc, job->mon->loop, p[0], on_reply, on_close);
 }
 
 void job_start(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 	       job_done_fn *done)
 {
-	start(m, q, c, fn, done, false);
+	struct job *job = job_new(m, c, done, false);
+
+	job->request = q;
+	job->tree = tree_new(m->n_jobs++);
+	job_fork(job, fn);
 }
 
 void job_start_session(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 		       job_done_fn *done)
 {
-	start(m, q, c, fn, done, true);
+	struct job *job = job_new(m, c, done, true);
+
+	job->request = q;
+	job->tree = tree_new(m->n_jobs++);
+	job_fork(job, fn);
+}
+
+static void end_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	(void)job;
+	(void)r;
+	(void)reply;
+	(void)e;
+}
+
+void job_end_tree(struct job *of)
+{
+	struct job *job;
+
+	if (!of->container)
+		return; /* it was removed, and everything in it with it */
+	job = job_new(of->mon, of->container, end_done, false);
+	job->tree = of->tree;
+	job_fork(job, do_exec_end);
 }
 
 /* A frame on the job's socket: it sees that as "give up". */
@@ -214,6 +246,15 @@ void job_cancel_start(struct container *c)
 	list_for_each (job, &c->mon->jobs, link)
 		if (job->container == c && job->request && job->request->in.type == MON_START)
 			cancel(job);
+}
+
+void job_forget_container(struct container *c)
+{
+	struct job *job;
+
+	list_for_each (job, &c->mon->jobs, link)
+		if (job->container == c)
+			job->container = NULL;
 }
 
 void job_cancel_execs(struct monitor *m, const struct conn *c)

@@ -13,6 +13,7 @@
  *   do_pod.c, do_container.c, do_exec.c, do_stream.c, do_figures.c   what jobs do: blocking,
  *                sequential
  *   exec.c, console.c   what those have in common
+ *   tree.c       what came of a command
  *   binds.c      volumes that the runtime finds ready-made
  *   do_probe.c   what a runtime can do on this host
  */
@@ -30,6 +31,7 @@
 #include "ipc/monitor.h"
 #include "loop/loop.h"
 #include "sys/cgroup.h"
+#include "tree.h"
 
 #define MON_CONTAINERS_MAX 1024 /* of one pod */
 #define MON_CONNECTIONS_MAX 8
@@ -67,6 +69,7 @@ struct monitor {
 	struct stray strays[MON_STRAYS_MAX];
 	unsigned n_strays;
 	unsigned n_creating; /* jobs: strays may be theirs */
+	uint64_t n_jobs;     /* that there ever were */
 	struct list waiting; /* struct request: pod requests that wait for containers to end */
 	bool exit_when_flushed;
 };
@@ -108,6 +111,7 @@ struct job_context {
 	const struct ipc_in *in;
 	const char *id; /* container, or NULL */
 	int cancel_fd;	/* readable: give up */
+	struct tree tree;
 };
 typedef int job_fn(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* In the monitor, once the job has answered: `reply` carries a success when r is 0. */
@@ -121,6 +125,7 @@ struct job {
 	job_done_fn *done;
 	struct ipc_conn ipc;
 	pid_t pid;
+	struct tree tree; /* of what runs in the container for it */
 	bool answered;
 	bool died;     /* without an answer: what it began has not been undone */
 	bool session;  /* it stays after its answer */
@@ -135,9 +140,13 @@ void job_start(struct monitor *m, struct request *q, struct container *c, job_fn
 /* The same for one that stays.  It counts among the pod's sessions. */
 void job_start_session(struct monitor *m, struct request *q, struct container *c, job_fn *fn,
 		       job_done_fn *done);
+/* Kills what one has left in its container that has died. */
+void job_end_tree(struct job *of);
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
 void job_cancel_setup(struct monitor *m);   /* whoever asked for it */
 void job_cancel_start(struct container *c); /* its process has gone */
+/* It is removed: commands in it go on to their end without it. */
+void job_forget_container(struct container *c);
 /* A connection has gone: commands whose output nobody will read are ended. */
 void job_cancel_execs(struct monitor *m, const struct conn *c);
 /* True when the pid was a job's. */
@@ -261,6 +270,8 @@ void do_read_runtime(const struct job_context *j, const struct ipc_in *create, s
 int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_exec_stream(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_connect(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* Ends what a job has left that died: its own tree is that job's. */
+int do_exec_end(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_net_stats(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_figures(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Process 1 of a shared PID namespace: reaps. Never returns. */

@@ -827,7 +827,7 @@ int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64
 	ipc_put_bytes(&o, MON_TAG_CONFIG, process.s, process.len);
 	ipc_put_u64(&o, MON_TAG_TIMEOUT, MIN(timeout_s, (uint64_t)INT32_MAX) * USEC_PER_SEC);
 	ipc_put_u64(&o, MON_TAG_OUTPUT_MAX, max);
-	r = call(c, &o, &in, e);
+	r = pod_monitor_exec(c->pod, &o, &in, e);
 	FAULT_POINT("daemon.exec.done");
 	if (r < 0)
 		return r;

@@ -355,6 +355,11 @@ int pod_monitor_call(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struc
 	return call(p, o, ret, POD_CALLS_MAX, e);
 }
 
+int pod_monitor_exec(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struct err *e)
+{
+	return call(p, o, ret, POD_EXECS_MAX, e);
+}
+
 int pod_monitor_end(struct pod *p, struct ipc_out *o, struct ipc_in *ret, struct err *e)
 {
 	return call(p, o, ret, POD_CALLS_MAX + POD_ENDS_MAX, e);

@@ -276,8 +276,8 @@ static int each_dir(const struct cgroup_host *h, const char *path, dir_fn *fn)
 	return r;
 }
 
-/* One signal to all in the directory and below; returns how many there were. */
-static int signal_all(const char *dir)
+/* Of the directory and below; returns for how many `fn` said true. */
+static int each_process(const char *dir, cgroup_process_fn *fn, void *arg)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	_cleanup_free_ char *procs = xasprintf("%s/cgroup.procs", dir);
@@ -292,7 +292,7 @@ static int signal_all(const char *dir)
 		for (char *l = strtok_r(b.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
 			pid_t pid = atoi(l);
 
-			if (pid > 0 && kill(pid, SIGKILL) == 0)
+			if (pid > 0 && fn(pid, arg)) /* 0: in no namespace of ours */
 				n++;
 		}
 	/* To list the files of a cgroup is slow, and the number of links tells of those below. */
@@ -306,10 +306,28 @@ static int signal_all(const char *dir)
 		if (e->d_type != DT_DIR || e->d_name[0] == '.')
 			continue;
 		sub = xasprintf("%s/%s", dir, e->d_name);
-		n += signal_all(sub);
+		n += each_process(sub, fn, arg);
 	}
 	closedir(d);
 	return n;
+}
+
+int cgroup_each_process(const struct cgroup_host *h, const char *path, cgroup_process_fn *fn,
+			void *arg)
+{
+	const char *mount = h->v2 ? h->mount : h->memory ? h->memory : h->n ? h->v1[0].mount : NULL;
+	_cleanup_free_ char *dir = NULL;
+
+	if (!mount || str_empty(path) || streq(path, "/"))
+		return 0; /* never the root */
+	dir = xasprintf("%s%s", mount, path);
+	return each_process(dir, fn, arg);
+}
+
+static bool kill_one(pid_t pid, void *arg)
+{
+	(void)arg;
+	return kill(pid, SIGKILL) == 0;
 }
 
 static int kill_dir(const char *dir)
@@ -318,7 +336,7 @@ static int kill_dir(const char *dir)
 
 	if (fs_write_str(AT_FDCWD, file, "1") == 0)
 		return 0;
-	for (int i = 0; i < KILL_ROUNDS && signal_all(dir) > 0; i++)
+	for (int i = 0; i < KILL_ROUNDS && each_process(dir, kill_one, NULL) > 0; i++)
 		;
 	return 0;
 }

@@ -49,6 +49,13 @@ int cgroup_expand_slice(const char *slice, char **ret, struct err *e);
 
 /* SIGKILL to every process in it and below. 0 also when it is not there. */
 int cgroup_kill(const struct cgroup_host *h, const char *path);
+/*
+ * Calls for each process that is in it or below when it is listed: by its number here, as far as
+ * it has one.  Returns for how many `fn` said true; 0 also where the cgroup is not there.
+ */
+typedef bool cgroup_process_fn(pid_t pid, void *arg);
+int cgroup_each_process(const struct cgroup_host *h, const char *path, cgroup_process_fn *fn,
+			void *arg);
 /* Removes it and all below, in every hierarchy; kills nothing. -EBUSY while populated. */
 int cgroup_remove(const struct cgroup_host *h, const char *path);
 /*
