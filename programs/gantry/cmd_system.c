@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gantry version, info, help. */
+/* gantry version, info, metrics, help. */
 #include <inttypes.h>
 
 #include "cli.h"
@@ -232,6 +232,32 @@ const struct command cmd_info = {
 	.summary = "show how the daemon is, its runtimes, and what the node holds",
 	.opts = info_options,
 	.run = info,
+};
+
+/* --- metrics --- */
+
+static int metrics(struct cli *cli, const struct args *a)
+{
+	Gantry__V1__MetricsRequest q = GANTRY__V1__METRICS_REQUEST__INIT;
+	Gantry__V1__MetricsResponse *m;
+	struct err e = ERR_NULL;
+
+	if (rpc_call(cli, GANTRY, "Metrics", &q, &m, &e) < 0)
+		return cli_fail(cli, &e);
+	cli_write(m->text, strlen(m->text));
+	return EXIT_OK;
+}
+
+const struct command cmd_metrics = {
+	.name = "metrics",
+	.operands = "",
+	.summary = "print the daemon's own figures in Prometheus' text format",
+	.text = "It is what gantryd serves over HTTP where the setting metrics.address is not "
+		"empty: how long requests took and how they ended, pods, containers, pulls, "
+		"memory, "
+		"and delays of the event loop. Metrics of pods and containers are the kubelet's to "
+		"serve; 'gantry stats' shows such figures.",
+	.run = metrics,
 };
 
 /* --- help --- */

@@ -52,7 +52,7 @@ static uint64_t timeout_of(const struct cli *cli, const char *method)
 {
 	static const char *const reads[] = {"List",	     "Version",	     "Status",
 					    "RuntimeConfig", "ContainerSta", "PodSandboxSta",
-					    "ImageStatus",   "ImageFsInfo"};
+					    "ImageStatus",   "ImageFsInfo",  "Metrics"};
 
 	if (cli->timeout_us)
 		return cli->timeout_us;

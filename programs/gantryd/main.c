@@ -21,9 +21,11 @@
 #include "base/sock.h"
 #include "config/config.h"
 #include "cri/cri.h"
+#include "listen.h"
 #include "notify.h"
 #include "pod/node.h"
 #include "pod/stream.h"
+#include "wire/scrape.h"
 
 #define DRAIN_LIMIT (10 * USEC_PER_SEC) /* requests in flight get so long at the end */
 /* A turn of the event loop that takes longer is reported, and in tests the end. */
@@ -39,6 +41,7 @@ struct daemon {
 	struct node *node;
 	struct cri *cri;
 	int listen_fd;
+	struct scrape_server *metrics; /* NULL: not served */
 	bool socket_ours;
 	struct loop_timer drain_limit, notify_timer;
 	uint64_t notify_every;
@@ -123,6 +126,32 @@ static void on_slow_turn(struct loop *l, uint64_t took_us, const char *what)
 #endif
 }
 
+static void print_metrics(void *arg, struct strbuf *to)
+{
+	cri_prometheus(arg, to);
+}
+
+/* A daemon without is better than none. */
+static void serve_metrics(struct daemon *d)
+{
+	const char *where = d->config.metrics.address;
+	struct listen_address a;
+	struct err e = ERR_NULL;
+	int fd, r;
+
+	if (!*where)
+		return;
+	r = listen_parse("metrics.address", where, &a, &e);
+	if (r == 0)
+		r = listen_at(&a, &fd, &e);
+	if (r == 0)
+		r = scrape_server_new(d->loop, fd, print_metrics, d->cri, &d->metrics, &e);
+	if (r < 0)
+		log_error("metrics are not served on %s: %s", where, e.msg);
+	else
+		log_info("metrics are served on %s", where);
+}
+
 static void start(void *arg)
 {
 	struct daemon *d = arg;
@@ -141,6 +170,7 @@ static void start(void *arg)
 		loop_stop(d->loop, fail(&e));
 		return;
 	}
+	serve_metrics(d);
 	log_info("gantryd %s serves CRI v1 on %s", GANTRY_VERSION, d->config.address);
 	notify_send("READY=1");
 	if (d->notify_every)
@@ -155,6 +185,15 @@ static int open_node(struct daemon *d, struct err *e)
 	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0)
 		return err_errno(e, -errno, "signals");
 	return node_open(d->loop, &d->config, &d->nofile, &d->node, e);
+}
+
+static void end_metrics(struct daemon *d)
+{
+	static const char prefix[] = "unix:";
+
+	if (d->metrics && str_has_prefix(d->config.metrics.address, prefix))
+		unlink(d->config.metrics.address + strlen(prefix));
+	d->metrics = scrape_server_free(d->metrics);
 }
 
 static int serve(struct daemon *d)
@@ -173,6 +212,7 @@ static int serve(struct daemon *d)
 	r = loop_run(d->loop);
 	if (d->socket_ours)
 		unlink(d->config.address);
+	end_metrics(d);
 	d->cri = cri_free(d->cri);
 	d->node->streams = streams_close(d->node->streams);
 	d->node = node_close(d->node);

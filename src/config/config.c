@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "config/listen.h"
 
 #define CONFIG_FILE_MAX (1u << 20) /* bytes */
 #define CONFIG_LIST_MAX 256	   /* entries of one list */
@@ -134,6 +135,10 @@ static const struct key keys[] = {
 		 "certificates (a PEM file) of which a client must have one; empty: it needs none"},
 	{"streaming.tls.min_version", STRING, AT(streaming.tls.min_version),
 	 .about = "oldest version of TLS that is spoken: 1.2 or 1.3"},
+	{"metrics.address", STRING, AT(metrics.address), .may_be_empty = true,
+	 .about =
+		 "where the daemon's own metrics are served over HTTP at /metrics: 127.0.0.1:9464, "
+		 "or unix:/run/gantry/metrics.sock; empty: nowhere"},
 	{"limits.max_requests", NUMBER32, AT(limits.max_requests), 16, 65536,
 	 .about = "requests in flight on all connections; further ones are refused"},
 };
@@ -205,6 +210,7 @@ static void set_defaults(struct config *c)
 	c->streaming.idle_timeout_us = 4 * 3600 * USEC_PER_SEC;
 	c->streaming.tls.cert = c->streaming.tls.key = c->streaming.tls.client_ca = "";
 	c->streaming.tls.min_version = "1.2";
+	c->metrics.address = "";
 	c->limits.max_requests = 1024;
 }
 
@@ -579,6 +585,10 @@ static int check_streaming(const struct config *c, struct err *e)
 
 static int check(const struct config *c, struct err *e)
 {
+	struct listen_address a;
+
+	if (*c->metrics.address && listen_parse("metrics.address", c->metrics.address, &a, e) < 0)
+		return e->errnum;
 	if (!streq(c->image.snapshotter, "overlay"))
 		return err_invalid(e, "image.snapshotter: \"%s\", expected overlay",
 				   c->image.snapshotter);

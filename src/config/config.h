@@ -111,6 +111,10 @@ struct config {
 	} streaming;
 
 	struct {
+		const char *address; /* listen.h; "": not served */
+	} metrics;
+
+	struct {
 		uint32_t max_requests; /* in flight on all connections: 1024 */
 	} limits;
 };

@@ -99,6 +99,22 @@ static void test_the_file(void)
 	config_fini(&c);
 }
 
+static void test_addresses(void)
+{
+	static const char *const good[] = {"127.0.0.1:9464", "[::1]:9464", "0.0.0.0:0",
+					   "unix:/run/gantry/metrics.sock"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		_cleanup_free_ char *text = xasprintf("metrics: {address: \"%s\"}\n", good[i]);
+		struct config c;
+		struct err e = ERR_NULL;
+
+		CHECK_INT(load(text, &c, &e), 0);
+		CHECK_STR(c.metrics.address, good[i]);
+		config_fini(&c);
+	}
+}
+
 static void test_errors(void)
 {
 	static const struct {
@@ -115,6 +131,11 @@ static void test_errors(void)
 		{"default_runtimes: [nope]\n", "\"nope\" is not among the runtimes"},
 		{"runtimes: {UP: {path: x}}\n", "a handler's name"},
 		{"runtimes: {a: {path: x, b: c}}\n", "path, args or"},
+		{"metrics: {address: here}\n", "metrics.address: \"here\", expected ADDRESS:PORT"},
+		{"metrics: {address: \"localhost:9464\"}\n", "expected ADDRESS:PORT"},
+		{"metrics: {address: \"127.0.0.1:99999\"}\n", "expected ADDRESS:PORT"},
+		{"metrics: {address: \"::1:9464\"}\n", "expected ADDRESS:PORT"},
+		{"metrics: {address: \"unix:x.sock\"}\n", "expected ADDRESS:PORT"},
 		{"bridge: {name: much-too-long-for-it}\n", "no name of an interface"},
 	};
 
@@ -152,6 +173,7 @@ int main(void)
 	TEST(defaults);
 	TEST(the_file);
 	TEST(streaming);
+	TEST(addresses);
 	TEST(errors);
 	TEST(dump);
 	return test_done();

@@ -3,18 +3,11 @@
  * From a gRPC call to a handler and back: looks up the method, decodes, runs, encodes,
  * logs once.  Runs in the coroutine that wire/grpc.c started for the call.
  */
-#include "cri/cri.h"
+#include "cri/cri_internal.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-
-struct cri {
-	struct node *node;
-	struct grpc_server *grpc;
-	struct cri_events *events;
-	struct map methods; /* path -> struct cri_method */
-};
 
 static const struct cri_method *const tables[] = {
 	cri_methods_runtime, cri_methods_sandbox, cri_methods_container,
@@ -182,9 +175,20 @@ int cri_send(struct cri_call *c, const ProtobufCMessage *m, struct err *e)
 	return grpc_call_send(c->grpc, c->raw.s, n, e);
 }
 
-static void on_call(struct grpc_call *grpc, const void *method)
+static void count_call(struct cri_entry *m, int r, const struct err *e, uint64_t started)
 {
-	const struct cri_method *m = method;
+	unsigned code = r < 0 ? (unsigned)e->code : GRPC_OK;
+
+	m->in_flight--;
+	m->codes[code < CRI_CODES ? code : GRPC_UNKNOWN]++;
+	if (!m->method->lasts)
+		histogram_add(&m->took, clock_mono_us() - started);
+}
+
+static void on_call(struct grpc_call *grpc, const void *entry)
+{
+	struct cri_entry *counted = (struct cri_entry *)(uintptr_t)entry;
+	const struct cri_method *m = counted->method;
 	struct cri *s = grpc_call_server_arg(grpc);
 	struct arena *a = grpc_call_arena(grpc);
 	ProtobufCAllocator alloc = {arena_cb_alloc, arena_cb_free, a};
@@ -197,6 +201,7 @@ static void on_call(struct grpc_call *grpc, const void *method)
 	int r;
 
 	loop_note(c.node->loop, short_name(m));
+	counted->in_flight++;
 	bytes = grpc_call_request(grpc, &n);
 	request = protobuf_c_message_unpack(m->request, &alloc, n, bytes);
 	r = request ? cri_check_text(m->request, bytes, n, &e)
@@ -208,6 +213,7 @@ static void on_call(struct grpc_call *grpc, const void *method)
 	} else {
 		reply_unary(&c, m, request, &e, &r);
 	}
+	count_call(counted, r, &e, started);
 	log_call(&c, m, r, &e, started);
 	strbuf_fini(&c.raw);
 }
@@ -217,6 +223,22 @@ static const void *lookup(void *arg, const char *path)
 	struct cri *s = arg;
 
 	return map_get(&s->methods, path);
+}
+
+static void add_methods(struct cri *s)
+{
+	const struct cri_method *m;
+
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+		for (m = tables[i]; m->path; m++)
+			s->n_entries++;
+	s->entries = xcalloc(s->n_entries, sizeof(*s->entries));
+	s->n_entries = 0;
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+		for (m = tables[i]; m->path; m++) {
+			s->entries[s->n_entries].method = m;
+			map_put(&s->methods, m->path, &s->entries[s->n_entries++]);
+		}
 }
 
 int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e)
@@ -229,12 +251,12 @@ int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e)
 
 	s->node = n;
 	cfg.arg = s;
-	for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
-		for (const struct cri_method *m = tables[i]; m->path; m++)
-			map_put(&s->methods, m->path, (void *)(uintptr_t)m);
+	s->started_at = clock_wall_ns();
+	add_methods(s);
 	r = grpc_server_new(n->loop, &cfg, listen_fd, &s->grpc, e);
 	if (r < 0) {
 		map_fini(&s->methods);
+		free(s->entries);
 		free(s);
 		return r;
 	}
@@ -256,6 +278,7 @@ struct cri *cri_free(struct cri *s)
 	grpc_server_free(s->grpc);
 	cri_events_free(s->events);
 	map_fini(&s->methods);
+	free(s->entries);
 	free(s);
 	return NULL;
 }

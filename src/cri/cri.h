@@ -45,6 +45,7 @@ struct cri_method {
 	cri_fn *fn;
 	cri_stream_fn *stream_fn; /* set for streaming methods only */
 	bool in_pieces; /* the response of `fn`, a list in field 1, goes out as a stream of such */
+	bool lasts;	/* for as long as the client listens */
 	bool quiet;	/* asked many times a minute: logged at debug level only */
 };
 
@@ -91,7 +92,9 @@ extern const struct cri_method cri_methods_metrics[]; /* metrics.c */
 /* Takes the node's events; handlers find it there. */
 struct cri_events;
 struct cri_events *cri_events_new(struct node *n);
-void cri_events_end(struct cri_events *ev); /* what waits is sent, then the streams end */
+unsigned cri_events_listeners(const struct cri_events *ev);
+uint64_t cri_events_cut(const struct cri_events *ev); /* listeners that read too slowly */
+void cri_events_end(struct cri_events *ev);	      /* what waits is sent, then the streams end */
 struct cri_events *cri_events_free(struct cri_events *ev);
 
 struct cri;
@@ -100,6 +103,8 @@ int cri_new(struct node *n, int listen_fd, struct cri **ret, struct err *e);
 /* Refuses new requests, lets those in flight end, then calls fn(arg). */
 void cri_drain(struct cri *s, void (*fn)(void *arg), void *arg);
 struct cri *cri_free(struct cri *s);
+/* Appends the daemon's own figures in Prometheus' text format. */
+void cri_prometheus(struct cri *s, struct strbuf *to);
 
 /* INVALID_ARGUMENT "FIELD.PATH: ..." for a string of an encoded message of type `d` that holds
  * a NUL or is no UTF-8. */

@@ -17,6 +17,7 @@ struct cri_events {
 	struct node *node;
 	struct list subscribers;
 	unsigned n;
+	uint64_t cut; /* listeners, ever */
 	bool closing;
 };
 
@@ -106,6 +107,8 @@ static int follow(struct cri_call *c, struct cri_events *ev, struct subscriber *
 		drop_first(s);
 	}
 	if (s->cut)
+		ev->cut++;
+	if (s->cut)
 		return err_set(e, -ENOBUFS, GRPC_RESOURCE_EXHAUSTED,
 			       "more than %d events or %u bytes of them wait: list, and ask again",
 			       EVENTS_QUEUE_MAX, EVENTS_QUEUE_BYTES_MAX);
@@ -144,6 +147,16 @@ struct cri_events *cri_events_new(struct node *n)
 	return ev;
 }
 
+unsigned cri_events_listeners(const struct cri_events *ev)
+{
+	return ev->n;
+}
+
+uint64_t cri_events_cut(const struct cri_events *ev)
+{
+	return ev->cut;
+}
+
 void cri_events_end(struct cri_events *ev)
 {
 	struct subscriber *s;
@@ -168,6 +181,7 @@ const struct cri_method cri_methods_events[] = {
 	 .request = &runtime__v1__get_events_request__descriptor,
 	 .response = &runtime__v1__container_event_response__descriptor,
 	 .stream_fn = get_container_events,
+	 .lasts = true,
 	 .quiet = true},
 	{0},
 };

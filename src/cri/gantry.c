@@ -208,7 +208,22 @@ static int check_pod(struct cri_call *c, const void *request, struct err *e)
 	return cri_send(c, &m.base, e);
 }
 
+static int metrics(struct cri_call *c, const void *request, struct err *e)
+{
+	Gantry__V1__MetricsResponse m = GANTRY__V1__METRICS_RESPONSE__INIT;
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	cri_prometheus(grpc_call_server_arg(c->grpc), &b);
+	m.text = b.s;
+	return cri_send(c, &m.base, e);
+}
+
 const struct cri_method cri_methods_gantry[] = {
+	{.path = "/gantry.v1.Gantry/Metrics",
+	 .request = &gantry__v1__metrics_request__descriptor,
+	 .response = &gantry__v1__metrics_response__descriptor,
+	 .stream_fn = metrics,
+	 .quiet = true},
 	{.path = "/gantry.v1.Gantry/CheckPod",
 	 .request = &gantry__v1__check_pod_request__descriptor,
 	 .response = &gantry__v1__check_pod_response__descriptor,

@@ -485,6 +485,8 @@ static void on_pull_progress(void *arg, const struct image_progress *p)
 	struct pull *pull = arg;
 	struct listener *l;
 
+	if (streq(str_or_empty(p->state), "done"))
+		pull->store->done.bytes += p->total;
 	list_for_each (l, &pull->listeners, link) {
 		queue_progress(l, p);
 		co_wake(l->co);
@@ -529,9 +531,28 @@ static void slot_give(struct image_store *s)
 	co_wake(w->co);
 }
 
+static void count_pull(struct image_store *s, int r, const struct err *e, uint64_t began)
+{
+	if (r == 0)
+		s->done.done++;
+	else if (e->code == GRPC_CANCELLED)
+		s->done.cancelled++;
+	else
+		s->done.failed++;
+	histogram_add(&s->done.took, clock_mono_us() - began);
+}
+
+void image_store_pulls(const struct image_store *s, struct image_pulls *ret)
+{
+	*ret = s->done;
+	ret->running = s->running;
+	ret->waiting = s->pulls.n > s->running ? (unsigned)(s->pulls.n - s->running) : 0;
+}
+
 static void pull_run(void *arg)
 {
 	struct pull *p = arg;
+	uint64_t began = clock_mono_us();
 	struct image_store *s = p->store;
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	struct listener *l;
@@ -550,6 +571,7 @@ static void pull_run(void *arg)
 	if (r == 0)
 		snprintf(p->id, sizeof(p->id), "%s",
 			 str_or_empty(ipc_get_str(&in, WORKER_TAG_IMAGE_ID)));
+	count_pull(s, r, &p->e, began);
 	p->result = r;
 	p->over = true;
 	p->co = NULL;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "base/list.h"
 #include "base/map.h"
 #include "config/config.h"
@@ -64,6 +65,15 @@ struct image_progress {
 };
 /* May wait; < 0 is remembered and given back by the operation. */
 typedef int image_progress_fn(void *arg, const struct image_progress *p, struct err *e);
+
+/* What pulls have done since the store was opened. borrowed */
+struct image_pulls {
+	uint64_t done, failed, cancelled;
+	uint64_t bytes; /* of layers that were fetched, compressed */
+	struct histogram took;
+	unsigned running, waiting; /* now; waiting for others' to end */
+};
+void image_store_pulls(const struct image_store *s, struct image_pulls *ret);
 
 /*
  * Coroutine functions.  Two pulls of one image with the same credentials are one; the work

@@ -14,6 +14,7 @@ struct image_store {
 	struct list images;
 	struct map pulls; /* struct pull by key */
 	unsigned running;
+	struct image_pulls done; /* its last two are not kept up */
 	struct list slot_waiters;
 	struct image_usage usage;
 	struct image_health health;

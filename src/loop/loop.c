@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "base/mem.h"
 
 #define LOOP_EVENTS_PER_TURN 16 /* a noisy source cannot starve the others: level-triggered */
@@ -49,6 +50,7 @@ struct loop {
 	loop_watchdog_fn *watchdog;
 	const char *note;
 	int sched_fd; /* this thread's schedstat, -EBADF: not watched, or the kernel has none */
+	struct histogram turns;
 	uint64_t queued_us, queued_read_us; /* as it was read last, and when */
 };
 
@@ -368,6 +370,7 @@ static void turn_ends(struct loop *l, uint64_t start)
 {
 	uint64_t took = clock_mono_us() - start, queued;
 
+	histogram_add(&l->turns, took);
 	if (took <= l->limit_us)
 		return;
 	queued = queued_us(l) - l->queued_us;
@@ -425,6 +428,11 @@ void loop_watchdog(struct loop *l, uint64_t limit_us, loop_watchdog_fn *fn)
 	l->sched_fd = fd_close(l->sched_fd);
 	if (limit_us)
 		l->sched_fd = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+}
+
+const struct histogram *loop_turns(const struct loop *l)
+{
+	return &l->turns;
 }
 
 void loop_note(struct loop *l, const char *what)

@@ -93,5 +93,8 @@ void loop_defer_cancel(struct loop_defer *d);
  */
 typedef void loop_watchdog_fn(struct loop *l, uint64_t took_us, const char *what);
 void loop_watchdog(struct loop *l, uint64_t limit_us, loop_watchdog_fn *fn);
+/* How long turns took that the watchdog watches, all time counted that went by. borrowed */
+struct histogram;
+const struct histogram *loop_turns(const struct loop *l);
 /* Names what the present turn does, for the watchdog. static string */
 void loop_note(struct loop *l, const char *what);

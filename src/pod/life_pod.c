@@ -435,6 +435,7 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 
 	if (r < 0)
 		return r;
+	*(*handler ? &rt->chosen_by_handler : &rt->chosen_by_default) += 1;
 	runtime__v1__pod_sandbox_config__pack(config, bytes);
 	id_new(id);
 	r = pod_new(n, id, bytes, len, &p, e);

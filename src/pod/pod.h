@@ -47,8 +47,9 @@ struct node_runtime {
 	const struct config_runtime *config;
 	bool probed, available;
 	bool systemd_cgroup;
-	char *version; /* owned */
-	char *reason;  /* why it is not available; owned */
+	char *version;				       /* owned */
+	char *reason;				       /* why it is not available; owned */
+	uint64_t chosen_by_handler, chosen_by_default; /* for pods */
 	/* Why there are no pods in user namespaces, in such that have the node's network: "" where
 	 * there are; owned. */
 	char *no_userns, *no_userns_host;
