@@ -15,10 +15,11 @@ import image  # noqa: E402
 BUILD = daemon.BUILD
 PREFIX = "/usr/local"
 PROGRAMS = {"sbin/gantryd", "bin/gantry", "libexec/gantry/gantry-monitor",
-            "libexec/gantry/gantry-worker", "libexec/gantry/gantry-env"}
+            "libexec/gantry/gantry-worker", "libexec/gantry/gantry-env",
+            "libexec/gantry/gantry-stream"}
 FILES = {"lib/systemd/system/gantry.service", "share/man/man8/gantryd.8",
          "share/man/man8/gantry-monitor.8", "share/man/man8/gantry-worker.8",
-         "share/man/man8/gantry-env.8",
+         "share/man/man8/gantry-env.8", "share/man/man8/gantry-stream.8",
          "share/man/man5/gantry-config.yaml.5", "share/man/man1/gantry.1",
          "share/doc/gantry/configuration.md", "share/doc/gantry/config.example.yaml",
          "share/bash-completion/completions/gantry", "share/zsh/vendor-completions/_gantry",
