@@ -40,6 +40,7 @@ struct container *container_new(struct monitor *m, const char *id)
 	c->cgroup = xstrdup("");
 	c->log_path = xstrdup("");
 	c->pidfd = c->oom_fd = c->stdin_fd = c->log_fd = c->out.fd = c->err.fd = -EBADF;
+	list_init(&c->clients);
 	list_init(&c->queue);
 	list_init(&c->stops);
 	list_append(&m->containers, &c->link);
@@ -69,6 +70,7 @@ void container_free(struct container *c)
 	loop_io_del(&c->pidfd_io);
 	fd_close(c->pidfd);
 	oom_forget(c);
+	attach_end(c);
 	output_close(c);
 	list_remove(&c->link);
 	c->mon->n_containers--;
@@ -149,6 +151,7 @@ static void take_exit(struct container *c)
 	FAULT_POINT("monitor.exit.recorded");
 	tell_exit(c);
 	FAULT_POINT("monitor.exit.told");
+	attach_end(c);
 	while (!list_empty(&c->stops)) { /* to a list of our own: answering may add others */
 		struct request *q = list_first(&c->stops, struct request, link);
 
@@ -577,6 +580,8 @@ void container_request(struct monitor *m, struct request *q)
 		request_fail(q, &e);
 	} else if (q->in.type == MON_EXEC || q->in.type == MON_EXEC_STREAM) {
 		exec(c, q);
+	} else if (q->in.type == MON_ATTACH) {
+		attach_request(c, q);
 	} else if (c->busy) {
 		list_append(&c->queue, &q->link);
 	} else {

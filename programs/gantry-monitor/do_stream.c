@@ -264,6 +264,7 @@ int do_connect(struct job_context *j, struct ipc_out *reply, struct err *e)
 	first = fd = connect_to((struct sockaddr *)&v4, sizeof(v4), j->cancel_fd, until);
 	if (fd < 0 && fd != -ECANCELED)
 		fd = connect_to((struct sockaddr *)&v6, sizeof(v6), j->cancel_fd, until);
+	FAULT_POINT("job.connect.connected");
 	if (fd == -ECANCELED)
 		return err_set(e, fd, GRPC_CANCELLED, "cancelled");
 	if (fd < 0) /* what the usual address says is what people look for */

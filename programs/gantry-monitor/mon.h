@@ -187,6 +187,7 @@ struct container {
 	bool unseen;		 /* it ended, but nobody saw how */
 	struct loop_timer grace; /* until SIGKILL; of a start, once the process has gone */
 	struct stream out, err;
+	struct list clients; /* attached: struct attach */
 	int stdin_fd;
 	char *log_path;
 	size_t log_line_max;
@@ -233,7 +234,20 @@ void output_reopen(struct container *c, struct err *e, int *ret);
 /* The process has ended: takes what is in the pipes, ends the last line. */
 void output_drain(struct container *c);
 void output_close(struct container *c);
+/* Reads on where no client has to be waited for any more. */
+void output_resume(struct container *c);
 void output_trim(void); /* the buffers' memory */
+
+/* --- attach.c --- */
+
+/* MON_ATTACH; takes it over. */
+void attach_request(struct container *c, struct request *q);
+/* To each client that wants the stream. */
+void attach_give(struct stream *s, const char *p, size_t n);
+/* A client has not taken what it was given: nothing is read until it has. */
+bool attach_waits(const struct stream *s);
+/* The container has ended, its output has been read: they are told once they have it all. */
+void attach_end(struct container *c);
 
 /* --- record.c: files in the pod's directory --- */
 

@@ -131,10 +131,11 @@ static void stream_close(struct stream *s)
 	s->carry = NULL;
 }
 
-/* False at the end of the stream (EIO: the last user of a terminal has gone). */
-static bool pump(struct stream *s, int reads)
+/* False at the end of the stream (EIO: the last user of a terminal has gone).  Attached clients are
+ * waited for, but not at the container's end. */
+static bool pump(struct stream *s, int reads, bool at_end)
 {
-	while (reads-- > 0) {
+	while (reads-- > 0 && (at_end || !attach_waits(s))) {
 		ssize_t n = read(s->fd, in_buf, sizeof(in_buf));
 
 		if (n < 0 && errno == EINTR)
@@ -146,6 +147,7 @@ static bool pump(struct stream *s, int reads)
 		if (s->container->log_fd >= 0)
 			take(s, in_buf, (size_t)n);
 		flush(s->container);
+		attach_give(s, in_buf, (size_t)n);
 		if ((size_t)n < sizeof(in_buf) / 2)
 			return true;
 	}
@@ -158,8 +160,23 @@ static void on_output(struct loop_io *io, uint32_t events)
 
 	(void)events;
 	monitor_trim_later(s->container->mon);
-	if (!pump(s, OUTPUT_READS))
+	if (!pump(s, OUTPUT_READS, false))
 		stream_close(s);
+	else if (attach_waits(s)) /* not even its hang-up is looked at: that would never rest */
+		loop_io_del(io);
+}
+
+void output_resume(struct container *c)
+{
+	struct stream *const streams[] = {&c->out, &c->err};
+
+	for (size_t i = 0; i < ARRAY_SIZE(streams); i++) {
+		struct stream *s = streams[i];
+
+		if (s->fd >= 0 && !s->io.loop && !attach_waits(s) &&
+		    loop_io_add(c->mon->loop, &s->io, s->fd, EPOLLIN, on_output) < 0)
+			stream_close(s);
+	}
 }
 
 static int open_log(struct container *c)
@@ -207,7 +224,7 @@ void output_drain(struct container *c)
 	struct stream *const streams[] = {&c->out, &c->err};
 
 	for (size_t i = 0; i < ARRAY_SIZE(streams); i++)
-		if (streams[i]->fd >= 0 && !pump(streams[i], INT32_MAX))
+		if (streams[i]->fd >= 0 && !pump(streams[i], INT32_MAX, true))
 			stream_close(streams[i]);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Streaming: tokens for sessions that CRI's Exec, Attach and PortForward have allowed, and the
- * server that connections of clients come to.  docs/decisions/0013.
+ * server that connections of clients come to.  docs/decisions/0014.
  *
  * It listens on TCP (settings streaming.*) and on a unix socket beside CRI's.  Each connection is
  * handed to a gantry-stream of its own; not a byte of it is read here.  The program asks in frames

@@ -175,9 +175,17 @@ class Kubelet:
     def session(self, *cmd, **kw):
         return frames.Session(self.d, self.d.cri.Exec(container_id=self.long, cmd=cmd, **kw).url)
 
+    def attach(self):
+        return frames.Session(self.d, self.d.cri.Attach(container_id=self.long, stdout=True).url)
+
     def stream(self):
-        """An exec that comes to its end, and one whose client goes away."""
+        """An exec that comes to its end, and one whose client goes away; the same of attached ones;
+        a port that nobody listens on."""
         try:
+            with frames.Session(self.d, self.d.cri.PortForward(pod_sandbox_id=self.pod).url) as f:
+                self.nobody(f)
+            with self.attach() as s:
+                s.read(s.stdout, b"\n")
             with self.session("sh", "-c", "read x; echo $x; exit 4", stdin=True, stdout=True) as s:
                 s.write(b"word\n")
                 code, out = s.end(), s.read(s.stdout)
@@ -189,6 +197,24 @@ class Kubelet:
             raise Again("a session was cut off")
         assert (code, out) == (4, b"word\n")
         wait_for(lambda: b"9999" not in self.d.exec(self.long, "ps -o args").stdout)
+
+    @staticmethod
+    def nobody(f):
+        try:
+            f.connect(8080)
+        except frames.Refused as e:
+            if e.code != grpc.StatusCode.UNAVAILABLE.value[0] or "port 8080" not in e.message:
+                raise
+
+    def attached_end(self):
+        """The container is stopped while somebody is attached."""
+        try:
+            with self.attach() as s:
+                self.d.cri.StopContainer(container_id=self.long, timeout=20)
+                code, out = s.end(), s.read(s.stdout)
+                assert code is None or (code, out[-4:]) == (7, b"bye\n"), (code, out)
+        except (OSError, grpc.RpcError, frames.Refused):
+            pass  # killed meanwhile: stopped again below
 
     def up(self):
         """Running, and the short one has ended as it does by itself."""
@@ -206,6 +232,9 @@ class Kubelet:
 
     def stopped(self):
         """Its output is whole, and its exit code its own."""
+        if "GANTRY_LIBEXEC" in self.d.env:
+            self.attached_end()
+            self.settle()
         self.attempt(lambda: self.d.cri.StopContainer(container_id=self.long, timeout=20))
         s = self.attempt(lambda: self.d.status(self.long))
         assert s.state == api.CONTAINER_EXITED

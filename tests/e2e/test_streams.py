@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streaming below HTTP: the CRI methods, their tokens, and sessions of the daemon and of monitors.
 The stream program is a stand-in (tests/lib/frames.py): the test says what it would say."""
+import contextlib
 import fcntl
+import glob
 import os
 import re
 import signal
 import socket
 import struct
+import subprocess
 import termios
 import time
 
@@ -269,3 +272,339 @@ def test_tcp_leads_to_the_same(d, pod):
         wait_for(lambda: children_of_daemon(d))
         s.close()
     wait_for(lambda: not children_of_daemon(d))
+
+
+# --- attach ---
+
+def attach(d, ctr, **kw):
+    return Session(d, d.cri.Attach(container_id=ctr, **kw).url)
+
+
+def test_attach(d, pod):
+    c = d.create(pod, "while read x; do echo $x; echo $x >&2; done; exit 3", stdin=True)
+    with attach(d, c, stdin=True, stdout=True, stderr=True) as s:  # before its start
+        d.cri.StartContainer(container_id=c)
+        s.write(b"one\n")
+        assert s.read(s.stdout, b"one\n") == b"one\n"
+        assert s.read(s.stderr, b"one\n") == b"one\n"
+        with attach(d, c, stdout=True) as other:
+            s.write(b"two\n")
+            assert other.read(other.stdout, b"two\n") == b"two\n"
+        s.end_input()  # neither this nor its client's end is the container's input's
+    with attach(d, c, stdin=True, stdout=True, stderr=True) as s:
+        s.write(b"three\n")
+        assert s.read(s.stdout, b"three\n").endswith(b"three\n")
+        assert s.read(s.stderr, b"three\n").endswith(b"three\n")
+        d.cri.StopContainer(container_id=c)
+        assert s.end() == 137
+        assert s.read(s.stdout) == b""
+    assert d.read_log(d.status(c).log_path, "stdout") == "one\ntwo\nthree\n"
+    assert d.read_log(d.status(c).log_path, "stderr") == "one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("how", ["end", "gone"])
+def test_input_that_is_read_once(d, pod, how):
+    c = d.run(pod, "cat; echo over", stdin=True, stdin_once=True)
+    s = attach(d, c, stdin=True, stdout=True)
+    s.write(b"all of it\n")
+    if how == "end":
+        s.end_input()
+        assert s.end() == 0
+        assert s.read(s.stdout) == b"all of it\nover\n"
+    s.hang_up()
+    assert d.wait_exit(c).exit_code == 0
+    assert d.read_log(d.status(c).log_path) == "all of it\nover\n"
+
+
+def test_input_once_ends_beside_other_commands(d, pod):
+    """A command that runs for long keeps no copy of the container's input."""
+    c = d.run(pod, "cat; echo over", stdin=True, stdin_once=True)
+    with attach(d, c, stdin=True, stdout=True) as s:
+        with run(d, c, "sleep 1111"):
+            sync = d.cri.ExecSync.future(container_id=c, cmd=["sleep", "1112"])
+            wait_for(lambda: "1112" in processes(d, c))
+            s.end_input()
+            assert s.end() == 0
+        with pytest.raises(grpc.RpcError):
+            sync.result()
+            raise grpc.RpcError  # it was killed with its container
+
+
+def test_attach_to_a_terminal(d, pod):
+    c = d.run(pod, "stty -echo; echo ready; read x; stty size; read x; exit 5", stdin=True, tty=True)
+    with attach(d, c, stdin=True, stdout=True, tty=True) as s:
+        wait_for(lambda: "ready" in d.read_log(d.status(c).log_path))
+        fcntl.ioctl(s.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 90, 0, 0))
+        s.write(b"\n")
+        assert b"40 90\r\n" in s.read(s.stdout, b"40 90\r\n")
+    with attach(d, c, stdin=True, stdout=True, tty=True) as s:  # its client's end is not its own
+        s.write(b"\n")
+        assert s.end() == 5
+
+
+def test_the_container_waits_for_a_slow_client(d, pod):
+    """Nothing is lost, in its pipe and in the log."""
+    c = d.create(pod, "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end >&2; exit 6")
+    with attach(d, c, stdout=True, stderr=True) as s:
+        d.cri.StartContainer(container_id=c)
+        log = d.status(c).log_path
+        wait_for(lambda: os.path.exists(log) and os.path.getsize(log) > 60000)
+        time.sleep(0.3)
+        assert os.path.getsize(log) < 1000000 and d.status(c).state == api.CONTAINER_RUNNING
+        data = s.read(s.stdout, b"\n")
+        assert data == b"x" * 3000000 + b"\n"
+        assert s.end() == 6
+        assert s.read(s.stderr) == b"end\n"
+    assert d.read_log(log, "stdout") == "x" * 3000000 + "\n"
+
+
+def test_what_a_client_has_not_taken_at_the_end(d, pod):
+    """The container is gone, and removed; its client reads on, and is told at the end of it."""
+    c = d.create(pod, "head -c 150000 /dev/zero | tr '\\0' y; sleep 1000")
+    with attach(d, c, stdout=True) as s:
+        d.cri.StartContainer(container_id=c)
+        log = d.status(c).log_path
+        wait_for(lambda: os.path.exists(log) and os.path.getsize(log) > 60000)
+        d.cri.RemoveContainer(container_id=c)
+        data = s.read(s.stdout, b"y" * 130000)
+        assert s.end() == 137
+        data += s.read(s.stdout)
+        assert data == b"y" * len(data)
+    assert d.read_log(log).count("y") == len(data)
+
+
+def test_a_client_that_takes_nothing_is_dropped(archive, tmp_path):
+    d = Daemon(env={"GANTRY_LIBEXEC": frames.stand_in(str(tmp_path)),
+                    "GANTRY_LIMIT": "attach-stall-ms:300"})
+    try:
+        d.load(archive)
+        c = d.create(d.run_pod(), "head -c 1000000 /dev/zero | tr '\\0' z; exit 7")
+        with attach(d, c, stdout=True) as lazy:
+            d.cri.StartContainer(container_id=c)
+            assert d.wait_exit(c).exit_code == 7
+            end = lazy.end()
+            assert "no output was taken" in end.message
+        assert d.read_log(d.status(c).log_path) == "z" * 1000000 + "\n"
+    finally:
+        d.close()
+
+
+def test_attached_when_the_monitor_dies(d):
+    p = d.run_pod(name="attached")
+    c = d.run(p, "while :; do echo x; sleep 0.01; done")
+    with attach(d, c, stdout=True) as s:
+        s.read(s.stdout, b"x")
+        os.kill(monitor_of(p), signal.SIGKILL)
+        assert s.end() is None
+    wait_for(lambda: d.cri.PodSandboxStatus(pod_sandbox_id=p).status.state == api.SANDBOX_NOTREADY)
+    if d.status(c).state == api.CONTAINER_RUNNING:
+        with pytest.raises(Refused) as e:
+            attach(d, c, stdout=True)
+        assert e.value.code == CODE.FAILED_PRECONDITION.value[0]
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+def test_sessions_of_a_pod_are_bounded(d, pod):
+    c = d.run(pod, "sleep 1000")
+    held = []
+    try:
+        with pytest.raises(Refused) as e:
+            for _ in range(200):
+                held.append(attach(d, c, stdout=True))
+        assert e.value.code == CODE.RESOURCE_EXHAUSTED.value[0] and len(held) == 128
+        with pytest.raises(Refused):
+            run(d, c, "true")
+    finally:
+        for s in held:
+            s.hang_up()
+
+    def free():
+        try:
+            with run(d, c, "true") as s:
+                return s.end() == 0
+        except Refused:
+            return False
+    wait_for(free)
+
+
+# --- ports ---
+
+ECHO = """
+import shutil, socketserver, sys
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        shutil.copyfileobj(self.rfile, self.wfile)
+class Server(socketserver.ThreadingTCPServer):
+    address_family = 10 if ":" in sys.argv[1] else 2
+    allow_reuse_address = daemon_threads = True
+Server((sys.argv[1], 8080), Handler).serve_forever()
+"""
+
+
+@contextlib.contextmanager
+def echo_server(d, pod, address):
+    """Answers each connection to port 8080 of the pod with what it was told."""
+    netns, = glob.glob(d.dir + "/netns/*-" + pod[:16])
+    p = subprocess.Popen(["nsenter", "--net=" + netns, "/usr/bin/python3", "-c", ECHO, address])
+    try:
+        yield
+    finally:
+        p.kill()
+        p.wait()
+
+
+def forward(d, pod, *ports):
+    return Session(d, d.cri.PortForward(pod_sandbox_id=pod, port=ports).url)
+
+
+def echo(s, data):
+    s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+    got = b""
+    while True:
+        part = s.recv(65536)
+        if not part:
+            return got
+        got += part
+
+
+def connected(f, port):
+    """Once somebody listens."""
+    def attempt():
+        try:
+            return f.connect(port)
+        except Refused as e:
+            assert e.code == CODE.UNAVAILABLE.value[0], e
+            return None
+    return wait_for(attempt)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_ports(d, pod, address):
+    with echo_server(d, pod, address), forward(d, pod) as f:
+        assert f.ports == []
+        with pytest.raises(Refused) as e:
+            f.connect(8081)
+        assert e.value.code == CODE.UNAVAILABLE.value[0] and "8081" in e.value.message
+        with connected(f, 8080) as one, f.connect(8080) as two:
+            assert echo(two, b"two" * 100000) == b"two" * 100000
+            assert echo(one, b"one") == b"one"
+    with echo_server(d, pod, address), forward(d, pod, 8080, 99) as f:
+        assert f.ports == [8080, 99]
+        with connected(f, 8080) as s:
+            assert echo(s, b"again") == b"again"
+        with pytest.raises(Refused) as e:
+            f.connect(8081)
+        assert e.value.code == CODE.PERMISSION_DENIED.value[0]
+        with pytest.raises(Refused):
+            f.connect(0)
+
+
+def test_ports_of_the_node(d):
+    """A pod in the node's network: what listens there may be anybody."""
+    p = d.run_pod(name="host", namespaces=api.NamespaceOption(network=api.NODE, pid=api.CONTAINER))
+    with socket.create_server(("127.0.0.1", 0)) as server, forward(d, p) as f:
+        with f.connect(server.getsockname()[1]) as s:
+            peer, _ = server.accept()
+            s.sendall(b"here")
+            assert peer.recv(4) == b"here"
+            peer.close()
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+def test_ports_end_with_the_pod(d):
+    p = d.run_pod(name="forwarded")
+    d.run(p, "nc -ll -p 8080 -e cat", name="server")
+    with forward(d, p) as f:
+        with connected(f, 8080):
+            d.cri.StopPodSandbox(pod_sandbox_id=p)
+            wait_for(lambda: not children_of_daemon(d))  # nobody keeps the network alive
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+# --- bounds ---
+
+def test_tokens_expire_and_are_bounded(archive, tmp_path):
+    d = Daemon(env={"GANTRY_LIBEXEC": frames.stand_in(str(tmp_path)),
+                    "GANTRY_LIMIT": "stream-token-ms:400"})
+    try:
+        d.load(archive)
+        c = d.run(d.run_pod(), "sleep 1000")
+        url = exec_url(d, c, "true")
+        time.sleep(0.5)
+        with pytest.raises(Refused) as e:
+            Session(d, url)
+        assert e.value.code == CODE.NOT_FOUND.value[0]
+        long = ["x" * 100000] * 20  # of their bytes together, too
+        with pytest.raises(grpc.RpcError) as e:
+            for _ in range(100):
+                d.cri.Exec(container_id=c, cmd=["echo", *long], stdout=True)
+        assert e.value.code() == CODE.RESOURCE_EXHAUSTED
+
+        def room():
+            try:
+                return exec_url(d, c, "true")
+            except grpc.RpcError:
+                return None
+        with Session(d, wait_for(room)) as s:
+            assert s.end() == 0
+    finally:
+        d.close()
+
+
+def test_unused_tokens_are_bounded(archive, tmp_path):
+    d = Daemon(env={"GANTRY_LIBEXEC": frames.stand_in(str(tmp_path)),
+                    "GANTRY_LIMIT": "stream-tokens:3"})
+    try:
+        d.load(archive)
+        c = d.run(d.run_pod(), "sleep 1000")
+        urls = [exec_url(d, c, "exit %d" % i) for i in range(3)]
+        fails(CODE.RESOURCE_EXHAUSTED, lambda: exec_url(d, c, "true"))
+        for i, url in enumerate(urls):
+            with Session(d, url) as s:
+                assert s.end() == i
+        exec_url(d, c, "true")
+    finally:
+        d.close()
+
+
+def test_connections_are_bounded(archive, tmp_path):
+    d = Daemon("streaming:\n  max_connections: 2\n  address: \"::1\"\n",
+               env={"GANTRY_LIBEXEC": frames.stand_in(str(tmp_path))})
+    try:
+        held = [frames.connect(d.address) for _ in range(2)]
+        with pytest.raises(AssertionError, match="was closed"):
+            frames.connect(d.address)
+        for client, daemon in held:
+            client.close()
+            daemon.close()
+
+        def again():
+            try:
+                return frames.connect(d.address)
+            except AssertionError:
+                return None  # the daemon has not seen them end
+        for end in wait_for(again):
+            end.close()
+        assert "streaming.max_connections" in d.log_text()
+        pod = d.run_pod()
+        assert "http://[::1]:" in d.cri.PortForward(pod_sandbox_id=pod).url
+    finally:
+        d.close()
+
+
+def test_files_of_tls_are_looked_at(tmp_path):
+    pem, other = tmp_path / "pem", tmp_path / "other"
+    pem.write_text("-----BEGIN CERTIFICATE-----\n")
+    other.write_text("nothing\n")
+    for cert, key, message in ((pem, tmp_path / "none", "No such file"), (other, pem, "no PEM")):
+        d = Daemon("streaming:\n  tls:\n    cert: %s\n    key: %s\n" % (cert, key), start=False)
+        with pytest.raises(RuntimeError, match=message):
+            d.start()
+        assert not os.path.exists(d.address) and not os.path.exists(d.address + ".stream")
+        d.log.close()
+
+
+def test_the_socket(d):
+    mode = os.stat(d.address + ".stream").st_mode
+    assert mode == os.stat(d.address).st_mode and mode & 0o777 == 0o660
