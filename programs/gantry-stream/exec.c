@@ -370,6 +370,12 @@ static void session_idle(struct server *sv)
 	server_finish(sv);
 }
 
+/* It has all that it needs. */
+static void session_orphaned(struct server *sv)
+{
+	(void)sv;
+}
+
 static void session_stop(struct server *sv)
 {
 	struct exec *x = sv->session;
@@ -394,8 +400,11 @@ static void session_free(struct server *sv)
 	free(x);
 }
 
-static const struct session_ops session_ops = {
-	.room = session_room, .idle = session_idle, .stop = session_stop, .free = session_free};
+static const struct session_ops session_ops = {.room = session_room,
+					       .idle = session_idle,
+					       .orphaned = session_orphaned,
+					       .stop = session_stop,
+					       .free = session_free};
 
 static void on_timeout(struct loop_timer *t)
 {

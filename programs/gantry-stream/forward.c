@@ -210,9 +210,12 @@ static void on_end(struct mux *m, struct chan *c)
 		duct_end(&p->duct);
 }
 
+/* Without new connections: the channels of WebSocket are all that there will be. */
 static void finish_when_done(struct forward *f)
 {
-	if (f->sv->websocket && !f->sv->tunnel && list_empty(&f->pairs))
+	bool last = !f->sv->daemon.loop || (f->sv->websocket && !f->sv->tunnel);
+
+	if (last && list_empty(&f->pairs))
 		server_finish(f->sv);
 }
 
@@ -269,6 +272,11 @@ static void session_idle(struct server *sv)
 	server_finish(sv);
 }
 
+static void session_orphaned(struct server *sv)
+{
+	finish_when_done(sv->session);
+}
+
 static void session_stop(struct server *sv)
 {
 	struct pair *p;
@@ -289,8 +297,11 @@ static void session_free(struct server *sv)
 	free(f);
 }
 
-static const struct session_ops session_ops = {
-	.room = session_room, .idle = session_idle, .stop = session_stop, .free = session_free};
+static const struct session_ops session_ops = {.room = session_room,
+					       .idle = session_idle,
+					       .orphaned = session_orphaned,
+					       .stop = session_stop,
+					       .free = session_free};
 
 /* Each port has a channel for data and one for errors, which begin with its number. */
 static void make_channels(struct forward *f)

@@ -40,6 +40,8 @@ static void on_daemon_gone(struct ipc_conn *conn, int reason)
 		list_remove(&c->link);
 		c->done(c, NULL, &e);
 	}
+	if (sv->ops)
+		sv->ops->orphaned(sv);
 }
 
 void server_call(struct server *sv, struct call *c, struct ipc_out *o,

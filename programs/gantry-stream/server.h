@@ -29,9 +29,10 @@ struct call {
 
 /* What a kind of session has. */
 struct session_ops {
-	void (*room)(struct server *sv); /* the client's connection has room again */
-	void (*idle)(struct server *sv); /* the time is over; ends with server_finish() */
-	void (*stop)(struct server *sv); /* lets go of the container, or the pod. Idempotent */
+	void (*room)(struct server *sv);     /* the client's connection has room again */
+	void (*idle)(struct server *sv);     /* the time is over; ends with server_finish() */
+	void (*orphaned)(struct server *sv); /* the daemon has gone */
+	void (*stop)(struct server *sv);     /* lets go of the container, or the pod. Idempotent */
 	void (*free)(struct server *sv);
 };
 

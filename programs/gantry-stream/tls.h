@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS of the client's connection, as a server; of OpenSSL this module alone knows.  Everything is
+ * TLS of the client's connection, as a server; of OpenSSL this module alone knows.  Of its
+ * two versions gantry-stream has one without TLS, gantry-stream-tls the other.  Everything is
  * read from files before the program gives its rights up; what comes later works in memory.
  */
 #pragma once

@@ -213,6 +213,7 @@ static int find_helpers(struct node *n, struct err *e)
 	n->worker_path = find_helper("gantry-worker");
 	n->env_path = find_helper("gantry-env");
 	n->stream_path = find_helper("gantry-stream");
+	n->stream_tls_path = find_helper("gantry-stream-tls");
 	if (!n->monitor_path || !n->worker_path || !n->env_path)
 		return err_set(e, -ENOENT, GRPC_INTERNAL,
 			       "%s is neither beside gantryd nor in /usr/libexec/gantry",
@@ -323,6 +324,7 @@ struct node *node_close(struct node *n)
 	free(n->worker_path);
 	free(n->env_path);
 	free(n->stream_path);
+	free(n->stream_tls_path);
 	free(n->apparmor_default);
 	free(n);
 	return NULL;

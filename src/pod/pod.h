@@ -77,7 +77,7 @@ struct node {
 	bool cgroup_systemd;	   /* the driver in force */
 	char boot_id[40];
 	int state_dirfd; /* <state> */
-	char *monitor_path, *worker_path, *env_path, *stream_path;
+	char *monitor_path, *worker_path, *env_path, *stream_path, *stream_tls_path;
 	struct node_runtime *runtimes; /* as config->runtimes */
 	struct co_event probed;	       /* all runtimes have been probed */
 	bool probed_once;

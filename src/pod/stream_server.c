@@ -65,7 +65,7 @@ static void put_arguments(const struct config *cfg, bool tcp, struct strv *to)
 		{"--tls-min-version", cfg->streaming.tls.min_version},
 	};
 
-	strv_add(to, "gantry-stream");
+	strv_add(to, tcp && *cfg->streaming.tls.cert ? "gantry-stream-tls" : "gantry-stream");
 	strv_add(to, "--idle-timeout");
 	strv_addf(to, "%" PRIu64, cfg->streaming.idle_timeout_us / USEC_PER_SEC);
 	for (size_t i = 0; tcp && *cfg->streaming.tls.cert && i < ARRAY_SIZE(tls); i++)
@@ -73,6 +73,11 @@ static void put_arguments(const struct config *cfg, bool tcp, struct strv *to)
 			strv_add(to, tls[i].option);
 			strv_add(to, tls[i].value);
 		}
+}
+
+const char *stream_program(const struct node *n, bool tcp)
+{
+	return tcp && *n->config->streaming.tls.cert ? n->stream_tls_path : n->stream_path;
 }
 
 /* Takes the connection over. -errno: it has been closed. */
@@ -87,14 +92,14 @@ static int launch(struct stream_listener *l, int client)
 	int pair[2], r;
 	pid_t pid;
 
-	if (!n->stream_path)
+	sp.file = stream_program(n, l->tcp);
+	if (!sp.file)
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	ours = pair[0];
 	theirs = pair[1];
 	put_arguments(n->config, l->tcp, &argv);
-	sp.file = n->stream_path;
 	sp.argv = (const char *const *)argv.v;
 	sp.fds[2] = STDERR_FILENO;
 	sp.fds[3] = theirs;

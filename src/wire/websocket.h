@@ -117,7 +117,7 @@ size_t ws_put_close(uint8_t out[WS_CLOSE_MAX], enum ws_code code, const char *re
 		    const uint8_t *key);
 
 /*
- * websocket_accept.c, with libcrypto: what a server answers to a Sec-WebSocket-Key (4.2.2), with a
+ * What a server answers to a Sec-WebSocket-Key (4.2.2), with a
  * NUL.  False: the key is none, that is not 16 bytes in base64.
  */
 bool ws_accept(const char *key, char ret[WS_ACCEPT_MAX]);

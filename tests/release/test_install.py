@@ -16,7 +16,7 @@ BUILD = daemon.BUILD
 PREFIX = "/usr/local"
 PROGRAMS = {"sbin/gantryd", "bin/gantry", "libexec/gantry/gantry-monitor",
             "libexec/gantry/gantry-worker", "libexec/gantry/gantry-env",
-            "libexec/gantry/gantry-stream"}
+            "libexec/gantry/gantry-stream", "libexec/gantry/gantry-stream-tls"}
 FILES = {"lib/systemd/system/gantry.service", "share/man/man8/gantryd.8",
          "share/man/man8/gantry-monitor.8", "share/man/man8/gantry-worker.8",
          "share/man/man8/gantry-env.8", "share/man/man8/gantry-stream.8",
