@@ -217,9 +217,29 @@ static int mount_rootfs(struct making *k, struct err *e)
 	return r < 0 ? r : snapshotter->mount(&k->snap, k->rootfs, e);
 }
 
+/* Also where the runtime itself is gone, or does not come to an end: what it keeps is its directory and the cgroup. */
+static int delete_container(const struct runtime *rt, const char *id, const char *log,
+			    struct err *e)
+{
+	_cleanup_free_ char *state = rt->root ? xasprintf("%s/%s", rt->root, id) : NULL;
+	_cleanup_free_ char *program = runtime_find(rt->path);
+	int r;
+
+	if (!state)
+		return 0;
+	if (program) {
+		r = runtime_delete(rt, id, log, e);
+		if (r != -ETIMEDOUT)
+			return r;
+		/* It waits for ever for a hook (poststop): there is no container any more. */
+	}
+	r = fs_remove_tree(AT_FDCWD, state);
+	return r < 0 ? err_errno(e, r, "remove %s", state) : 0;
+}
+
 static void undo(struct making *k)
 {
-	runtime_delete(&k->rt, k->j->id, NULL, NULL);
+	delete_container(&k->rt, k->j->id, NULL, NULL);
 	snapshotter->remove(&k->snap, NULL);
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
@@ -397,22 +417,6 @@ void do_remove_cgroup(const struct cgroup_host *h, const char *path)
 		if (i > 0)
 			usleep(CGROUP_PAUSE);
 	}
-}
-
-/* Also where the runtime itself is gone: what it keeps is its directory and the cgroup. */
-static int delete_container(const struct runtime *rt, const char *id, const char *log,
-			    struct err *e)
-{
-	_cleanup_free_ char *state = rt->root ? xasprintf("%s/%s", rt->root, id) : NULL;
-	_cleanup_free_ char *program = runtime_find(rt->path);
-	int r;
-
-	if (!state)
-		return 0;
-	if (program)
-		return runtime_delete(rt, id, log, e);
-	r = fs_remove_tree(AT_FDCWD, state);
-	return r < 0 ? err_errno(e, r, "remove %s", state) : 0;
 }
 
 /* Known by its process, or else by what the runtime was told. */

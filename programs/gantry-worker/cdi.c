@@ -65,7 +65,7 @@ static const struct field net_fields[] = {
 	{"hostInterfaceName", FIELD_NAME, true},
 	{"name", FIELD_NAME, true},
 };
-#define CHECK(v, fields, where, e) fields_check(v, fields, ARRAY_SIZE(fields), where, e)
+#define CHECK(v, fields, where, e) fields_check(v, fields, ARRAY_SIZE(fields), true, where, e)
 
 static const char *const versions[] = {"0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0",
 				       "0.6.0", "0.7.0", "0.8.0", "1.0.0", "1.1.0"};
@@ -446,7 +446,9 @@ static int apply_hook(const jv *v, const char *what, struct edits *to, struct er
 	const char *path = jv_string(v, "path", "");
 	struct stat st;
 
-	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || !(st.st_mode & 0111))
+	/* At startContainer it is the container's. */
+	if (!streq(jv_string(v, "hookName", ""), "startContainer") &&
+	    (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || !(st.st_mode & 0111)))
 		return err_set(e, -ENOENT, GRPC_NOT_FOUND, "%s: hooks: \"%.200s\" is no program",
 			       what, path);
 	edits_add_hook(to, edits_stage(jv_string(v, "hookName", "")), v);

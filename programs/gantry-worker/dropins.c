@@ -239,7 +239,7 @@ static const struct field *find_field(const struct field *fields, size_t n, cons
 	return NULL;
 }
 
-int fields_check(const jv *v, const struct field *fields, size_t n, const char *where,
+int fields_check(const jv *v, const struct field *fields, size_t n, bool strict, const char *where,
 		 struct err *e)
 {
 	struct jv_iter it = JV_ITER_INIT;
@@ -248,9 +248,9 @@ int fields_check(const jv *v, const struct field *fields, size_t n, const char *
 	while (r == 0 && jv_next(v, &it)) {
 		const struct field *f = find_field(fields, n, it.key);
 
-		if (!f)
+		if (!f && strict)
 			return err_invalid(e, "%s: %.100s: it is not known", where, it.key);
-		if (it.value)
+		if (f && it.value)
 			r = check_field(it.value, f, where, e);
 	}
 	for (size_t i = 0; r == 0 && i < n; i++)

@@ -62,8 +62,9 @@ struct field {
 #define FIELD_LIST_MAX 4096 /* entries of one list */
 #define FIELD_NUMBER_MAX UINT32_MAX
 
-/* The object has what it has to, and nothing that is not known. INVALID_ARGUMENT "WHERE: KEY: ..." */
-int fields_check(const jv *v, const struct field *fields, size_t n, const char *where,
+/* The object has what it has to, and (`strict`) nothing that is not known. INVALID_ARGUMENT "WHERE: KEY:
+ * ..." */
+int fields_check(const jv *v, const struct field *fields, size_t n, bool strict, const char *where,
 		 struct err *e);
 /* A string, or the digits of a number, appended; false for anything else. */
 bool field_text(const jv *v, struct strbuf *to);

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "cdi.h"
+#include "hooks.h"
 #include "worker.h"
 
 static void take(const struct ipc_in *in, uint16_t tag, struct strv *to)
@@ -16,7 +17,7 @@ static void take(const struct ipc_in *in, uint16_t tag, struct strv *to)
 			strv_add(to, ipc_field_str(&f));
 }
 
-static int collect(const struct ipc_in *in, struct edits *v, struct err *e)
+static int collect_devices(const struct ipc_in *in, struct edits *v, struct err *e)
 {
 	_cleanup_strv_ struct strv dirs = STRV_NULL, devices = STRV_NULL;
 
@@ -25,12 +26,46 @@ static int collect(const struct ipc_in *in, struct edits *v, struct err *e)
 	return devices.n ? cdi_collect(&dirs, &devices, v, e) : 0;
 }
 
+static void take_annotations(const struct ipc_in *in, struct hooks_subject *s)
+{
+	struct ipc_field f;
+	size_t pos = 0;
+
+	while (ipc_next(in, &pos, &f)) {
+		struct ipc_in one = ipc_field_nested(&f);
+
+		if (f.tag != WORKER_TAG_ANNOTATION)
+			continue;
+		strv_add(&s->keys, str_or_empty(ipc_get_str(&one, WORKER_TAG_NAME)));
+		strv_add(&s->values, str_or_empty(ipc_get_str(&one, WORKER_TAG_TEXT)));
+	}
+}
+
+static int collect_hooks(const struct ipc_in *in, struct edits *v, struct err *e)
+{
+	_cleanup_strv_ struct strv dirs = STRV_NULL;
+	struct hooks_subject s = {
+		.command = str_or_empty(ipc_get_str(in, WORKER_TAG_COMMAND)),
+		.has_binds = ipc_get_u64(in, WORKER_TAG_HAS_BINDS, 0),
+	};
+	int r;
+
+	take(in, WORKER_TAG_HOOKS_DIR, &dirs);
+	take_annotations(in, &s);
+	r = hooks_collect(&dirs, &s, v, e);
+	strv_fini(&s.keys);
+	strv_fini(&s.values);
+	return r;
+}
+
 int do_edits(const struct ipc_in *in, struct ipc_out *reply, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct edits v = {0};
-	int r = collect(in, &v, e);
+	int r = collect_devices(in, &v, e);
 
+	if (r == 0)
+		r = collect_hooks(in, &v, e);
 	if (r == 0)
 		r = edits_print(&v, &b, e);
 	if (r == 0)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* YAML as JSON, and what of CDI's files is of use. */
+/* YAML as JSON, and what of the files of CDI and of OCI hooks is of use. */
 #include "base/mem.h"
 #include "base/test.h"
 #include "cdi.h"
 #include "dropins.h"
+#include "hooks.h"
 #include "yaml_json.h"
 
 static char *as_json(const char *yaml)
@@ -127,11 +128,109 @@ static void test_cdi_refused(void)
 		  "f.json: kind: \"nokind\", expected VENDOR/CLASS");
 }
 
+static bool matches(const char *when, const char *command, const char *key, const char *value,
+		    bool binds)
+{
+	_cleanup_free_ char *text = xasprintf("{\"version\":\"1.0.0\",\"hook\":{\"path\":\"/p\"},"
+					      "\"stages\":[\"poststop\"],\"when\":%s}",
+					      when);
+	struct hooks_subject s = {.command = command, .has_binds = binds};
+	_cleanup_jv_ jv *doc = NULL;
+	struct err e = ERR_NULL;
+	bool found;
+
+	CHECK(dropins_parse(text, strlen(text), "f.json", &doc, &e) == 0);
+	if (hooks_check(doc, "f.json", &e) < 0) {
+		fprintf(stderr, "%s\n", e.msg);
+		CHECK(false);
+		return false;
+	}
+	strv_add(&s.keys, "other");
+	strv_add(&s.values, "thing");
+	strv_add(&s.keys, key);
+	strv_add(&s.values, value);
+	found = hooks_match(doc, &s);
+	strv_fini(&s.keys);
+	strv_fini(&s.values);
+	return found;
+}
+
+static bool command_matches(const char *pattern, const char *command)
+{
+	_cleanup_free_ char *when = xasprintf("{\"commands\":[\"%s\"]}", pattern);
+
+	return matches(when, command, "a", "b", false);
+}
+
+static void test_hooks_match(void)
+{
+	CHECK(matches("{\"always\":true}", "x", "a", "b", false));
+	CHECK(!matches("{\"always\":false,\"commands\":[\"x\"]}", "x", "a", "b", false));
+	CHECK(!matches("{}", "x", "a", "b", true));
+	CHECK(matches("{\"hasBindMounts\":true}", "x", "a", "b", true));
+	CHECK(!matches("{\"hasBindMounts\":true}", "x", "a", "b", false));
+	CHECK(!matches("{\"hasBindMounts\":false}", "x", "a", "b", false));
+	CHECK(matches("{\"annotations\":{\"^a$\":\"^b$\"}}", "x", "a", "b", false));
+	CHECK(!matches("{\"annotations\":{\"^a$\":\"thing\"}}", "x", "a", "b", false));
+	CHECK(!matches("{\"annotations\":{\"a\":\"b\",\"z\":\"\"}}", "x", "a", "b", false));
+	CHECK(!matches("{\"always\":true,\"commands\":[\"y\"]}", "x", "a", "b", false));
+	CHECK(matches("{\"always\":true,\"commands\":[\"y\",\"x\"]}", "x", "a", "b", false));
+}
+
+static void test_patterns(void)
+{
+	CHECK(command_matches("^/usr/bin/\\\\w+$", "/usr/bin/abc_1"));
+	CHECK(!command_matches("^/usr/bin/\\\\w+$", "/usr/bin/a-b"));
+	CHECK(command_matches("\\\\d{2}$", "a12"));
+	CHECK(command_matches("^[\\\\w.-]+$", "a.b-c"));
+	CHECK(command_matches("^[^\\\\s]+$", "abc"));
+	CHECK(!command_matches("^[^\\\\s]+$", "a c"));
+	CHECK(command_matches("^[a\\\\]]+$", "a]"));
+	CHECK(command_matches("^[[:digit:][]+$", "1["));
+	CHECK(command_matches("(?i)^SH$", "sh"));
+	CHECK(command_matches("^(?:a|b)c$", "bc"));
+	CHECK(command_matches("^a*?b+?$", "aab"));
+	CHECK(command_matches("a{b}", "a{b}"));
+	CHECK(command_matches("^\\\\.$", "."));
+	CHECK(!command_matches("^\\\\.$", "x"));
+}
+
+static void check_hook_file(const char *text, const char *want)
+{
+	_cleanup_jv_ jv *doc = NULL;
+	struct err e = ERR_NULL;
+
+	CHECK(dropins_parse(text, strlen(text), "f.json", &doc, &e) == 0);
+	if (hooks_check(doc, "f.json", &e) == 0)
+		*e.msg = '\0';
+	CHECK_STR(e.msg, want);
+}
+
+static void test_hooks_refused(void)
+{
+#define HOOK(hook, when)                                                                           \
+	"{\"version\":\"1.0.0\",\"hook\":" hook ",\"when\":" when ",\"stages\":[\"poststop\"]}"
+	check_hook_file(HOOK("{\"path\":\"/p\"}", "{}"), "");
+	check_hook_file(HOOK("{}", "{}"), "f.json: hook: path: it must be given");
+	check_hook_file(HOOK("{\"path\":\"/p\",\"env\":[\"A\"]}", "{}"),
+			"f.json: hook: env: \"A\": expected NAME=VALUE");
+	check_hook_file(HOOK("{\"path\":\"/p\"}", "{\"commands\":[\"(?<n>a)\"]}"),
+			"f.json: when: commands: \"(?<n>a)\" is no pattern that can be used");
+	check_hook_file(HOOK("{\"path\":\"/p\"}", "{\"commands\":[\"(a)\\\\1\"]}"),
+			"f.json: when: commands: \"(a)\\1\" is no pattern that can be used");
+	check_hook_file(HOOK("{\"path\":\"/p\"}", "{\"commands\":[\"(a{200}){200}\"]}"),
+			"f.json: when: commands: \"(a{200}){200}\" is no pattern that can be used");
+	check_hook_file("{\"version\":\"1.0.0\"}", "f.json: hook: it must be given");
+}
+
 int main(void)
 {
 	TEST(yaml);
 	TEST(yaml_is_bounded);
 	TEST(cdi_versions);
 	TEST(cdi_refused);
+	TEST(hooks_match);
+	TEST(patterns);
+	TEST(hooks_refused);
 	return test_done();
 }

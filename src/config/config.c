@@ -57,6 +57,10 @@ static const struct key keys[] = {
 	 .about = "of pods whose request names none; empty: named after the instance"},
 	{"default_runtimes", STRINGS, AT(default_runtimes),
 	 .about = "for pods that ask for no handler: the first of these that works here"},
+	{"hooks_dirs", PATHS, AT(hooks_dirs), .may_be_empty = true,
+	 .about = "OCI hooks for containers (oci-hooks(5)); a file hides those of its name in "
+		  "earlier "
+		  "directories"},
 	{"cni.conf_dir", PATH, AT(cni.conf_dir),
 	 .about = "network configurations; the first in order of names is used"},
 	{"cni.bin_dirs", PATHS, AT(cni.bin_dirs), .about = "where plugins are looked for"},
@@ -188,6 +192,7 @@ static void set_defaults(struct config *c)
 	c->cni.bin_dirs = vector(&c->arena, bin_dirs, 2);
 	c->cni.timeout_us = 60 * USEC_PER_SEC;
 	c->cni.netns_dir = "/run/netns";
+	c->hooks_dirs = vector(&c->arena, NULL, 0);
 	c->cdi.spec_dirs = vector(&c->arena, cdi_dirs, 2);
 	c->bridge.enabled = true;
 	c->bridge.masquerade = true;

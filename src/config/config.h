@@ -48,6 +48,8 @@ struct config {
 
 	struct config_runtime *runtimes; /* in order */
 	size_t n_runtimes;
+	const char *const
+		*hooks_dirs; /* OCI hooks, oci-hooks(5); later ones go first; empty: none */
 	const char *const *default_runtimes; /* handler "": first available wins: crun, runc */
 
 	struct {

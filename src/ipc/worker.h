@@ -43,7 +43,7 @@ enum {
 	WORKER_SAVE = 24,
 	/* ROOT PATH REFERENCE... CHANGE... [TEXT] -> RECORD... IMAGE_ID: an image of one layer */
 	WORKER_IMPORT = 25,
-	/* CDI_DIR... CDI_DEVICE... -> CONTENT: what files in these directories add to a container
+	/* CDI_DIR... CDI_DEVICE... HOOKS_DIR... ANNOTATION{NAME TEXT}... COMMAND HAS_BINDS -> CONTENT: what files in these directories add to a container
 	 * (programs/gantry-worker/edits.h) */
 	WORKER_EDITS = 26,
 };
@@ -94,5 +94,9 @@ enum {
 	WORKER_TAG_CHANGE = 56,	     /* "CMD [\"sh\"]": an instruction for the configuration */
 	WORKER_TAG_CDI_DIR = 57,     /* path; later ones go before earlier ones */
 	WORKER_TAG_CDI_DEVICE = 58,  /* VENDOR/CLASS=NAME */
+	WORKER_TAG_HOOKS_DIR = 59,   /* path; later ones go before earlier ones */
+	WORKER_TAG_ANNOTATION = 60,  /* nested: of a container or its pod */
+	WORKER_TAG_COMMAND = 61,     /* the first word of a container's command */
+	WORKER_TAG_HAS_BINDS = 62,   /* u64: 1: the request has mounts */
 	WORKER_TAG_SNAPSHOTTER = 70, /* string: image.snapshotter; of every request */
 };

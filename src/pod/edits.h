@@ -10,4 +10,5 @@
  * Waits.  NOT_FOUND for a CDI device that no file describes, FAILED_PRECONDITION where the runtime
  * cannot do what one needs.
  */
-int edits_collect(const struct container *c, jv **ret, struct err *e);
+int edits_collect(const struct container *c, const struct image_config *image, jv **ret,
+		  struct err *e);

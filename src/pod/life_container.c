@@ -284,12 +284,12 @@ static void tell_missing(const struct creation *k)
 	}
 }
 
-/* CDI devices: beside the request's own. */
+/* CDI devices and OCI hooks: beside the request's own. */
 static int add_edits(struct creation *k, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf exec = STRBUF_NULL;
 	struct container *c = k->c;
-	int r = edits_collect(c, &k->edits, e);
+	int r = edits_collect(c, &k->record.config, &k->edits, e);
 
 	if (r == 0)
 		r = spec_edits_groups(k->edits, &k->user, e);
