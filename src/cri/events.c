@@ -9,7 +9,7 @@
 #include "cri/cri.h"
 #include "pod/life.h"
 
-#define EVENTS_SUBSCRIBERS_MAX 16
+#define EVENTS_SUBSCRIBERS_MAX 128
 #define EVENTS_QUEUE_MAX 1000		   /* events that wait for one subscriber */
 #define EVENTS_QUEUE_BYTES_MAX (16u << 20) /* the same, in bytes */
 
@@ -21,10 +21,16 @@ struct cri_events {
 	bool closing;
 };
 
-struct queued {
-	struct list link;
+/* One for all that wait for it. */
+struct event {
+	unsigned refs;
 	size_t n;
 	char bytes[];
+};
+
+struct queued {
+	struct list link;
+	struct event *event;
 };
 
 struct subscriber {
@@ -36,33 +42,40 @@ struct subscriber {
 	bool cut;
 };
 
+static void event_unref(struct event *event)
+{
+	if (--event->refs == 0)
+		free(event);
+}
+
 static void drop_first(struct subscriber *s)
 {
 	struct queued *q = list_first(&s->queue, struct queued, link);
 
 	list_remove(&q->link);
 	s->n--;
-	s->bytes -= q->n;
+	s->bytes -= q->event->n;
+	event_unref(q->event);
 	free(q);
 }
 
-static void put(struct subscriber *s, const struct strbuf *b)
+static void put(struct subscriber *s, struct event *event)
 {
 	struct queued *q;
 
 	if (s->cut)
 		return;
-	if (s->n >= EVENTS_QUEUE_MAX || s->bytes + b->len > EVENTS_QUEUE_BYTES_MAX) {
+	if (s->n >= EVENTS_QUEUE_MAX || s->bytes + event->n > EVENTS_QUEUE_BYTES_MAX) {
 		s->cut = true;
 		co_cancel(s->co, -ECANCELED); /* it waits for its client perhaps */
 		return;
 	}
-	q = xmalloc(sizeof(*q) + b->len);
-	q->n = b->len;
-	memcpy(q->bytes, b->s, b->len);
+	q = xcalloc(1, sizeof(*q));
+	q->event = event;
+	event->refs++;
 	list_append(&s->queue, &q->link);
 	s->n++;
-	s->bytes += q->n;
+	s->bytes += event->n;
 	co_event_set(&s->wake);
 }
 
@@ -70,23 +83,26 @@ static void on_event(void *arg, struct pod *p, const char *id, enum node_event w
 {
 	struct cri_events *ev = arg;
 	Runtime__V1__ContainerEventResponse m = RUNTIME__V1__CONTAINER_EVENT_RESPONSE__INIT;
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	struct arena a = ARENA_NULL;
 	struct subscriber *s;
+	struct event *event;
 	size_t n;
 
 	if (list_empty(&ev->subscribers))
 		return;
 	m.container_id = (char *)(uintptr_t)id;
 	m.container_event_type = (Runtime__V1__ContainerEventType)what;
-	m.created_at = clock_wall_ns();
+	m.created_at = pod_telling_time(p);
 	m.pod_sandbox_status = cri_pod_status(&a, p);
 	m.containers_statuses = cri_pod_containers(&a, p, &m.n_containers_statuses);
 	n = runtime__v1__container_event_response__get_packed_size(&m);
-	runtime__v1__container_event_response__pack(&m, (uint8_t *)strbuf_reserve(&b, n));
-	b.len = n;
+	event = xmalloc(sizeof(*event) + n);
+	event->refs = 1;
+	event->n = n;
+	runtime__v1__container_event_response__pack(&m, (uint8_t *)event->bytes);
 	list_for_each (s, &ev->subscribers, link)
-		put(s, &b);
+		put(s, event);
+	event_unref(event);
 	arena_fini(&a);
 }
 
@@ -103,7 +119,7 @@ static int follow(struct cri_call *c, struct cri_events *ev, struct subscriber *
 			continue;
 		}
 		q = list_first(&s->queue, struct queued, link);
-		r = grpc_call_send(c->grpc, q->bytes, q->n, e);
+		r = grpc_call_send(c->grpc, q->event->bytes, q->event->n, e);
 		drop_first(s);
 	}
 	if (s->cut)

@@ -265,7 +265,7 @@ static int pod_sandbox_status(struct cri_call *c, const void *request, void *res
 		return err_not_found(e, "pod_sandbox_id: pod sandbox %s is being made or removed",
 				     p->id);
 	r->status = cri_pod_status(c->arena, p);
-	r->timestamp = clock_wall_ns();
+	r->timestamp = pod_telling_time(p);
 	r->containers_statuses = cri_pod_containers(c->arena, p, &r->n_containers_statuses);
 	if (q->verbose)
 		pod_info(c->arena, p, r);

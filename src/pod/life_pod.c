@@ -354,8 +354,11 @@ static int tear_down(struct pod *p, struct err *e)
 		return r;
 	FAULT_POINT("daemon.remove-pod.forgotten");
 	list_for_each_safe (c, tmp, &p->containers, in_pod) {
-		if (c->state != CONTAINER_EXITED)
+		if (c->state != CONTAINER_EXITED) {
 			container_set_exited(c, MON_EXIT_UNKNOWN, clock_wall_ns(), false);
+			if (p->state == POD_REMOVING)
+				container_event(c, EVENT_STOPPED);
+		}
 		if (p->state == POD_REMOVING)
 			container_event(c, EVENT_DELETED);
 		container_unlink(c);

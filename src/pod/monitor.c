@@ -104,6 +104,7 @@ static void take_container(struct pod *p, const struct ipc_in *in)
 			c->state = CONTAINER_RUNNING;
 			c->started_at = ipc_get_i64(in, MON_TAG_STARTED_AT, clock_wall_ns());
 			record(c);
+			container_event(c, EVENT_STARTED);
 		}
 		break;
 	case MON_CREATED:
@@ -159,6 +160,7 @@ static void take_state(struct pod *p, const struct ipc_in *in)
 		free(c->reason);
 		c->reason = xstrdup("Unknown");
 		record(c);
+		container_event(c, EVENT_STOPPED);
 	}
 }
 

@@ -217,6 +217,17 @@ int64_t pod_creation_time(const struct node *n, const Runtime__V1__PodSandboxMet
 	return at;
 }
 
+int64_t pod_telling_time(struct pod *p)
+{
+	int64_t at = MAX(clock_wall_ns(), MAX(p->told_at, p->created_at));
+	const struct container *c;
+
+	list_for_each (c, &p->containers, in_pod)
+		at = MAX(at, MAX(c->created_at, MAX(c->started_at, c->finished_at)));
+	p->told_at = at;
+	return at;
+}
+
 int pod_set_state(struct pod *p, enum pod_state state, struct err *e)
 {
 	enum pod_state was = p->state;

@@ -126,6 +126,7 @@ struct pod {
 	struct node_runtime *runtime;
 	char *runtime_name; /* also when the runtime is no longer configured */
 	int64_t created_at;
+	int64_t told_at;			      /* pod_telling_time(), last */
 	char *ips;				      /* space-separated, primary first */
 	char *netns, *ipcns, *utsns, *pidns, *userns; /* paths, "" host's */
 	char *cgroup_parent;			      /* of its containers, in the driver's form */
@@ -212,6 +213,12 @@ bool pod_is_of_past_boot(const struct pod *p);
  * there.  The kubelet takes the newest for the one that counts.
  */
 int64_t pod_creation_time(const struct node *n, const Runtime__V1__PodSandboxMetadata *m);
+/*
+ * The time of what is told of a pod now, in its status or an event: the clock's, but never before
+ * one that has been told of it already, nor before anything that has happened in it.  A kubelet with
+ * evented PLEG drops what is older than what it has.
+ */
+int64_t pod_telling_time(struct pod *p);
 
 /* The same for containers; the pod is linked first. */
 int container_new(struct pod *p, const char *id, const void *config, size_t len,

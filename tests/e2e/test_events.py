@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """GetContainerEvents."""
+import os
+import sqlite3
 import threading
+import time
 
 import grpc
+import pytest
 
 from cri import api
 from daemon import wait_for
@@ -122,6 +126,20 @@ def test_a_slow_reader_is_cut_off(d):
         quick.close()
 
 
+def processes_with(*words):
+    """Processes whose command line has them all."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as f:
+                line = f.read().decode(errors="replace")
+        except OSError:
+            continue
+        if all(w in line for w in words):
+            found.append(int(pid))
+    return found
+
+
 def hello(d, stream):
     got = []
     t = threading.Thread(target=lambda: got.append(next(iter(stream))))
@@ -136,8 +154,148 @@ def hello(d, stream):
     return got
 
 
+def test_statuses_come_with_events(d):
+    """What evented PLEG takes from them: the whole pod, as it is at that moment."""
+    (a,) = listening(d)
+    try:
+        p = d.run_pod(name="filled", labels={"l": "1"})
+        first = d.run(p, "sleep 1000", name="first")
+        second = d.create(p, "sleep 1000", name="second", labels={"app": "x"})
+        d.cri.StartContainer(container_id=second)
+        d.cri.StopContainer(container_id=first, timeout=0)
+        d.cri.RemovePodSandbox(pod_sandbox_id=p)
+        wait_for(lambda: "deleted" in a.of(p))
+        mine = [e for e in list(a.got) if e.pod_sandbox_status.id == p]
+    finally:
+        a.close()
+    assert all(e.pod_sandbox_status.metadata.uid == "uid-filled" and
+               e.pod_sandbox_status.labels == {"l": "1"} for e in mine)
+    seen = {}
+    for e in mine:
+        seen[e.container_id, NAMES[e.container_event_type]] = {
+            s.id: (s.state, s.metadata.name, s.exit_code, bool(s.started_at), bool(s.finished_at))
+            for s in e.containers_statuses}
+    running = (api.CONTAINER_RUNNING, "first", 0, True, False)
+    assert seen[p, "started"] == {}
+    assert seen[first, "created"] == {first: (api.CONTAINER_CREATED, "first", 0, False, False)}
+    assert seen[first, "started"] == {first: running}
+    assert seen[second, "created"] == {
+        first: running, second: (api.CONTAINER_CREATED, "second", 0, False, False)}
+    assert seen[first, "stopped"] == {
+        first: (api.CONTAINER_EXITED, "first", 137, True, True),
+        second: (api.CONTAINER_RUNNING, "second", 0, True, False)}
+    assert seen[second, "stopped"][second][0] == api.CONTAINER_EXITED
+
+
+def test_many_listeners(d):
+    """All hear the same, in the same order."""
+    all_ = listening(d, 100)
+    try:
+        p = d.run_pod(name="many")
+        d.wait_exit(d.run(p, "true"))
+        d.cri.RemovePodSandbox(pod_sandbox_id=p)
+        for x in all_:
+            wait_for(lambda: "deleted" in x.of(p))
+        heard = {tuple((e.container_id, e.container_event_type, e.created_at) for e in x.got
+                       if e.pod_sandbox_status.id == p) for x in all_}
+        assert len(heard) == 1 and len(heard.pop()) == 8
+    finally:
+        for x in all_:
+            x.close()
+
+
+def test_status_has_containers_and_a_time(d, pod):
+    c = d.run(pod, "sleep 1000")
+    before = time.time_ns()
+    r = d.cri.PodSandboxStatus(pod_sandbox_id=pod)
+    assert before <= r.timestamp <= time.time_ns()
+    assert list(r.containers_statuses) == [d.status(c)]
+
+
+def test_the_daemon_was_away(fresh):
+    """What happened meanwhile is in the status, whose time is later than that and than any that
+    was told before; who listens anew hears what comes, not what was."""
+    d = fresh
+    p = d.run_pod(name="away")
+    c = d.run(p, "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit 7", name="c")
+    other = d.run(p, "sleep 1000", name="other")
+    told = d.cri.PodSandboxStatus(pod_sandbox_id=p).timestamp
+    (pid,) = processes_with("sh", "/tmp/end ];")
+    d.kill()
+    down = time.time_ns()
+    with open("/proc/%d/root/tmp/end" % pid, "w"):
+        pass
+    wait_for(lambda: not processes_with("sh", "/tmp/end ];"))
+    d.restart()
+    (a,) = listening(d)
+    try:
+        r = d.cri.PodSandboxStatus(pod_sandbox_id=p)
+        states = {s.id: s for s in r.containers_statuses}
+        assert states[c].state == api.CONTAINER_EXITED and states[c].exit_code == 7
+        assert states[other].state == api.CONTAINER_RUNNING
+        assert told < down < states[c].finished_at <= r.timestamp <= time.time_ns()
+        assert a.of(c) == []
+        d.cri.StopContainer(container_id=other, timeout=0)
+        wait_for(lambda: a.of(other) == ["stopped"])
+        (e,) = [e for e in a.got if e.container_id == other]
+        assert e.created_at >= r.timestamp
+        assert {s.id: s.state for s in e.containers_statuses} == {
+            c: api.CONTAINER_EXITED, other: api.CONTAINER_EXITED}
+    finally:
+        a.close()
+
+
+def test_time_of_a_status_never_goes_back(fresh):
+    """The kubelet drops what is older than what it has, also where the clock was set back."""
+    d = fresh
+    p, other = d.run_pod(name="p"), d.run_pod(name="other")
+    d.wait_exit(d.run(p, "true"))
+    d.kill()
+    ahead = time.time_ns() + 3600 * 10 ** 9
+    with sqlite3.connect(d.root + "/index.db") as db:
+        db.execute("UPDATE containers SET finished_at = ?", (ahead,))
+    d.restart()
+    times = [d.cri.PodSandboxStatus(pod_sandbox_id=p).timestamp for _ in range(3)]
+    assert times[0] >= ahead and times == sorted(times)
+    assert d.cri.PodSandboxStatus(pod_sandbox_id=other).timestamp < ahead
+    (a,) = listening(d)
+    try:
+        d.cri.StopPodSandbox(pod_sandbox_id=p)
+        wait_for(lambda: "stopped" in a.of(p))
+        assert [e for e in a.got if e.container_id == p][0].created_at >= times[-1]
+    finally:
+        a.close()
+
+
+@pytest.mark.parametrize("records", ["kept", "gone"])
+def test_containers_of_a_lost_monitor(fresh, records):
+    """A monitor that dies: nothing of its pod is left out."""
+    d = fresh
+    (a,) = listening(d)
+    try:
+        p = d.run_pod(name="lost")
+        c = d.run(p, "sleep 1000")
+        pids = processes_with("gantry-monitor", p)
+        assert len(pids) == 1
+        if records == "gone":
+            for name in ("create", "pid"):
+                os.unlink("%s/pods/%s/containers/%s/%s" % (d.state, p, c, name))
+        os.kill(pids[0], 9)
+        wait_for(lambda: "stopped" in a.of(p))
+        if records == "gone":  # a container that nobody knows of has not survived
+            wait_for(lambda: "stopped" in a.of(c))
+            assert d.status(c).reason == "Unknown"
+        d.cri.StopPodSandbox(pod_sandbox_id=p)
+        d.cri.RemovePodSandbox(pod_sandbox_id=p)
+        wait_for(lambda: "deleted" in a.of(p))
+        assert a.of(p) == ["created", "started", "stopped", "deleted"]
+        assert a.of(c) == ["created", "started", "stopped", "deleted"]
+    finally:
+        a.close()
+
+
 def test_listeners_are_counted(d):
-    all_ = listening(d, 16)
+    all_ = listening(d, 128)
     try:
         more = Listener(d)
         more.thread.join(10)
