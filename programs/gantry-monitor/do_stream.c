@@ -153,8 +153,9 @@ static bool sink_open(int fd)
 	return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-/* Until the command has ended. */
-static void attend(const struct job_context *j, struct session *s)
+/* True when the command has ended; false when it has been killed because nobody wants it any more: then
+ * it is not waited for, it may be frozen, or wait for a disk. */
+static bool attend(const struct job_context *j, struct session *s)
 {
 	struct pollfd pf[] = {{s->pidfd, POLLIN, 0},
 			      {s->control, POLLIN, 0},
@@ -163,11 +164,8 @@ static void attend(const struct job_context *j, struct session *s)
 			      {s->sink[2], POLLIN, 0}};
 
 	while (!pf[0].revents) {
-		if (poll(pf, ARRAY_SIZE(pf), -1) < 0) {
-			if (errno != EINTR)
-				break;
+		if (poll(pf, ARRAY_SIZE(pf), -1) < 0)
 			continue;
-		}
 		for (int i = 3; i < 5; i++)
 			if (pf[i].revents && !sink_open(pf[i].fd))
 				pf[i].fd = -1;
@@ -175,8 +173,9 @@ static void attend(const struct job_context *j, struct session *s)
 			continue;
 		FAULT_POINT("job.exec-stream.gone");
 		tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
-		pf[1].fd = pf[2].fd = -1;
+		return false;
 	}
+	return true;
 }
 
 static void tell_end(struct session *s, int status)
@@ -206,8 +205,7 @@ int do_exec_stream(struct job_context *j, struct ipc_out *reply, struct err *e)
 		r = answer(j, &s, reply, e);
 	if (r < 0)
 		return exec_start_failed(j, r, e);
-	attend(j, &s);
-	if (spawn_wait(s.pid, &status) == 0)
+	if (attend(j, &s) && spawn_wait(s.pid, &status) == 0)
 		tell_end(&s, status);
 	return JOB_ANSWERED;
 }

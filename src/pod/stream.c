@@ -96,7 +96,13 @@ static struct stream_token *token_new(struct streams *s, const struct stream_off
 	hex_encode(raw, sizeof(raw), t->text);
 	t->expires = clock_mono_us() +
 		     FAULT_LIMIT("stream-token-ms", STREAM_TOKEN_LIFE / USEC_PER_MS) * USEC_PER_MS;
-	t->offer = *o;
+	t->offer = (struct stream_offer){.kind = o->kind,
+					 .tty = o->tty,
+					 .in = o->in,
+					 .out = o->out,
+					 .err = o->err,
+					 .n_cmd = o->n_cmd,
+					 .n_ports = o->n_ports};
 	t->id = xstrdup(o->id);
 	for (size_t i = 0; i < o->n_cmd; i++)
 		strv_add(&t->cmd, o->cmd[i]);
