@@ -209,17 +209,25 @@ static char *find_helper(const char *name)
 
 static int find_helpers(struct node *n, struct err *e)
 {
-	n->monitor_path = find_helper("gantry-monitor");
-	n->worker_path = find_helper("gantry-worker");
-	n->env_path = find_helper("gantry-env");
-	n->stream_path = find_helper("gantry-stream");
-	n->stream_tls_path = find_helper("gantry-stream-tls");
-	if (!n->monitor_path || !n->worker_path || !n->env_path)
-		return err_set(e, -ENOENT, GRPC_INTERNAL,
-			       "%s is neither beside gantryd nor in /usr/libexec/gantry",
-			       !n->monitor_path	 ? "gantry-monitor"
-			       : !n->worker_path ? "gantry-worker"
-						 : "gantry-env");
+	const struct {
+		const char *name;
+		char **path;
+		bool needed;
+	} helpers[] = {
+		{"gantry-monitor", &n->monitor_path, true},
+		{"gantry-worker", &n->worker_path, true},
+		{"gantry-env", &n->env_path, true},
+		{"gantry-stream", &n->stream_path, true},
+		{"gantry-stream-tls", &n->stream_tls_path, *n->config->streaming.tls.cert},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(helpers); i++) {
+		*helpers[i].path = find_helper(helpers[i].name);
+		if (!*helpers[i].path && helpers[i].needed)
+			return err_set(e, -ENOENT, GRPC_INTERNAL,
+				       "%s is neither beside gantryd nor in /usr/libexec/gantry",
+				       helpers[i].name);
+	}
 	return 0;
 }
 

@@ -122,8 +122,6 @@ int streams_offer(struct streams *s, const struct stream_offer *o, char **ret_ur
 		[STREAM_PORT_FORWARD] = "portforward",
 	};
 
-	if (!stream_program(s->node, true))
-		return err_precondition(e, "gantry-stream, or gantry-stream-tls, is not installed");
 	expire(s);
 	if (s->by_text.n >= FAULT_LIMIT("stream-tokens", STREAM_TOKENS_MAX) ||
 	    s->token_bytes + bytes_of(o) > STREAM_TOKENS_BYTES_MAX)

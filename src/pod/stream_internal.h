@@ -42,8 +42,6 @@ struct stream_child {
 };
 
 void stream_tokens_drop(struct streams *s);
-/* What a connection is handed to; borrowed. NULL: it is not installed. */
-const char *stream_program(const struct node *n, bool tcp);
 void stream_on_message(struct ipc_conn *ipc, struct ipc_in *in);
 void stream_cancel_calls(struct stream_child *c);
 struct stream_child *stream_child_ref(struct stream_child *c);

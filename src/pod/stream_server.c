@@ -75,11 +75,6 @@ static void put_arguments(const struct config *cfg, bool tcp, struct strv *to)
 		}
 }
 
-const char *stream_program(const struct node *n, bool tcp)
-{
-	return tcp && *n->config->streaming.tls.cert ? n->stream_tls_path : n->stream_path;
-}
-
 /* Takes the connection over. -errno: it has been closed. */
 static int launch(struct stream_listener *l, int client)
 {
@@ -92,9 +87,7 @@ static int launch(struct stream_listener *l, int client)
 	int pair[2], r;
 	pid_t pid;
 
-	sp.file = stream_program(n, l->tcp);
-	if (!sp.file)
-		return 0;
+	sp.file = l->tcp && *n->config->streaming.tls.cert ? n->stream_tls_path : n->stream_path;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	ours = pair[0];
