@@ -176,9 +176,15 @@ static void recover_container(struct monitor *m, const char *id, bool alive)
 	_cleanup_free_ char *create = xasprintf("%s/containers/%s/create", m->dir, id);
 	_cleanup_free_ char *pid = xasprintf("%s/containers/%s/pid", m->dir, id);
 	_cleanup_free_ char *ended = xasprintf("%s/containers/%s/exit", m->dir, id);
-	struct container *c = container_new(m, id);
+	struct ipc_in made = IPC_IN_NULL;
+	struct container *c;
 
-	(void)read_request(create, MON_CREATE, &c->create);
+	/* Without its first record we cannot say what there is of it.  The daemon, whom it is not told
+	 * of then, says that when it has it removed. */
+	if (read_request(create, MON_CREATE, &made) < 0)
+		return;
+	c = container_new(m, id);
+	c->create = made;
 	if (fs_read(AT_FDCWD, ended, RECORD_LINE_MAX, &b) == 0 && b.s) {
 		recover_exit(c, b.s);
 		return;
