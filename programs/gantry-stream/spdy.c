@@ -326,8 +326,7 @@ static int on_rst(struct spdy *s, const uint8_t *p, size_t n, struct err *e)
 	c = mux_find(&s->mux, get32(p) & INT32_MAX);
 	if (!c)
 		return 0;
-	if (!c->in_ended)
-		s->mux.user->end(&s->mux, c);
+	mux_in_end(c);
 	mux_drop(c);
 	return 0;
 }
