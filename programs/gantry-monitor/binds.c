@@ -30,16 +30,22 @@ static int make_target(const char *path, int fd)
 	return fd < 0 ? -errno : (close(fd), 0);
 }
 
-/* A copy of the mount at `source`, put where the configuration has it. */
-static int attach(struct binds *k, const char *source, const struct idmap *how, struct err *e)
+static int attach_at(const char *target, const char *source, const struct idmap *how, struct err *e)
 {
-	_cleanup_free_ char *target = bind_path(k, k->n);
 	_cleanup_close_ int fd = idmap_clone(source, how, e);
 	int r = fd < 0 ? fd : make_target(target, fd);
 
 	if (r < 0)
 		return fd < 0 ? r : err_errno(e, r, "make %s", target);
-	r = idmap_attach(fd, target, e);
+	return idmap_attach(fd, target, e);
+}
+
+/* A copy of the mount at `source`, put where the configuration has it. */
+static int attach(struct binds *k, const char *source, const struct idmap *how, struct err *e)
+{
+	_cleanup_free_ char *target = bind_path(k, k->n);
+	int r = attach_at(target, source, how, e);
+
 	k->n += r == 0;
 	return r;
 }
@@ -129,6 +135,86 @@ static int mount_image(struct binds *k, const struct ipc_in *b, const char *name
 	return r < 0 ? err_wrap(e, MON_IMAGE_ERROR ": image \"%s\"", name) : 0;
 }
 
+/* --- volumes of the image --- */
+
+static char *volume_path(const struct binds *k, unsigned n)
+{
+	return xasprintf("%s/" MON_BINDS "/v%u", k->dir, n);
+}
+
+/* A directory that is not there, whoever's links lead to its parent: it is the pod's root's. */
+static int make_in(const struct binds *k, int parent, const char *name)
+{
+	const struct snapshot_map *map = k->snapshot->map;
+	_cleanup_close_ int fd = -EBADF;
+
+	if (mkdirat(parent, name, 0755) < 0)
+		return errno == EEXIST ? -ENOENT : -errno; /* a link that leads nowhere */
+	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fchmod(fd, 0755) < 0 || (map && fchown(fd, map->uid, map->gid) < 0))
+		return -errno;
+	return 0;
+}
+
+/* Opens what is at the path in the root, and makes the directories to it that are missing. */
+static int open_volume(const struct binds *k, int root, const char *path)
+{
+	_cleanup_close_ int at = fs_open_in_root(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0);
+
+	for (size_t n = strspn(path, "/"); at >= 0 && path[n];) {
+		size_t end = n + strcspn(path + n, "/");
+		_cleanup_free_ char *so_far = xstrndup(path, end),
+				    *name = xstrndup(path + n, end - n);
+		int fd = fs_open_in_root(root, so_far, O_PATH | O_CLOEXEC, 0), r = 0;
+
+		if (fd == -ENOENT) {
+			r = make_in(k, at, name);
+			fd = r < 0 ? r : fs_open_in_root(root, so_far, O_PATH | O_CLOEXEC, 0);
+		}
+		close(at);
+		at = fd;
+		n = end + strspn(path + end, "/");
+	}
+	return TAKE_FD(at);
+}
+
+static int mount_volume(struct binds *k, int fd, struct err *e)
+{
+	const struct idmap how = {.userns = -1};
+	_cleanup_free_ char *target = volume_path(k, k->n_volumes),
+			    *dir = xasprintf("%s/" MON_BINDS, k->dir);
+	char source[64];
+	int r = fs_mkdir_p(AT_FDCWD, dir, 0755);
+
+	if (r < 0)
+		return err_errno(e, r, "make %s", dir);
+	snprintf(source, sizeof(source), "/proc/self/fd/%d", fd);
+	r = attach_at(target, source, &how, e);
+	k->n_volumes += r == 0;
+	return r;
+}
+
+int binds_make_volumes(struct binds *k, const char *rootfs, struct err *e)
+{
+	bool mounted = ipc_get_u64(k->create, MON_TAG_VOLUMES_MOUNTED, 0);
+	_cleanup_close_ int root = open(rootfs, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	struct ipc_field f;
+	size_t pos = 0;
+	int r = root < 0 ? err_errno(e, -errno, "open %s", rootfs) : 0;
+
+	while (r == 0 && ipc_next(k->create, &pos, &f)) {
+		const char *path = f.tag == MON_TAG_VOLUME ? ipc_field_str(&f) : NULL;
+		_cleanup_close_ int fd = path ? open_volume(k, root, path) : -EBADF;
+
+		if (path && fd < 0)
+			r = err_precondition(e, "the image's volume \"%s\" cannot be made: %s",
+					     path, strerror(-fd));
+		else if (path && mounted)
+			r = mount_volume(k, fd, e);
+	}
+	return r;
+}
+
 int binds_mount(struct binds *k, struct err *e)
 {
 	_cleanup_free_ char *dir = xasprintf("%s/" MON_BINDS, k->dir);
@@ -158,6 +244,11 @@ void binds_unmount(struct binds *k)
 	_cleanup_free_ char *root = xasprintf("%s/image", k->dir);
 
 	umount2(root, MNT_DETACH); /* as a rule it is none */
+	while (k->n_volumes > 0) {
+		_cleanup_free_ char *path = volume_path(k, --k->n_volumes);
+
+		umount2(path, MNT_DETACH);
+	}
 	while (k->n > 0) {
 		_cleanup_free_ char *path = bind_path(k, --k->n);
 

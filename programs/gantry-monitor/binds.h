@@ -11,9 +11,13 @@ struct binds {
 	int userns_fd;			 /* of the pod, -1: none */
 	const struct snapshot *snapshot; /* of the container: whence images are, and their map */
 	unsigned n;			 /* mounted so far */
+	unsigned n_volumes;		 /* ... of the root's own */
 };
 
 /* In a mount namespace of the caller's own, with the writable layer prepared. Changes the working
  * directory. */
 int binds_mount(struct binds *k, struct err *e);
+/* Makes the VOLUMEs in the root, which is mounted, as directories of the pod's root; and mounts them
+ * once more, where MON_CREATE says so. */
+int binds_make_volumes(struct binds *k, const char *rootfs, struct err *e);
 void binds_unmount(struct binds *k);

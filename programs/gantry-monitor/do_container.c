@@ -214,7 +214,9 @@ static int mount_rootfs(struct making *k, struct err *e)
 	r = binds_mount(&k->binds, e);
 	if (k->snap.map)
 		FAULT_POINT("job.userns.binds");
-	return r < 0 ? r : snapshotter->mount(&k->snap, k->rootfs, e);
+	if (r == 0)
+		r = snapshotter->mount(&k->snap, k->rootfs, e);
+	return r < 0 ? r : binds_make_volumes(&k->binds, k->rootfs, e);
 }
 
 /* Also where the runtime itself is gone, or does not come to an end: what it keeps is its directory and the cgroup. */
@@ -243,8 +245,8 @@ static void undo(struct making *k)
 	snapshotter->remove(&k->snap, NULL);
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
-	umount2(k->rootfs, MNT_DETACH);
 	binds_unmount(&k->binds);
+	umount2(k->rootfs, MNT_DETACH);
 	fs_remove_tree(AT_FDCWD, k->dir);
 }
 
@@ -335,7 +337,7 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
 		.layers = &k.layers,
 		.writable = str_or_empty(ipc_get_str(j->in, MON_TAG_WRITABLE)),
 	};
-	k.binds = (struct binds){k.dir, k.in, j->mon->userns_fd, &k.snap, 0};
+	k.binds = (struct binds){k.dir, k.in, j->mon->userns_fd, &k.snap, 0, 0};
 	r = snapshot_choose(ipc_get_str(j->in, MON_TAG_SNAPSHOTTER), e);
 	if (r == 0)
 		r = read_map(&k, e);

@@ -31,6 +31,7 @@ enum kind {
 	NUMBER64, /* int64_t */
 	BYTES,	  /* uint64_t; 16KiB, 1MiB, ... */
 	SECONDS,  /* uint64_t microseconds; whole seconds in the file */
+	ULIMITS,  /* STRINGS that config_ulimit_parse() takes */
 	STRINGS,  /* NULL-terminated vector */
 	PATHS,
 };
@@ -119,6 +120,10 @@ static const struct key keys[] = {
 	 .about = "bytes that ExecSync keeps of each stream"},
 	{"container.pids_limit", NUMBER64, AT(container.pids_limit), 0, 1 << 22,
 	 .about = "processes of one container; 0: no limit"},
+	{"container.default_ulimits", ULIMITS, AT(container.default_ulimits), .may_be_empty = true,
+	 .about = "resource limits of containers' processes: NAME=SOFT:HARD or NAME=BOTH, NAME as "
+		  "nofile, "
+		  "a limit as a number or unlimited"},
 	{"container.create_timeout", SECONDS, AT(container.create_timeout_us), 1, 3600,
 	 .about = "seconds that one call of an OCI runtime may take"},
 	{"streaming.address", STRING, AT(streaming.address),
@@ -147,9 +152,26 @@ static const struct key keys[] = {
 	 .about = "requests in flight on all connections; further ones are refused"},
 };
 
-static void *member(const struct config *c, const struct key *k)
+#define RUNTIMES "runtimes: "
+#define RT(member) offsetof(struct config_runtime, member)
+
+/* Of each entry of `runtimes`. */
+static const struct key runtime_keys[] = {
+	{RUNTIMES "path", STRING, RT(path), .about = "a name for PATH, or an absolute path"},
+	{RUNTIMES "args", STRINGS, RT(args), .may_be_empty = true,
+	 .about = "put before the runtime's command"},
+	{RUNTIMES "privileged_without_host_devices", BOOLEAN, RT(privileged_without_host_devices),
+	 .about = "privileged containers do not get all devices of the node"},
+	{RUNTIMES "pod_annotations", STRINGS, RT(pod_annotations), .may_be_empty = true,
+	 .about = "patterns of annotations of pods that their containers' OCI configurations have"},
+	{RUNTIMES "container_annotations", STRINGS, RT(container_annotations), .may_be_empty = true,
+	 .about = "patterns of annotations of containers that are passed on although they steer "
+		  "runtimes"},
+};
+
+static void *member(const void *base, const struct key *k)
 {
-	return (char *)(uintptr_t)c + k->offset;
+	return (char *)(uintptr_t)base + k->offset;
 }
 
 /* --- defaults --- */
@@ -174,6 +196,8 @@ static void add_runtime(struct config *c, const char *name, const char *path)
 		.name = arena_strdup(&c->arena, name),
 		.path = arena_strdup(&c->arena, path),
 		.args = vector(&c->arena, NULL, 0),
+		.pod_annotations = vector(&c->arena, NULL, 0),
+		.container_annotations = vector(&c->arena, NULL, 0),
 	};
 }
 
@@ -209,6 +233,7 @@ static void set_defaults(struct config *c)
 	c->container.apparmor_default = "gantry-default";
 	c->container.max_log_line = 16 * KIB;
 	c->container.exec_output_max = 16 * MIB;
+	c->container.default_ulimits = vector(&c->arena, NULL, 0);
 	c->container.create_timeout_us = 120 * USEC_PER_SEC;
 	c->streaming.address = "127.0.0.1";
 	c->streaming.max_connections = 256;
@@ -260,6 +285,7 @@ static void set_derived(struct config *c)
 
 struct reader {
 	struct config *c;
+	void *base; /* the keys' offsets are of this */
 	const char *file;
 	yaml_document_t *doc;
 	struct err *e;
@@ -328,9 +354,12 @@ static int read_vector(struct reader *r, const struct key *k, const yaml_node_t 
 		if (!s || !*s || (k->kind == PATHS && !is_path(s)))
 			return bad(r, item, k->name,
 				   k->kind == PATHS ? "an absolute path" : "a string");
+		if (k->kind == ULIMITS && !config_ulimit_parse(s, &(struct config_ulimit){0}))
+			return bad(r, item, k->name,
+				   "NAME=SOFT:HARD, as nofile=1024:4096 or core=unlimited");
 		v[i] = arena_strdup(&r->c->arena, s);
 	}
-	*(const char *const **)member(r->c, k) = v;
+	*(const char *const **)member(r->base, k) = v;
 	return 0;
 }
 
@@ -345,11 +374,11 @@ static int read_number(struct reader *r, const struct key *k, const yaml_node_t 
 	    v > k->max)
 		return bad(r, n, k->name, expected);
 	if (k->kind == NUMBER32)
-		*(uint32_t *)member(r->c, k) = (uint32_t)v;
+		*(uint32_t *)member(r->base, k) = (uint32_t)v;
 	else if (k->kind == NUMBER64)
-		*(int64_t *)member(r->c, k) = v;
+		*(int64_t *)member(r->base, k) = v;
 	else
-		*(uint64_t *)member(r->c, k) =
+		*(uint64_t *)member(r->base, k) =
 			(uint64_t)v * (k->kind == SECONDS ? USEC_PER_SEC : 1);
 	return 0;
 }
@@ -358,7 +387,7 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 {
 	const char *s = scalar(n);
 
-	if (k->kind == STRINGS || k->kind == PATHS)
+	if (k->kind == STRINGS || k->kind == PATHS || k->kind == ULIMITS)
 		return read_vector(r, k, n);
 	if (!s)
 		return bad(r, n, k->name, "a single value");
@@ -366,19 +395,19 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 	case PATH:
 		if (!is_path(s) && !(k->may_be_empty && !*s))
 			return bad(r, n, k->name, "an absolute path");
-		*(const char **)member(r->c, k) = arena_strdup(&r->c->arena, s);
+		*(const char **)member(r->base, k) = arena_strdup(&r->c->arena, s);
 		return 0;
 	case STRING:
 		if (!*s && !k->may_be_empty)
 			return bad(r, n, k->name, "a string that is not empty");
-		*(const char **)member(r->c, k) = arena_strdup(&r->c->arena, s);
+		*(const char **)member(r->base, k) = arena_strdup(&r->c->arena, s);
 		return 0;
 	case LEVEL:
-		if (!log_level_parse(s, member(r->c, k)))
+		if (!log_level_parse(s, member(r->base, k)))
 			return bad(r, n, k->name, "error, warn, info or debug");
 		return 0;
 	case DRIVER: {
-		enum config_cgroup_driver *d = member(r->c, k);
+		enum config_cgroup_driver *d = member(r->base, k);
 
 		if (streq(s, "auto"))
 			*d = CONFIG_CGROUP_AUTO;
@@ -393,7 +422,7 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 	case BOOLEAN:
 		if (!streq(s, "true") && !streq(s, "false"))
 			return bad(r, n, k->name, "true or false");
-		*(bool *)member(r->c, k) = streq(s, "true");
+		*(bool *)member(r->base, k) = streq(s, "true");
 		return 0;
 	default:
 		return read_number(r, k, n, s);
@@ -407,10 +436,19 @@ static bool name_good(const char *s)
 	return n > 0 && n <= 63 && !s[n] && *s != '-' && *s != '.';
 }
 
+static const struct key *find_runtime_key(const char *name)
+{
+	for (size_t i = 0; name && i < ARRAY_SIZE(runtime_keys); i++)
+		if (streq(runtime_keys[i].name + strlen(RUNTIMES), name))
+			return &runtime_keys[i];
+	return NULL;
+}
+
 static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_node_t *n)
 {
 	const char *s = scalar(name);
 	struct config_runtime *rt;
+	struct reader sub = *r;
 
 	if (!s || !name_good(s))
 		return bad(r, name, "runtimes",
@@ -418,42 +456,22 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 	if (config_runtime_find(r->c, s))
 		return bad(r, name, "runtimes", "a name that is not there twice");
 	if (n->type != YAML_MAPPING_NODE)
-		return bad(r, n, "runtimes", "path, args, privileged_without_host_devices");
+		return bad(r, n, "runtimes", "a mapping of settings");
 	add_runtime(r->c, s, s);
 	rt = &r->c->runtimes[r->c->n_runtimes - 1];
+	sub.base = rt;
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
 	     p++) {
 		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
 				  *v = yaml_document_get_node(r->doc, p->value);
-		const char *what = scalar(key);
-		struct key k = {.name = "runtimes: path", .kind = STRING};
-		struct config tmp = {.arena = r->c->arena};
-		struct reader sub = *r;
-		int res;
+		const struct key *k = find_runtime_key(scalar(key));
+		int res = k ? read_value(&sub, k, v)
+			    : bad(r, key, "runtimes",
+				  "path, args, privileged_without_host_devices, "
+				  "pod_annotations or container_annotations");
 
-		sub.c = &tmp;
-		if (what && streq(what, "path")) {
-			k.offset = AT(root);
-		} else if (what && streq(what, "args")) {
-			k = (struct key){"runtimes: args", STRINGS, AT(default_runtimes),
-					 .may_be_empty = true};
-		} else if (what && streq(what, "privileged_without_host_devices")) {
-			k = (struct key){"runtimes: privileged_without_host_devices", BOOLEAN,
-					 AT(bridge.enabled)};
-		} else {
-			return bad(r, key, "runtimes",
-				   "path, args or privileged_without_host_devices");
-		}
-		res = read_value(&sub, &k, v);
-		r->c->arena = tmp.arena;
 		if (res < 0)
 			return res;
-		if (k.kind == STRING)
-			rt->path = tmp.root;
-		else if (k.kind == STRINGS)
-			rt->args = tmp.default_runtimes;
-		else
-			rt->privileged_without_host_devices = tmp.bridge.enabled;
 	}
 	return 0;
 }
@@ -528,7 +546,7 @@ static int read_text(struct config *c, const char *file, const struct strbuf *b,
 		r = err_invalid(e, "%s:%zu: %s", file, parser.problem_mark.line + 1,
 				parser.problem ? parser.problem : "no YAML");
 	} else {
-		struct reader rd = {c, file, &doc, e};
+		struct reader rd = {c, c, file, &doc, e};
 
 		root = yaml_document_get_root_node(&doc);
 		if (root)
@@ -676,10 +694,10 @@ static void print_vector(struct strbuf *b, const char *const *v)
 	strbuf_addc(b, ']');
 }
 
-static void print_value(struct strbuf *b, const struct config *c, const struct key *k)
+static void print_value(struct strbuf *b, const void *base, const struct key *k)
 {
 	static const char *const drivers[] = {"auto", "cgroupfs", "systemd"};
-	const void *p = member(c, k);
+	const void *p = member(base, k);
 
 	switch (k->kind) {
 	case STRING:
@@ -719,6 +737,7 @@ static void print_value(struct strbuf *b, const struct config *c, const struct k
 	case SECONDS:
 		strbuf_addf(b, "%" PRIu64, *(const uint64_t *)p / USEC_PER_SEC);
 		break;
+	case ULIMITS:
 	case STRINGS:
 	case PATHS:
 		print_vector(b, *(const char *const *const *)p);
@@ -733,12 +752,14 @@ static void print_runtimes(struct strbuf *b, const struct config *c)
 	for (size_t i = 0; i < c->n_runtimes; i++) {
 		const struct config_runtime *rt = &c->runtimes[i];
 
-		strbuf_addf(b, "  %s:\n    path: ", rt->name);
-		print_string(b, rt->path);
-		strbuf_adds(b, "\n    args: ");
-		print_vector(b, rt->args);
-		strbuf_addf(b, "\n    privileged_without_host_devices: %s\n",
-			    rt->privileged_without_host_devices ? "true" : "false");
+		strbuf_addf(b, "  %s:\n", rt->name);
+		for (size_t j = 0; j < ARRAY_SIZE(runtime_keys); j++) {
+			const struct key *k = &runtime_keys[j];
+
+			strbuf_addf(b, "    # %s\n    %s: ", k->about, k->name + strlen(RUNTIMES));
+			print_value(b, rt, k);
+			strbuf_addc(b, '\n');
+		}
 	}
 }
 

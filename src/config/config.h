@@ -24,7 +24,19 @@ struct config_runtime {
 	const char *path;	 /* absolute, or a name looked up in PATH */
 	const char *const *args; /* put before the command, NULL-terminated; never NULL */
 	bool privileged_without_host_devices;
+	/* Patterns (fnmatch(3), FNM_PATHNAME): annotations of pods that are passed on; annotations of
+	 * containers that are although they steer runtimes.  NULL-terminated; never NULL */
+	const char *const *pod_annotations, *const *container_annotations;
 };
+
+/* A resource limit of processes: "nofile=1024:4096". */
+struct config_ulimit {
+	const char *type;    /* "RLIMIT_NOFILE"; static */
+	int resource;	     /* RLIMIT_NOFILE (getrlimit(2)) */
+	uint64_t soft, hard; /* UINT64_MAX: none */
+};
+/* NAME=SOFT:HARD or NAME=BOTH; false for what is none. */
+bool config_ulimit_parse(const char *s, struct config_ulimit *ret);
 
 struct config {
 	struct arena arena;
@@ -92,10 +104,12 @@ struct config {
 		const char *seccomp_default; /* profile where a container asks for RuntimeDefault:
 					      * "" is the built-in one, else a file */
 		const char
-			*apparmor_default;  /* profile name for RuntimeDefault: "gantry-default" */
-		uint64_t max_log_line;	    /* bytes before a line is split (CRI partial): 16384 */
-		uint64_t exec_output_max;   /* 16 MiB a stream */
-		int64_t pids_limit;	    /* per container, 0 none */
+			*apparmor_default; /* profile name for RuntimeDefault: "gantry-default" */
+		uint64_t max_log_line;	   /* bytes before a line is split (CRI partial): 16384 */
+		uint64_t exec_output_max;  /* 16 MiB a stream */
+		int64_t pids_limit;	   /* per container, 0 none */
+		const char *const
+			*default_ulimits;   /* config_ulimit_parse(); the last of a name counts */
 		uint64_t create_timeout_us; /* one runtime call: 120 s */
 	} container;
 

@@ -5,6 +5,7 @@
 #include "cri/cri.h"
 #include "cri/validate.h"
 #include "pod/life.h"
+#include "pod/stop_signal.h"
 #include "wire/json.h"
 
 static Runtime__V1__ContainerState state_of(const struct container *c)
@@ -230,7 +231,8 @@ Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct
 	s->mounts = mounts_of(a, c);
 	s->log_path = c->log_path;
 	s->user = user_of(a, c);
-	s->stop_signal = c->config->stop_signal;
+	s->stop_signal =
+		c->config->stop_signal ? c->config->stop_signal : signal_to_cri(c->stop_signal);
 	if (c->config->linux && c->config->linux->resources) {
 		s->resources = arena_alloc(a, sizeof(*s->resources));
 		runtime__v1__container_resources__init(s->resources);

@@ -53,11 +53,13 @@ enum {
 	/*
 	 * ID CONFIG RUNTIME [RUNTIME_ARG...] RUNTIME_ROOT [SYSTEMD_CGROUP] LAYERS_DIR [LAYER...]
 	 * WRITABLE [TTY] [STDIN] [STDIN_ONCE] [LOG_PATH] [LOG_LINE_MAX] CGROUP [TIMEOUT]
-	 * [SHARED_PIDNS] [MOUNT_SOURCE...] [WANT_FILTER] [BIND...]
+	 * [SHARED_PIDNS] [MOUNT_SOURCE...] [WANT_FILTER] [VOLUME...] [VOLUMES_MOUNTED] [BIND...]
 	 * -> PID CREATED_AT [FILTER].  Undone before a failure is answered.  The bundle is
 	 * POD_DIR/containers/ID; config.json must name "rootfs" as root.path.  The n-th BIND (from
 	 * 0) is mounted on MON_BINDS/n in the bundle, where config.json finds it: a SOURCE of the
-	 * host, or of the image IMAGE, which is made of the LAYERs, the part SUB_PATH.
+	 * host, or of the image IMAGE, which is made of the LAYERs, the part SUB_PATH.  Each VOLUME is
+	 * made as a directory in the root where nothing is there; VOLUMES_MOUNTED: the n-th is mounted
+	 * on MON_BINDS/vn too.
 	 * ALREADY_EXISTS for an ID that is there.
 	 */
 	MON_CREATE = 20,
@@ -185,13 +187,15 @@ enum {
 	/* repeated nested fields: SOURCE [SET] [CLEAR] [DEEP] [MAPPED], or
 	 * IMAGE LAYER... [SUB_PATH] [SET] [CLEAR] [MAPPED] */
 	MON_TAG_BIND = 98,
-	MON_TAG_BIND_SOURCE = 99,    /* string: path on the host */
-	MON_TAG_BIND_SET = 100,	     /* u64: MOUNT_ATTR_* */
-	MON_TAG_BIND_CLEAR = 101,    /* u64 */
-	MON_TAG_BIND_DEEP = 102,     /* u64, 1: SET and CLEAR are for mounts below it too */
-	MON_TAG_BIND_MAPPED = 103,   /* u64, 1: its ids are those of the pod's user namespace */
-	MON_TAG_BIND_IMAGE = 104,    /* string: name of the image, for messages */
-	MON_TAG_BIND_SUB_PATH = 105, /* string: of a directory or file in it, "": all of it */
+	MON_TAG_BIND_SOURCE = 99,      /* string: path on the host */
+	MON_TAG_BIND_SET = 100,	       /* u64: MOUNT_ATTR_* */
+	MON_TAG_BIND_CLEAR = 101,      /* u64 */
+	MON_TAG_BIND_DEEP = 102,       /* u64, 1: SET and CLEAR are for mounts below it too */
+	MON_TAG_BIND_MAPPED = 103,     /* u64, 1: its ids are those of the pod's user namespace */
+	MON_TAG_BIND_IMAGE = 104,      /* string: name of the image, for messages */
+	MON_TAG_BIND_SUB_PATH = 105,   /* string: of a directory or file in it, "": all of it */
+	MON_TAG_VOLUME = 106,	       /* repeated string: a path in the container's root */
+	MON_TAG_VOLUMES_MOUNTED = 107, /* u64 */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */

@@ -51,6 +51,8 @@ struct creation {
 	struct strbuf seccomp, spec;
 	struct volumes volumes;
 	struct spec_binds binds;
+	struct strv image_volumes; /* directories that the image wants in the root */
+	bool volumes_mounted;
 	char *binds_dir;
 	jv *edits; /* what files on the node add; NULL: nothing */
 	bool has_seccomp;
@@ -69,6 +71,7 @@ static void creation_fini(struct creation *k)
 	jv_free(k->edits);
 	volumes_fini(&k->volumes);
 	spec_binds_fini(&k->binds);
+	strv_fini(&k->image_volumes);
 	free(k->binds_dir);
 	free(k->cgroups_path);
 	free(k->target_pidns);
@@ -210,6 +213,7 @@ static void fill_spec(struct creation *k, struct spec_container *s, char *shm, c
 {
 	const struct pod *p = k->pod;
 	const struct node *n = p->node;
+	const struct config_runtime *rt = p->runtime ? p->runtime->config : NULL;
 
 	*s = (struct spec_container){
 		.pod = p->config,
@@ -241,8 +245,9 @@ static void fill_spec(struct creation *k, struct spec_container *s, char *shm, c
 		.devices = k->devices,
 		.n_devices = k->n_devices,
 		.edits = k->edits,
-		.privileged_without_host_devices =
-			p->runtime && p->runtime->config->privileged_without_host_devices,
+		.privileged_without_host_devices = rt && rt->privileged_without_host_devices,
+		.pod_annotations = rt ? rt->pod_annotations : NULL,
+		.container_annotations = rt ? rt->container_annotations : NULL,
 	};
 }
 
@@ -254,10 +259,13 @@ static int print_spec(struct creation *k, struct err *e)
 	const Runtime__V1__DNSConfig *d = k->pod->config->dns_config;
 	bool own_dns = d && (d->n_servers || d->n_searches || d->n_options);
 	struct spec_container s;
+	int r;
 
 	k->binds_dir = xasprintf("%s/containers/%s/" MON_BINDS, dir, k->c->id);
 	fill_spec(k, &s, shm, own_dns ? resolv : (char *)"/etc/resolv.conf", hostname);
-	return spec_container_print(&s, &k->spec, e);
+	r = spec_volumes(&s, &k->image_volumes, e);
+	k->volumes_mounted = spec_volumes_mounted(&s);
+	return r < 0 ? r : spec_container_print(&s, &k->spec, e);
 }
 
 /* What a container asks for and starts without. */
@@ -386,6 +394,9 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 		if (!spec_mount_is_image(c->config->mounts[i]))
 			ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
 	volumes_put_binds(&k->volumes, &k->binds, o);
+	for (size_t i = 0; i < k->image_volumes.n; i++)
+		ipc_put_str(o, MON_TAG_VOLUME, k->image_volumes.v[i]);
+	ipc_put_u64(o, MON_TAG_VOLUMES_MOUNTED, k->volumes_mounted);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -150,6 +151,42 @@ static void look_at_hugepages(struct spec_host *h)
 		closedir(d);
 }
 
+/* What this daemon may not give away is lowered, and told: else no container could be started. */
+static void lower_ulimit(struct config_ulimit *u, const struct rlimit *nofile, uint64_t caps)
+{
+	struct rlimit now = *nofile; /* that of files has been raised since */
+
+	if ((caps & (UINT64_C(1) << CAP_SYS_RESOURCE)) ||
+	    (u->resource != RLIMIT_NOFILE &&
+	     getrlimit((__rlimit_resource_t)u->resource, &now) < 0) ||
+	    u->hard <= now.rlim_max)
+		return;
+	log_warn("container.default_ulimits: %s is lowered to %llu, the daemon's own: more needs "
+		 "CAP_SYS_RESOURCE, which gantryd does not have",
+		 u->type, (unsigned long long)now.rlim_max);
+	u->hard = now.rlim_max;
+	u->soft = MIN(u->soft, u->hard);
+}
+
+/* The last one of a type counts. */
+static void take_ulimits(struct spec_host *h, const char *const *v, const struct rlimit *nofile)
+{
+	for (; *v; v++) {
+		struct config_ulimit u;
+		size_t i = 0;
+
+		if (!config_ulimit_parse(*v, &u)) /* (config_load() has looked) */
+			continue;
+		lower_ulimit(&u, nofile, h->caps);
+		while (i < h->n_rlimits && !streq(h->rlimits[i].type, u.type))
+			i++;
+		if (i == SPEC_RLIMITS_MAX)
+			continue;
+		h->rlimits[i] = (struct spec_rlimit){u.type, u.soft, u.hard};
+		h->n_rlimits = MAX(h->n_rlimits, i + 1);
+	}
+}
+
 static void look_at_host(struct node *n, const struct rlimit *nofile)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
@@ -170,6 +207,7 @@ static void look_at_host(struct node *n, const struct rlimit *nofile)
 	look_at_hugepages(h);
 	h->nofile_soft = nofile->rlim_cur;
 	h->nofile_hard = nofile->rlim_max;
+	take_ulimits(h, n->config->container.default_ulimits, nofile);
 	h->oom_score_adj_min = lowest_oom_score_adj(h->caps);
 	n->has_apparmor = h->apparmor;
 	n->apparmor_default = xstrdup("");

@@ -67,3 +67,13 @@ int signal_to_stop(const Runtime__V1__ContainerConfig *c, const struct image_con
 		n = signal_number(image->stop_signal);
 	return n ? n : SIGTERM;
 }
+
+Runtime__V1__Signal signal_to_cri(int number)
+{
+	const ProtobufCEnumDescriptor *all = &runtime__v1__signal__descriptor;
+
+	for (unsigned i = 0; number > 0 && i < all->n_values; i++)
+		if (signal_number(all->values[i].name) == number)
+			return (Runtime__V1__Signal)all->values[i].value;
+	return RUNTIME__V1__SIGNAL__SIGNAL_RUNTIME_DEFAULT;
+}

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config.json and process.json: see spec.h. */
-#include <inttypes.h>
-
 #include "base/mem.h"
 #include "spec/resources.h"
 
@@ -120,17 +118,29 @@ static void print_labels(const struct spec_container *s, struct jw *w)
 	}
 }
 
+static void print_rlimit(struct jw *w, const char *type, uint64_t soft, uint64_t hard)
+{
+	jw_object_begin(w);
+	jw_key_string(w, "type", type);
+	jw_key_uint(w, "soft", soft);
+	jw_key_uint(w, "hard", hard);
+	jw_object_end(w);
+}
+
 static void print_limits(const struct spec_container *s, struct jw *w)
 {
 	const Runtime__V1__LinuxContainerResources *r =
 		s->config->linux ? s->config->linux->resources : NULL;
+	const struct spec_host *h = s->host;
+	bool files = false;
 
 	jw_key_array(w, "rlimits");
-	jw_object_begin(w);
-	jw_key_string(w, "type", "RLIMIT_NOFILE");
-	jw_key_uint(w, "soft", s->host->nofile_soft);
-	jw_key_uint(w, "hard", s->host->nofile_hard);
-	jw_object_end(w);
+	for (size_t i = 0; i < h->n_rlimits; i++) {
+		print_rlimit(w, h->rlimits[i].type, h->rlimits[i].soft, h->rlimits[i].hard);
+		files |= streq(h->rlimits[i].type, "RLIMIT_NOFILE");
+	}
+	if (!files) /* what the daemon itself was started with */
+		print_rlimit(w, "RLIMIT_NOFILE", h->nofile_soft, h->nofile_hard);
 	jw_array_end(w);
 	if (r)
 		jw_key_int(w, "oomScoreAdj",
@@ -339,57 +349,6 @@ static void print_linux(const struct spec_container *s, struct jw *w)
 	jw_object_end(w);
 }
 
-/* Annotations under these names steer runtimes and systemd's units: not for users to set. */
-static bool annotation_passes(const char *key)
-{
-	static const char *const taken[] = {"run.oci.",
-					    "krun.",
-					    "org.systemd.property.",
-					    "org.criu.",
-					    "module.wasm.image/",
-					    "io.kubernetes.cri."};
-
-	for (size_t i = 0; i < ARRAY_SIZE(taken); i++)
-		if (str_has_prefix(key, taken[i]))
-			return false;
-	return true;
-}
-
-static void print_property(void *arg, const char *name, uint64_t value)
-{
-	_cleanup_free_ char *key = xasprintf("org.systemd.property.%s", name);
-	_cleanup_free_ char *text = xasprintf("uint64 %" PRIu64, value);
-
-	jw_key_string(arg, key, text);
-}
-
-static void print_annotations(const struct spec_container *s, struct jw *w)
-{
-	const Runtime__V1__PodSandboxMetadata *m = s->pod->metadata;
-
-	jw_key_object(w, "annotations");
-	for (size_t i = 0; i < s->config->n_annotations; i++)
-		if (annotation_passes(s->config->annotations[i]->key))
-			jw_key_string(w, s->config->annotations[i]->key,
-				      s->config->annotations[i]->value);
-	/* Else crun makes one more cgroup below systemd's scope, of whose limits systemd and
-	 * whoever reads figures know nothing. */
-	if (s->host->cgroup_v2)
-		jw_key_string(w, "run.oci.systemd.subgroup", "");
-	spec_unit_properties(s->config->linux ? s->config->linux->resources : NULL, s->host,
-			     s->pids_limit, print_property, w);
-	if (s->seccomp && s->seccomp_filter && !spec_privileged(s))
-		jw_key_string(w, "run.oci.seccomp_bpf_data", s->seccomp_filter);
-	jw_key_string(w, "io.kubernetes.cri.container-type", "container");
-	jw_key_string(w, "io.kubernetes.cri.container-name", s->config->metadata->name);
-	jw_key_string(w, "io.kubernetes.cri.image-name", s->image_name);
-	jw_key_string(w, "io.kubernetes.cri.sandbox-id", s->pod_id);
-	jw_key_string(w, "io.kubernetes.cri.sandbox-name", m->name);
-	jw_key_string(w, "io.kubernetes.cri.sandbox-namespace", m->namespace_);
-	jw_key_string(w, "io.kubernetes.cri.sandbox-uid", m->uid);
-	jw_object_end(w);
-}
-
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e)
 {
 	struct jw w = JW_INIT(to);
@@ -409,7 +368,7 @@ int spec_container_print(const struct spec_container *s, struct strbuf *to, stru
 	jw_object_end(&w);
 	spec_mounts_print(s, &w);
 	spec_edits_print(s, &w);
-	print_annotations(s, &w);
+	spec_annotations_print(s, &w);
 	print_linux(s, &w);
 	jw_object_end(&w);
 	return 0;

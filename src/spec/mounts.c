@@ -344,6 +344,54 @@ static void print_added(const struct spec_container *s, size_t i, struct jw *w)
 	mount_end(w);
 }
 
+/* --- volumes of the image --- */
+
+/* What is mounted on these is no data (/sys/fs/cgroup in images that run systemd). */
+static bool is_kernels(const char *path)
+{
+	static const char *const tops[] = {"proc", "sys", "dev"};
+	size_t n;
+
+	path += strspn(path, "/");
+	n = strcspn(path, "/");
+	for (size_t i = 0; i < ARRAY_SIZE(tops); i++)
+		if (strlen(tops[i]) == n && strncmp(tops[i], path, n) == 0)
+			return true;
+	return false;
+}
+
+static bool is_volume(const struct spec_container *s, const char *path)
+{
+	return *path == '/' && strspn(path, "/.") != strlen(path) && !is_kernels(path) &&
+	       !taken(s, path);
+}
+
+int spec_volumes(const struct spec_container *s, struct strv *to, struct err *e)
+{
+	const struct strv *all = &s->image->volumes;
+
+	for (size_t i = 0; i < all->n; i++)
+		if (is_volume(s, all->v[i]))
+			strv_add(to, all->v[i]);
+	if (to->n > SPEC_VOLUMES_MAX)
+		return err_invalid(e, "image \"%s\": it names %zu volumes, at most %d are possible",
+				   s->image_name, to->n, SPEC_VOLUMES_MAX);
+	return 0;
+}
+
+bool spec_volumes_mounted(const struct spec_container *s)
+{
+	return spec_security(s) && spec_security(s)->readonly_rootfs;
+}
+
+/* What of the root is mounted once more stays writable where the root is not. */
+static void print_volume(const struct spec_container *s, const char *path, size_t i, struct jw *w)
+{
+	_cleanup_free_ char *at = xasprintf("%s/v%zu", s->binds_dir, i);
+
+	mount_fixed(w, path, "bind", at, OPTIONS("rbind", "rprivate"));
+}
+
 static unsigned depth(const char *path)
 {
 	unsigned n = 0;
@@ -353,10 +401,14 @@ static unsigned depth(const char *path)
 	return n;
 }
 
-static void print_mounts_of(const struct spec_container *s, unsigned d, struct jw *w)
+static void print_mounts_of(const struct spec_container *s, const struct strv *volumes, unsigned d,
+			    struct jw *w)
 {
 	const jv *more = jv_get(s->edits, "mounts");
 
+	for (size_t i = 0; i < volumes->n; i++)
+		if (depth(volumes->v[i]) == d)
+			print_volume(s, volumes->v[i], i, w);
 	for (size_t i = 0; i < s->config->n_mounts; i++)
 		if (depth(s->config->mounts[i]->container_path) == d &&
 		    !added(s, 0, s->config->mounts[i]->container_path))
@@ -369,8 +421,13 @@ static void print_mounts_of(const struct spec_container *s, unsigned d, struct j
 /* Outer ones before what is mounted inside them; otherwise as they came. */
 void spec_mounts_print(const struct spec_container *s, struct jw *w)
 {
+	_cleanup_strv_ struct strv volumes = STRV_NULL;
 	unsigned deepest = 0;
 
+	if (spec_volumes_mounted(s))
+		spec_volumes(s, &volumes, NULL);
+	for (size_t i = 0; i < volumes.n; i++)
+		deepest = MAX(deepest, depth(volumes.v[i]));
 	jw_key_array(w, "mounts");
 	default_mounts(s, w);
 	pod_files(s, w);
@@ -379,7 +436,7 @@ void spec_mounts_print(const struct spec_container *s, struct jw *w)
 	for (size_t i = 0; i < jv_len(jv_get(s->edits, "mounts")); i++)
 		deepest = MAX(deepest, depth(added_path(s, i)));
 	for (unsigned d = 0; d <= deepest; d++)
-		print_mounts_of(s, d, w);
+		print_mounts_of(s, &volumes, d, w);
 	if (spec_env_needs_help(s) && spec_mapped(s))
 		mount_bind(s, w, spec_env_path(s), "rprivate", s->env_program,
 			   &(struct spec_bind){.set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID |

@@ -21,6 +21,13 @@
 
 #define SPEC_HUGEPAGES_MAX 16
 
+/* A resource limit of a container's processes. */
+struct spec_rlimit {
+	const char *type; /* "RLIMIT_NOFILE"; static */
+	uint64_t soft, hard;
+};
+#define SPEC_RLIMITS_MAX 16 /* as many as the kernel has */
+
 /* Facts of the host. */
 struct spec_host {
 	bool cgroup_v2, swap;
@@ -31,7 +38,9 @@ struct spec_host {
 	size_t n_hugepages;
 	uint64_t caps;			   /* capabilities that can be given away: bits by number */
 	uint64_t nofile_soft, nofile_hard; /* of the daemon when it was started */
-	int oom_score_adj_min;		   /* lower cannot be set */
+	struct spec_rlimit rlimits[SPEC_RLIMITS_MAX]; /* of the node's containers; each type once */
+	size_t n_rlimits;
+	int oom_score_adj_min; /* lower cannot be set */
 };
 
 #define SPEC_GROUPS_MAX 65536 /* NGROUPS_MAX */
@@ -108,6 +117,9 @@ struct spec_container {
 	size_t n_devices;
 	bool privileged_without_host_devices;
 	const jv *edits; /* what files on the node add; NULL: nothing */
+	/* Patterns of the pod's annotations that are passed on, and of the container's that are although
+	 * they steer runtimes; NULL-terminated, or NULL */
+	const char *const *pod_annotations, *const *container_annotations;
 };
 
 /*
@@ -126,6 +138,16 @@ void spec_edits_print_exec(const jv *edits, struct strbuf *to);
 
 /* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);
+
+/*
+ * Directories that the image wants to be there for data (OCI image-spec, config.md, Volumes) and that
+ * no mount takes the place of, added: the caller makes them in the root.  In a read-only root they
+ * are writable: config.json has the n-th as <binds_dir>/vn then, where the caller mounts it
+ * (spec_volumes_mounted()).  INVALID_ARGUMENT for too many.
+ */
+#define SPEC_VOLUMES_MAX 256 /* of one image */
+int spec_volumes(const struct spec_container *s, struct strv *to, struct err *e);
+bool spec_volumes_mounted(const struct spec_container *s);
 
 /* The mount is of an image, not of the host's. */
 bool spec_mount_is_image(const Runtime__V1__Mount *m);
