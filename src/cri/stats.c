@@ -141,25 +141,30 @@ static uint64_t possible_cores(double nano)
 	return (uint64_t)MIN(nano, (double)online * (double)NSEC_PER_SEC);
 }
 
-/* Over the time since the last look, which is not taken more than once a second. */
-static uint64_t nano_cores(struct container *c, uint64_t cpu_ns, int64_t now)
+/* Over the time since the last look, which is not taken more than once a second; the first time,
+ * over the whole life. */
+static uint64_t nano_cores(struct cpu_rate *rate, int64_t born_at, uint64_t cpu_ns, int64_t now)
 {
+	int64_t took;
+
 	if (cpu_ns == CGROUP_ABSENT)
 		return 0;
-	if (c->cpu_last_at == 0) { /* the first time: over its life */
-		c->cpu_last_at = c->started_at ? c->started_at : c->created_at;
-		c->cpu_last_ns = 0;
-	}
-	if (now - c->cpu_last_at >= NSEC_PER_SEC || c->nano_cores == 0) {
-		int64_t took = now - c->cpu_last_at;
+	if (rate->at == 0)
+		*rate = (struct cpu_rate){.at = born_at};
+	took = now - rate->at;
+	if (took < NSEC_PER_SEC && rate->nano_cores)
+		return rate->nano_cores;
+	if (took > 0 && cpu_ns >= rate->used_ns)
+		rate->nano_cores = possible_cores((double)(cpu_ns - rate->used_ns) *
+						  (double)NSEC_PER_SEC / (double)took);
+	rate->at = now;
+	rate->used_ns = cpu_ns;
+	return rate->nano_cores;
+}
 
-		if (took > 0 && cpu_ns >= c->cpu_last_ns)
-			c->nano_cores = possible_cores((double)(cpu_ns - c->cpu_last_ns) *
-						       (double)NSEC_PER_SEC / (double)took);
-		c->cpu_last_at = now;
-		c->cpu_last_ns = cpu_ns;
-	}
-	return c->nano_cores;
+static uint64_t container_cores(struct container *c, uint64_t cpu_ns, int64_t now)
+{
+	return nano_cores(&c->cpu_rate, c->started_at ? c->started_at : c->created_at, cpu_ns, now);
 }
 
 static Runtime__V1__FilesystemUsage *writable_layer(struct cri_call *call,
@@ -199,7 +204,7 @@ static Runtime__V1__ContainerStats *container_stats_of(struct cri_call *call, st
 	if (c->state != CONTAINER_RUNNING ||
 	    cgroup_stats_read(&call->node->cgroup, c->cgroup, &c->cgroup_files, &s) < 0)
 		return m;
-	m->cpu = cpu(a, &s, now, nano_cores(c, s.cpu_ns, now));
+	m->cpu = cpu(a, &s, now, container_cores(c, s.cpu_ns, now));
 	m->memory = memory(a, &s, now);
 	m->swap = swap(a, &s, now);
 	m->io = io(a, &s, now);
@@ -391,8 +396,8 @@ static void add_interface(struct arena *a, Runtime__V1__NetworkUsage *m, const c
 	if (m->n_interfaces >= INTERFACES_MAX || streq(name, "lo"))
 		return;
 	m->interfaces[m->n_interfaces++] = interface(a, name, v);
-	if (!m->default_interface)
-		m->default_interface = m->interfaces[0];
+	if (!m->default_interface || streq(name, "eth0")) /* CNI's name for the pod's own */
+		m->default_interface = m->interfaces[m->n_interfaces - 1];
 }
 
 /* /proc/PID/net/dev (proc(5)) of a process in the pod: no other process has to be asked. */
@@ -517,16 +522,22 @@ static void sum(struct cri_call *call, struct pod *p, struct cgroup_stats *to,
  * Of the pod's cgroup where it has one to itself: there what ended containers have used and left
  * behind (a volume in memory) counts too.  Else added up.
  */
-static void read_pod(struct cri_call *call, struct pod *p, struct cgroup_stats *to,
-		     uint64_t *ret_processes)
+static void read_pod(struct cri_call *call, struct pod *p, struct cgroup_stats *to, int64_t now,
+		     uint64_t *ret_cores, uint64_t *ret_processes)
 {
 	const struct cgroup_host *h = &call->node->cgroup;
+	const struct container *c;
 
 	if (!has_own_cgroup(p) || cgroup_stats_read(h, p->cgroup, &p->cgroup_files, to) < 0) {
 		cgroup_files_close(&p->cgroup_files); /* it may come, or come again */
+		p->cpu_rate = (struct cpu_rate){0};
 		sum(call, p, to, ret_processes);
+		list_for_each (c, &p->containers, in_pod)
+			if (c->state == CONTAINER_RUNNING)
+				*ret_cores += c->cpu_rate.nano_cores;
 		return;
 	}
+	*ret_cores = nano_cores(&p->cpu_rate, p->created_at, to->cpu_ns, now);
 	add(ret_processes, cgroup_processes(h, p->cgroup, &p->cgroup_files));
 }
 
@@ -574,9 +585,8 @@ static Runtime__V1__LinuxPodSandboxStats *linux_stats(struct cri_call *call, str
 		if (c->state != CONTAINER_RUNNING)
 			continue;
 		m->containers[m->n_containers++] = container_stats_of(call, c);
-		cores += c->nano_cores;
 	}
-	read_pod(call, p, &s, &processes);
+	read_pod(call, p, &s, now, &cores, &processes);
 	m->cpu = cpu(a, &s, now, cores);
 	m->memory = memory(a, &s, now);
 	m->io = io(a, &s, now);

@@ -112,6 +112,13 @@ struct node {
 	void *on_event_arg;
 };
 
+/* How much of a processor was used of late, out of the last two looks at what was used in all. */
+struct cpu_rate {
+	uint64_t used_ns;
+	int64_t at; /* wall ns, 0: not looked yet */
+	uint64_t nano_cores;
+};
+
 struct pod {
 	struct node *node;
 	char id[ID_SIZE];
@@ -134,6 +141,7 @@ struct pod {
 	bool cgroup_owned;			      /* ours to remove */
 	struct cgroup_files cgroup_files;	      /* of that cgroup */
 	struct cgroup_files parent_files;	      /* of cgroup_parent: pressure */
+	struct cpu_rate cpu_rate; /* of that cgroup, where it is this pod's alone */
 	struct list in_order;
 	struct list containers;	     /* container.in_pod */
 	struct co_lock lock;	     /* one life-cycle operation at a time */
@@ -175,9 +183,7 @@ struct container {
 	size_t n_groups;
 	uint64_t usage_bytes, usage_inodes; /* writable layer, last measured */
 	int64_t usage_at;
-	uint64_t cpu_last_ns; /* for usage_nano_cores */
-	int64_t cpu_last_at;
-	uint64_t nano_cores;
+	struct cpu_rate cpu_rate;
 	struct list in_order, in_pod;
 	struct co_lock lock;
 	struct co_event exited;

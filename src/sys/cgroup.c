@@ -639,6 +639,7 @@ int cgroup_read_events(int fd, uint64_t *ret_oom_kills)
 static int stats_v1(const struct cgroup_host *h, struct source *f, struct cgroup_stats *s)
 {
 	char buf[STAT_FILE_MAX];
+	uint64_t both;
 
 	s->cpu_ns = read_number(h, f, F_CPU);
 	s->memory_usage = read_number(h, f, F_USAGE);
@@ -653,6 +654,9 @@ static int stats_v1(const struct cgroup_host *h, struct source *f, struct cgroup
 	s->memory_limit = cgroup_keyed(buf, "hierarchical_memory_limit");
 	if (s->memory_limit != CGROUP_ABSENT && s->memory_limit >= UINT64_C(1) << 62)
 		s->memory_limit = CGROUP_ABSENT; /* the greatest number stands for no limit */
+	both = cgroup_keyed(buf, "hierarchical_memsw_limit"); /* memory and swap together */
+	if (both < UINT64_C(1) << 62 && s->memory_limit != CGROUP_ABSENT)
+		s->swap_limit = both > s->memory_limit ? both - s->memory_limit : 0;
 	s->swap_usage = cgroup_keyed(buf, "total_swap");
 	return 0;
 }
