@@ -218,7 +218,10 @@ Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct
 	s->finished_at = c->finished_at;
 	s->exit_code = c->exit_code;
 	s->image = arena_alloc(a, sizeof(*s->image));
-	*s->image = image_spec(c); /* as it was asked for */
+	*s->image = image_spec(c);
+	/* The kubelet asks for ids, and shows people what stands here. */
+	if (!str_empty(s->image->user_specified_image))
+		s->image->image = s->image->user_specified_image;
 	s->image_ref = c->image_ref;
 	s->image_id = c->image_id;
 	s->reason = c->reason;

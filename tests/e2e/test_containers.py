@@ -31,6 +31,16 @@ def linux(**kw):
     return lin
 
 
+def test_the_name_of_its_image(d, pod):
+    """The kubelet asks for the id that it pulled; people see the name that they gave."""
+    config = d.container_config("exit 0")
+    config.image.image = d.cri.ImageStatus(image=config.image).image.id
+    config.image.user_specified_image = "test/busybox"
+    s = d.status(d.create(pod, config=config))
+    assert s.image.image == s.image.user_specified_image == "test/busybox"
+    assert s.image_id == config.image.image
+
+
 def test_life(d, pod):
     c = d.create(pod, "exit 3", labels={"l": "1"})
     s = d.status(c)
