@@ -18,9 +18,9 @@ WAIT = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 
 
 def sh(name, script, **fields):
-    """A container that runs a script."""
+    """A container that runs a script. To the kubelet, which has variables of its own, $$ is $."""
     fields.setdefault("image", IMAGE)
-    return {"name": name, "command": ["sh", "-c", script], **fields}
+    return {"name": name, "command": ["sh", "-c", script.replace("$$", "$$$$")], **fields}
 
 
 def pod(name, *containers, labels=None, annotations=None, uid=None, **spec):

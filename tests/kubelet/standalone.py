@@ -5,9 +5,13 @@
 Run as a program it builds the kubelet where the cache has none yet, and prints its path; where it
 cannot be had it says why, and ends with 77.
 
-What a kubelet would do to the machine stays here: its directories are its own, kernel settings
-that it changes are files that are mounted over them, and its cgroups have a parent of their own.
-Only with systemd's driver are they systemd's: such a machine is a test's (tests/guest).
+What a kubelet would do to the machine stays here: its directories are its own, over the kernel
+settings that it changes files are mounted, and its cgroups have a parent of their own. Only with
+systemd's driver are they systemd's: such a machine is a test's (tests/guest).
+
+Those files are in a mount namespace that only the kubelet has: no user namespace may have a /proc of
+its own where parts of /proc are covered. What the kubelet mounts for pods comes out of it, as its
+folder is shared.
 """
 import json
 import os
@@ -26,6 +30,7 @@ sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "confo
 import tools  # noqa: E402
 
 NODE = "node"
+ADDRESS = "192.0.2.1"  # the node's, which no kubelet wants to be one of the loopback's
 PACKAGE = "k8s.io/kubernetes/cmd/kubelet"
 # What the kubelet sets for the whole machine.
 TUNABLES = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
@@ -95,6 +100,9 @@ class Cgroups:
 
 
 class Kubelet:
+    # Nobody is evicted for what else there is on this machine.
+    EVICTION = {"memory.available": "1Mi", "nodefs.available": "1Mi"}
+
     def __init__(self, daemon, **settings):
         """settings: of the KubeletConfiguration, over those of config()."""
         from daemon import wait_for
@@ -109,7 +117,7 @@ class Kubelet:
         self.cgroups = None if self.systemd() else Cgroups(os.path.basename(self.dir))
         self.port, self.healthz = free_port(), free_port()
         self.log_file = self.dir + "/kubelet.log"
-        self.keep_the_machine()
+        self.surround()
         self.make_path()
         self.process = None
         self.ssl = ssl._create_unverified_context()
@@ -120,13 +128,22 @@ class Kubelet:
 
     # --- its surroundings ---
 
-    def keep_the_machine(self):
-        for name in TUNABLES:
-            path, own = "/proc/sys/" + name, "%s/sysctl/%s" % (self.dir, os.path.basename(name))
-            shutil.copyfile(path, own)
-            self.mount("--bind", own, path)
+    def surround(self):
+        self.mount("--bind", self.dir, self.dir)
+        subprocess.run(["mount", "--make-shared", self.dir], check=True)
         os.makedirs("/var/log/containers", exist_ok=True)  # no setting says where
         self.mount("--bind", self.dir + "/links", "/var/log/containers")
+        subprocess.run(["ip", "addr", "add", ADDRESS + "/32", "dev", "lo"], check=True)
+
+    def command(self):
+        """What begins it, between its own kernel settings."""
+        script = "set -e\n"
+        for name in TUNABLES:
+            own = "%s/sysctl/%s" % (self.dir, os.path.basename(name))
+            shutil.copyfile("/proc/sys/" + name, own)
+            script += "mount --bind %s /proc/sys/%s\n" % (own, name)
+        return ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+                script + 'exec "$@"', "kubelet"]
 
     def mount(self, *args):
         subprocess.run(["mount", *args], check=True)
@@ -157,8 +174,7 @@ class Kubelet:
             "cgroupDriver": "systemd" if self.systemd() else "cgroupfs", "cgroupsPerQOS": True,
             "cgroupRoot": self.cgroups.name if self.cgroups else "/",
             "enforceNodeAllocatable": [],
-            # Nobody is evicted for what else there is on the disk of this machine.
-            "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1Mi"},
+            "evictionHard": self.EVICTION,
             "imageGCHighThresholdPercent": 100, "imageMaximumGCAge": "0s",
             "syncFrequency": "2s", "crashLoopBackOff": {"maxContainerRestartPeriod": "2s"},
             "logging": {"verbosity": 4}, "serializeImagePulls": False, "oomScoreAdj": 0,
@@ -174,9 +190,9 @@ class Kubelet:
             json.dump(self.config(), f, indent=1)
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "--config", config, "--root-dir", self.dir + "/lib", "--cert-dir",
-                 self.dir + "/pki", "--hostname-override", NODE, "--node-ip", "127.0.0.1",
-                 *flags],
+                [*self.command(), binary(), "--config", config, "--root-dir", self.dir + "/lib", "--cert-dir",
+                 self.dir + "/pki", "--hostname-override", NODE, "--node-ip", ADDRESS,
+                 "--housekeeping-interval", "2s", *flags],
                 stdout=log, stderr=log, env=dict(os.environ, PATH=self.path), cwd=self.dir)
         if wait:
             self.wait_for(self.healthy, timeout=60, every=0.05)
@@ -217,8 +233,9 @@ class Kubelet:
             self.stop()
             for s in self.daemon.cri.ListPodSandbox().items:
                 self.daemon.cri.RemovePodSandbox(pod_sandbox_id=s.id)
-            for path in self.mounted[::-1] + self.volumes():
+            for path in self.volumes() + self.mounted[::-1]:
                 subprocess.run(["umount", "-l", path], check=False)
+            subprocess.run(["ip", "addr", "del", ADDRESS + "/32", "dev", "lo"], check=False)
             if self.cgroups:
                 left += self.cgroups.close()
             else:
@@ -301,7 +318,7 @@ class Kubelet:
                     return c
         return None
 
-    def wait(self, pod, what, timeout=60):
+    def wait(self, pod, what, timeout=20):
         """The pod's status once what(status) is true."""
         seen = {}
 
@@ -319,7 +336,7 @@ class Kubelet:
                 pod, json.dumps(seen, indent=1),
                 "\n".join(x for x in self.log_text().split("\n") if pod in x)[-4000:])) from None
 
-    def wait_ready(self, pod, timeout=60):
+    def wait_ready(self, pod, timeout=20):
         return self.wait(pod, lambda s: any(c["type"] == "Ready" and c["status"] == "True"
                                             for c in s["conditions"]), timeout)
 
@@ -334,9 +351,10 @@ class Kubelet:
             if not ready or s.state == 0]
 
     def containers(self, pod):
-        """What the runtime has of it."""
-        return list(self.daemon.cri.ListContainers(filter={"label_selector": {
-            "io.kubernetes.pod.name": "%s-%s" % (pod, NODE)}}).containers)
+        """What the runtime has of it, the last ones first."""
+        found = self.daemon.cri.ListContainers(filter={"label_selector": {
+            "io.kubernetes.pod.name": "%s-%s" % (pod, NODE)}}).containers
+        return sorted(found, key=lambda c: -c.metadata.attempt)
 
 
 def main():
