@@ -20,6 +20,7 @@
 #include "base/mem.h"
 
 #define LOOP_EVENTS_PER_TURN 16 /* a noisy source cannot starve the others: level-triggered */
+#define EVENTS_BUDGET (10 * USEC_PER_MS)  /* of a turn; the next one begins with the others */
 #define DEFERRED_BUDGET (5 * USEC_PER_MS) /* of a turn; then timers and sources have their turn */
 #define LOOP_SIGNALS_MAX 65
 #define QUEUED_STALE (10 * USEC_PER_MS) /* so much the watchdog may find a turn too short */
@@ -44,6 +45,7 @@ struct loop {
 	struct loop_timer **heap;
 	size_t n_heap, cap_heap;
 	struct list deferred;
+	int first; /* of the events of a turn, is where the last one stopped */
 	bool stopped;
 	int value;
 	uint64_t limit_us;
@@ -379,6 +381,32 @@ static void turn_ends(struct loop *l, uint64_t start)
 		l->watchdog(l, took, l->note);
 }
 
+static void run_event(struct loop *l, const struct epoll_event *ev)
+{
+	uint32_t slot = (uint32_t)ev->data.u64, gen = (uint32_t)(ev->data.u64 >> 32);
+	struct loop_io *io = l->slots[slot].io;
+
+	if (io && l->slots[slot].gen == gen)
+		io->fn(io, ev->events);
+}
+
+static void run_events(struct loop *l, const struct epoll_event *ev, int n)
+{
+	uint64_t until = n > 1 ? clock_mono_us() + EVENTS_BUDGET : 0;
+	int first = l->first;
+
+	l->first = 0;
+	for (int i = 0; i < n; i++) {
+		int at = (first + i) % n;
+
+		if (i && clock_mono_us() > until) {
+			l->first = at;
+			break;
+		}
+		run_event(l, ev + at);
+	}
+}
+
 int loop_turn(struct loop *l, uint64_t timeout_us)
 {
 	struct epoll_event ev[LOOP_EVENTS_PER_TURN];
@@ -390,13 +418,7 @@ int loop_turn(struct loop *l, uint64_t timeout_us)
 	if (l->limit_us)
 		start = turn_begins(l);
 	run_timers(l);
-	for (int i = 0; i < n; i++) {
-		uint32_t slot = (uint32_t)ev[i].data.u64, gen = (uint32_t)(ev[i].data.u64 >> 32);
-		struct loop_io *io = l->slots[slot].io;
-
-		if (io && l->slots[slot].gen == gen)
-			io->fn(io, ev[i].events);
-	}
+	run_events(l, ev, n);
 	run_deferred(l);
 	if (l->limit_us)
 		turn_ends(l, start);

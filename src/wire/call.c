@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "wire/server.h"
 
+#define PIECES_MAX (128ull << 10)   /* a larger buffer is the system's own, once it has grown */
 #define STREAM_BUFFER_MAX (1 << 20) /* a streaming handler waits while more is unsent */
 
 #define NV(name, value) HTTP2_NV(name, value, strlen(value))
@@ -26,7 +27,10 @@ struct grpc_call *grpc_call_new(struct grpc_conn *k, int32_t stream)
 	c->server = k->server;
 	c->stream = stream;
 	c->deadline = USEC_FOREVER;
+	c->moved = clock_mono_us();
 	c->http_status = "200";
+	c->server->n_open++;
+	k->n_open++;
 	list_append(&k->calls, &c->link);
 	return c;
 }
@@ -34,10 +38,15 @@ struct grpc_call *grpc_call_new(struct grpc_conn *k, int32_t stream)
 /* Counts bytes that are kept; false where they would be too many. */
 static bool hold(struct grpc_call *c, size_t n)
 {
-	if (n > GRPC_HELD_MAX - c->server->held)
+	struct grpc_server *s = c->server;
+
+	if (!c->conn ||
+	    !grpc_server_room(s, s->held + n, GRPC_HELD_MAX, c->conn->held + n, GRPC_SHARE_HELD))
 		return false;
-	c->server->held += n;
+	s->held += n;
+	c->conn->held += n;
 	c->held += n;
+	c->most = MAX(c->most, c->held);
 	return true;
 }
 
@@ -45,6 +54,13 @@ static void release(struct grpc_call *c, size_t n)
 {
 	c->server->held -= n;
 	c->held -= n;
+	if (c->conn)
+		c->conn->held -= n;
+}
+
+bool grpc_call_waits(const struct grpc_call *c)
+{
+	return !c->request_done || (c->finished && !c->closed);
 }
 
 static size_t unsent(const struct grpc_call *c)
@@ -64,6 +80,8 @@ static void call_free(struct grpc_call *c)
 	release(c, c->held);
 	if (c->method)
 		c->server->n_calls--;
+	c->server->n_open--;
+	grpc_server_freed(c->server, sizeof(*c) + MIN(c->most, PIECES_MAX));
 	arena_fini(&c->arena);
 	strbuf_fini(&c->rx);
 	strbuf_fini(&c->tx);
@@ -74,6 +92,9 @@ static void call_free(struct grpc_call *c)
 void grpc_call_detach(struct grpc_call *c)
 {
 	list_remove(&c->link);
+	c->conn->n_open--;
+	c->conn->n_calls -= c->method != NULL;
+	c->conn->held -= c->held;
 	c->conn = NULL;
 	loop_timer_clear(&c->timer);
 	release(c, unsent(c));
@@ -135,6 +156,7 @@ static size_t take_bytes(struct grpc_call *c, uint8_t *to, size_t n)
 	if (body)
 		memcpy(to + head, c->tx.s + c->tx_off, body);
 	c->tx_off += body;
+	c->moved = clock_mono_us();
 	if (c->tx_off == c->tx.len) {
 		strbuf_fini(&c->tx);
 		c->tx_off = 0;
@@ -207,7 +229,9 @@ void grpc_call_finish(struct grpc_call *c, enum grpc_code code, const char *mess
 {
 	if (!c->conn || c->finished)
 		return;
+	c->conn->proven |= c->method != NULL;
 	c->finished = true;
+	c->moved = clock_mono_us();
 	c->code = code;
 	c->message = xstrdup(message);
 	loop_timer_clear(&c->timer);
@@ -240,11 +264,13 @@ void grpc_call_reply(struct grpc_call *c, struct strbuf *message)
 
 	if (!c->conn || c->finished || hold_message(c, message->len, &e) < 0)
 		return;
+	c->conn->proven = true;
 	grpc_put_prefix(c->head, (uint32_t)message->len);
 	c->head_left = sizeof(c->head);
 	c->tx = *message;
 	*message = STRBUF_NULL;
 	c->finished = true;
+	c->moved = clock_mono_us();
 	c->code = GRPC_OK;
 	loop_timer_clear(&c->timer);
 	send_headers(c);
@@ -354,6 +380,7 @@ void grpc_call_put_data(struct grpc_call *c, const uint8_t *p, size_t n)
 {
 	_Static_assert(GRPC_MESSAGE_MAX == 16u << 20, "the text below");
 
+	c->moved = clock_mono_us();
 	if (c->refuse_why)
 		return;
 	if (c->rx.len + n > GRPC_PREFIX + (size_t)GRPC_MESSAGE_MAX)
@@ -395,7 +422,8 @@ static void check_server(struct grpc_call *c)
 
 	if (s->draining)
 		refuse(c, "200", GRPC_UNAVAILABLE, "the server is going down");
-	else if (s->n_calls >= s->cfg.max_requests)
+	else if (!grpc_server_room(s, s->n_calls + 1, s->cfg.max_requests, c->conn->n_calls + 1,
+				   GRPC_SHARE_REQUESTS))
 		refuse(c, "200", GRPC_RESOURCE_EXHAUSTED,
 		       "too many requests in flight (limits.max_requests)");
 	else if (clock_mono_us() >= c->deadline)
@@ -451,6 +479,7 @@ void grpc_call_start(struct grpc_call *c)
 		return;
 	}
 	s->n_calls++;
+	c->conn->n_calls++;
 	if (c->deadline != USEC_FOREVER)
 		loop_timer_set(s->loop, &c->timer, c->deadline, on_deadline);
 	co_start(s->loop, run_call, c);

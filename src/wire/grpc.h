@@ -21,6 +21,15 @@
 #define GRPC_HELD_MAX (256ull << 20) /* bytes of all requests and replies in memory */
 #define GRPC_CONNECTIONS_MAX 512     /* at more, the one that was idle longest is closed */
 #define GRPC_STREAMS_MAX 1024	     /* calls at once on one connection */
+#define GRPC_CALLS_MAX 8192	     /* on all connections, those that have only begun too */
+/*
+ * Above three quarters of a limit that all share (GRPC_CALLS_MAX, max_requests, GRPC_HELD_MAX),
+ * only a connection that has less than this of it gets more.
+ */
+#define GRPC_SHARE_CALLS 64
+#define GRPC_SHARE_REQUESTS 16
+#define GRPC_SHARE_HELD (1ull << 20)
+#define GRPC_STALE_US (2 * 1000000ull) /* a call that does not move: its connection makes room */
 
 struct grpc_server;
 struct grpc_call;

@@ -16,7 +16,7 @@
 
 #include "base/mem.h"
 
-#define READ_STEP 65536
+#define READ_STEP 16384	    /* small frames for many streams take milliseconds to be looked at */
 #define GATHER_STEP 65536   /* gathered bytes that are worth a write */
 #define FLUSH_MAX (1 << 20) /* written at once: others want their turn */
 #define OUT_KEEP 16384	    /* a larger buffer is not kept while there is nothing to write */

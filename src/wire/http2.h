@@ -9,6 +9,7 @@
 
 #define HTTP2_WINDOW (1 << 20)	       /* receive window of a stream */
 #define HTTP2_HEADERS_MAX 16384	       /* bytes of one header list, 32 per field included */
+#define HTTP2_SETTINGS_MAX 1000	       /* frames a second: each is looked up for every stream */
 #define HTTP2_OUTBOUND_FRAMES_MAX 4096 /* queued above this: the peer is read no further */
 
 struct http2_pipe {

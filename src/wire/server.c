@@ -6,6 +6,7 @@
  * acts on them.  Nothing is sent, reset, started or freed inside a callback; that is how
  * others got use-after-free.  Output leaves at the end of the loop's turn, in one write.
  */
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
@@ -13,13 +14,23 @@
 #include "base/mem.h"
 #include "wire/server.h"
 
-#define READS_PER_TURN 16
+#define READ_TIME (2 * USEC_PER_MS) /* of one connection in one turn */
+#define READS_PER_TURN 32	    /* half a window: what is granted anew goes out between */
 /* A burst of calls is spread over turns: each may start a process, which takes a millisecond. */
 #define STARTS_PER_TURN 16
 #define ACKS_MAX 10000			 /* of PING and SETTINGS that wait to be sent */
 #define ACCEPT_PAUSE (100 * USEC_PER_MS) /* where there are no descriptors left */
-#define DRAIN_NOTICE (50 * USEC_PER_MS)	 /* between the two GOAWAYs */
-#define RESETS_BURST 100000		 /* by a client whose calls time out; then so many */
+#define RELIEF_EVERY (100 * USEC_PER_MS) /* where room is made, and so many at once */
+#define RELIEF_CONNS 16
+#define TRIM_MIN (1u << 20) /* bytes that were freed in small pieces, and so long ago */
+#define HEAVY 256	    /* calls, or frames to be sent, that leave memory in pieces */
+#define CONN_BYTES 16384    /* of a connection, about */
+#define TRIM_AFTER USEC_PER_SEC
+#define TRIM_LATEST (5 * USEC_PER_SEC) /* where it is not quiet for so long before: */
+#define QUIET (100 * USEC_PER_MS)
+#define ACCEPTS_PER_TURN 4
+#define DRAIN_NOTICE (50 * USEC_PER_MS) /* between the two GOAWAYs */
+#define RESETS_BURST 100000		/* by a client whose calls time out; then so many */
 #define RESETS_PER_SECOND 10000
 
 static void conn_close(struct grpc_conn *k);
@@ -34,9 +45,17 @@ static bool is_request(const nghttp2_frame *frame)
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
-	if (is_request(frame))
+	struct grpc_conn *k = arg;
+	struct grpc_server *s = k->server;
+
+	if (!is_request(frame))
+		return 0;
+	if (grpc_server_room(s, s->n_open + 1, GRPC_CALLS_MAX, k->n_open + 1, GRPC_SHARE_CALLS))
 		nghttp2_session_set_stream_user_data(session, frame->hd.stream_id,
-						     grpc_call_new(arg, frame->hd.stream_id));
+						     grpc_call_new(k, frame->hd.stream_id));
+	else
+		nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
+					  NGHTTP2_REFUSED_STREAM);
 	return 0;
 }
 
@@ -64,11 +83,27 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t stream, cons
 	return 0;
 }
 
+/* False where they are too many. */
+static bool count_settings(struct grpc_conn *k)
+{
+	uint64_t now = clock_mono_us();
+
+	if (now - k->settings_since > USEC_PER_SEC) {
+		k->settings_since = now;
+		k->settings = 0;
+	}
+	return ++k->settings <= HTTP2_SETTINGS_MAX;
+}
+
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *arg)
 {
 	struct grpc_call *c;
 
-	(void)arg;
+	if (frame->hd.type == NGHTTP2_SETTINGS && !count_settings(arg)) {
+		nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, 0, NGHTTP2_ENHANCE_YOUR_CALM,
+				      NULL, 0);
+		return NGHTTP2_ERR_CALLBACK_FAILURE;
+	}
 	if ((frame->hd.type == NGHTTP2_HEADERS || frame->hd.type == NGHTTP2_DATA) &&
 	    frame->hd.flags & NGHTTP2_FLAG_END_STREAM) {
 		c = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
@@ -96,16 +131,24 @@ static void on_again(struct loop_timer *t)
 	conn_act(container_of(t, struct grpc_conn, again));
 }
 
+static void conn_reap(struct grpc_conn *k)
+{
+	struct grpc_call *c, *tmp;
+
+	list_for_each_safe (c, tmp, &k->calls, link)
+		if (c->closed)
+			grpc_call_detach(c);
+}
+
 /* Acts on the notes of the callbacks. */
 static void conn_act(struct grpc_conn *k)
 {
 	struct grpc_call *c, *tmp;
 	unsigned started = 0;
 
+	conn_reap(k);
 	list_for_each_safe (c, tmp, &k->calls, link) {
-		if (c->closed)
-			grpc_call_detach(c);
-		else if (c->request_done && !c->started && started++ < STARTS_PER_TURN)
+		if (c->request_done && !c->started && started++ < STARTS_PER_TURN)
 			grpc_call_start(c);
 	}
 	if (started > STARTS_PER_TURN)
@@ -118,6 +161,8 @@ static bool conn_flush(struct grpc_conn *k)
 	int r = http2_pipe_flush(&k->pipe);
 	uint32_t events = EPOLLIN;
 
+	k->heavy |= k->n_open > HEAVY ||
+		    nghttp2_session_get_outbound_queue_size(k->pipe.session) > HEAVY;
 	if (r == -EAGAIN) /* who does not read what it asked for, may not ask for more */
 		events = EPOLLOUT | (http2_pipe_clogged(&k->pipe) ? 0 : EPOLLIN);
 	else if (r < 0)
@@ -143,6 +188,7 @@ void grpc_conn_flush_later(struct grpc_conn *k)
 static void conn_close(struct grpc_conn *k)
 {
 	struct grpc_server *s = k->server;
+	bool heavy = k->heavy;
 
 	loop_timer_clear(&k->again);
 	loop_defer_cancel(&k->flush);
@@ -153,19 +199,25 @@ static void conn_close(struct grpc_conn *k)
 	list_remove(&k->link);
 	s->n_conns--;
 	free(k);
+	grpc_server_freed(s, heavy ? TRIM_MIN : CONN_BYTES);
 	grpc_server_check(s);
 }
 
 static void on_io(struct loop_io *io, uint32_t events)
 {
 	struct grpc_conn *k = container_of(io, struct grpc_conn, io);
+	uint64_t now = clock_mono_us(), until = now + READ_TIME;
 	int n = 0;
+
+	k->server->last_read = now;
 
 	/* Without EPOLLIN asked for, an error still comes: reading says which. */
 	for (int i = 0; i < READS_PER_TURN && events & ~(uint32_t)EPOLLOUT; i++) {
 		n = http2_pipe_read(&k->pipe);
-		if (!http2_read_was_full(n) || http2_pipe_clogged(&k->pipe))
+		if (!http2_read_was_full(n) || http2_pipe_clogged(&k->pipe) ||
+		    clock_mono_us() > until)
 			break;
+		conn_reap(k); /* calls that are over already would be many */
 	}
 	if (n < 0 && n != -EAGAIN) {
 		if (n == -EPROTO) /* what nghttp2 has to say about it (GOAWAY) goes out first */
@@ -231,17 +283,101 @@ static void conn_open(struct grpc_server *s, int fd)
 		grpc_conn_flush_later(k);
 }
 
-/* Closes the connection without calls that has been silent longest; clients come back. */
+/* --- where it is getting tight --- */
+
+/* One of its calls has waited for the client for too long. */
+static bool is_stale(const struct grpc_conn *k, uint64_t now)
+{
+	const struct grpc_call *c;
+
+	list_for_each (c, &k->calls, link)
+		if (grpc_call_waits(c) && now - c->moved > GRPC_STALE_US)
+			return true;
+	return false;
+}
+
+static void on_relief(struct loop_timer *t)
+{
+	struct grpc_server *s = container_of(t, struct grpc_server, relief_timer);
+	struct grpc_conn *k, *tmp;
+	uint64_t now = clock_mono_us();
+	unsigned n = 0;
+
+	list_for_each_safe (k, tmp, &s->conns, link)
+		if (n < RELIEF_CONNS && is_stale(k, now)) {
+			conn_close(k);
+			n++;
+		}
+}
+
+static void relieve(struct grpc_server *s)
+{
+	if (!s->relief_timer.loop)
+		loop_timer_set(s->loop, &s->relief_timer, clock_mono_us() + RELIEF_EVERY,
+			       on_relief);
+}
+
+bool grpc_server_room(struct grpc_server *s, uint64_t used, uint64_t max, uint64_t own,
+		      uint64_t share)
+{
+	if (used <= max / 4 * 3)
+		return true;
+	if (own > share)
+		return false;
+	relieve(s); /* for this one, which asks for little */
+	return used <= max;
+}
+
+static void on_trim(struct loop_timer *t)
+{
+	struct grpc_server *s = container_of(t, struct grpc_server, trim_timer);
+	uint64_t now = clock_mono_us();
+
+	if (now - s->last_read < QUIET && now < s->trim_until) {
+		loop_timer_set(s->loop, t, now + QUIET, on_trim);
+		return;
+	}
+	s->freed_bytes = 0;
+	malloc_trim(0);
+}
+
+void grpc_server_freed(struct grpc_server *s, size_t bytes)
+{
+	s->freed_bytes += bytes;
+	if (s->freed_bytes < TRIM_MIN || s->freed || s->trim_timer.loop)
+		return;
+	s->trim_until = clock_mono_us() + TRIM_LATEST;
+	loop_timer_set(s->loop, &s->trim_timer, clock_mono_us() + TRIM_AFTER, on_trim);
+}
+
+/* A connection without calls. */
+static bool is_idle(const struct grpc_conn *k, uint64_t now)
+{
+	(void)now;
+	return list_empty(&k->calls);
+}
+
+/* The same, and it has never had an answer. */
+static bool is_unproven(const struct grpc_conn *k, uint64_t now)
+{
+	return !k->proven && is_idle(k, now);
+}
+
+/* Closes the connection that is missed least; of its kind, that which has been silent longest.
+ * Clients come back. */
 static bool make_room(struct grpc_server *s)
 {
+	static bool (*const kinds[])(const struct grpc_conn *k, uint64_t now) = {is_unproven,
+										 is_stale, is_idle};
+	uint64_t now = clock_mono_us();
 	struct grpc_conn *k;
 
-	list_for_each (k, &s->conns, link) {
-		if (list_empty(&k->calls)) {
-			conn_close(k);
-			return true;
-		}
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		list_for_each (k, &s->conns, link)
+			if (kinds[i](k, now)) {
+				conn_close(k);
+				return true;
+			}
 	return false;
 }
 
@@ -257,7 +393,8 @@ static void on_accept(struct loop_io *io, uint32_t events)
 	struct grpc_server *s = container_of(io, struct grpc_server, listen);
 
 	(void)events;
-	for (;;) {
+	/* Not all of them: those that have been closed again have to be seen, too. */
+	for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
 		int fd = accept4(io->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
@@ -362,6 +499,8 @@ struct grpc_server *grpc_server_free(struct grpc_server *s)
 	s->listen_fd = fd_close(s->listen_fd);
 	list_for_each_safe (k, tmp, &s->conns, link)
 		conn_close(k);
+	loop_timer_clear(&s->relief_timer);
+	loop_timer_clear(&s->trim_timer);
 	s->freed = true;
 	grpc_server_check(s);
 	return NULL;

@@ -21,9 +21,12 @@ struct grpc_server {
 	unsigned n_conns;
 	uint32_t n_running; /* coroutines */
 	uint32_t n_calls;   /* given to a handler, and not read to the end by the client */
+	uint32_t n_open;    /* struct grpc_call */
 	uint64_t held;	    /* bytes of requests and replies in memory */
+	uint64_t last_read, trim_until;
+	size_t freed_bytes; /* about so many bytes since memory was given back */
 	bool draining, freed;
-	struct loop_timer drain_timer, accept_timer;
+	struct loop_timer drain_timer, accept_timer, relief_timer, trim_timer;
 	void (*drained)(void *arg);
 	void *drained_arg;
 };
@@ -34,6 +37,12 @@ struct grpc_conn {
 	struct loop_io io;
 	struct http2_pipe pipe;
 	struct list calls;
+	uint32_t n_open, n_calls; /* of the server's, those that are ours */
+	uint64_t held;
+	bool proven;	   /* it has had an answer */
+	bool heavy;	   /* it has had many calls or frames at once */
+	unsigned settings; /* frames since then */
+	uint64_t settings_since;
 	struct loop_defer flush;
 	struct loop_timer again;
 };
@@ -52,9 +61,10 @@ struct grpc_call {
 	size_t head_left;	   /* its last bytes, not yet sent */
 	struct strbuf tx;
 	size_t tx_off;
-	uint64_t held; /* our part of server->held */
+	uint64_t held, most; /* our part of server->held, now and at its largest */
 	struct loop_timer timer;
 	uint64_t deadline; /* clock_mono_us() */
+	uint64_t moved;	   /* when its request grew, or its reply shrank */
 	char path[GRPC_PATH_MAX];
 	/* An answer that needs no handler. */
 	const char *refuse_why;
@@ -78,7 +88,16 @@ void grpc_call_put_header(struct grpc_call *c, const uint8_t *name, size_t n, co
 			  size_t vn);
 void grpc_call_put_data(struct grpc_call *c, const uint8_t *p, size_t n);
 
+/* It waits for its client: for the rest of its request, or to have its reply read. */
+bool grpc_call_waits(const struct grpc_call *c);
+
 /* --- server.c --- */
+/* Of `max` that all share `used` are in use, of which the connection has `own`: may it have more?
+ * Where it is getting tight, connections that do not move will be closed. */
+bool grpc_server_room(struct grpc_server *s, uint64_t used, uint64_t max, uint64_t own,
+		      uint64_t share);
+/* So much memory was freed, in small pieces: the system may have it back. */
+void grpc_server_freed(struct grpc_server *s, size_t bytes);
 /* Sends what there is at the end of the loop's turn. */
 void grpc_conn_flush_later(struct grpc_conn *k);
 /* After a call or a connection ended: is that the end of a server that drains or was freed? */
