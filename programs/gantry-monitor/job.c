@@ -60,6 +60,7 @@ static void finish(struct job *job, int r, struct ipc_in *reply, const struct er
 	job->answered = true;
 	list_remove(&job->link);
 	job->mon->n_sessions -= job->session;
+	job->session = false; /* it has none, or not any more: its socket's end is nothing new */
 	job->done(job, r, reply, e);
 	loop_defer(job->mon->loop, &job->free, on_free);
 	/* A container's end that waited for it may be the last that the pod's end waits for; its

@@ -163,6 +163,8 @@ def test_what_cannot_be_executed(d, pod):
     with pytest.raises(Refused) as e:
         run(d, c, "/not/there", "x")
     assert "/not/there" in e.value.message
+    with run(d, c, "exit 5") as s:  # the failed one counts no more among the pod's sessions
+        assert s.end() == 5
 
 
 def test_sessions_outlive_the_daemon(d, pod):
