@@ -53,11 +53,20 @@ static void put_message(struct chan *c, const uint8_t *p, size_t n)
 	put(w, head, k, p, n);
 }
 
-/* There is no end of a channel; that of the connection has to do. */
+/*
+ * Before version 5 there is no end of a channel: that of the connection has to do.  Clients of exec
+ * and attach know none from this side in version 5 either; those of port-forward wait for it.
+ */
 static void op_send(struct chan *c, const uint8_t *p, size_t n, bool fin)
 {
+	const uint8_t signal[] = {CLOSE_SIGNAL, (uint8_t)c->id};
+	uint8_t head[WS_HEADER_MAX];
+
 	if (n)
 		put_message(c, p, n);
+	if (fin && of(c->mux)->closes && c->kind == CHAN_DATA)
+		put(of(c->mux), head, ws_put_header(head, WS_BINARY, true, sizeof(signal), NULL),
+		    signal, sizeof(signal));
 }
 
 static void op_nothing(struct chan *c)

@@ -244,16 +244,31 @@ static int take_fds(struct exec *x, struct ipc_in *in)
 	r = ipc_conn_open(&x->control, x->sv->loop, TAKE_FD(in->fds[k++]), on_control,
 			  on_control_gone);
 	x->state = RUNNING;
+	if (x->tty) /* before any input: what is typed next shall find the size that was said */
+		x->tty_fd = TAKE_FD(in->fds[want - 1]);
+	apply_size(x);
 	if (x->in && r == 0)
 		r = duct_open(&x->input, TAKE_FD(in->fds[k++]), false, true);
 	if (x->out && r == 0)
 		r = duct_open(&x->output, TAKE_FD(in->fds[k++]), true, false);
 	if (x->err && r == 0)
 		r = duct_open(&x->errors, TAKE_FD(in->fds[k++]), true, false);
-	if (x->tty && r == 0)
-		x->tty_fd = TAKE_FD(in->fds[k++]);
-	apply_size(x);
 	return r;
+}
+
+/*
+ * Of WebSocket all channels are there from the beginning; one hears that they are, once the session
+ * is: who attaches before a container is started knows from it that nothing will be missed.
+ */
+static void greet(struct exec *x)
+{
+	static const enum chan_kind kinds[] = {CHAN_STDOUT, CHAN_STDERR, CHAN_ERROR};
+
+	for (size_t i = 0; x->sv->websocket && i < ARRAY_SIZE(kinds); i++)
+		if (x->chans[kinds[i]]) {
+			channels_greet(x->chans[kinds[i]]);
+			return;
+		}
 }
 
 static void on_started(struct call *c, struct ipc_in *in, const struct err *e)
@@ -262,9 +277,12 @@ static void on_started(struct call *c, struct ipc_in *in, const struct err *e)
 
 	if (x->state != STARTING)
 		return;
-	if (!in)
+	if (!in) {
 		fail(x, e);
-	else if (take_fds(x, in) < 0)
+		return;
+	}
+	greet(x);
+	if (take_fds(x, in) < 0)
 		fail_text(x, "its descriptors cannot be used");
 }
 
@@ -414,13 +432,11 @@ static void on_timeout(struct loop_timer *t)
 	server_finish(x->sv);
 }
 
-/* Of WebSocket all channels are there from the beginning; one hears that they are. */
 static void make_channels(struct exec *x)
 {
 	static const enum chan_kind kinds[] = {CHAN_STDIN, CHAN_STDOUT, CHAN_STDERR, CHAN_ERROR,
 					       CHAN_RESIZE};
 	const bool wanted[] = {x->in, x->out, x->err, true, true};
-	struct chan *first = NULL;
 
 	for (uint32_t id = 0; id < ARRAY_SIZE(kinds); id++) {
 		struct chan *c;
@@ -430,10 +446,7 @@ static void make_channels(struct exec *x)
 		c = mux_add(x->sv->mux, id);
 		c->kind = kinds[id];
 		on_open(x->sv->mux, c);
-		if (id > 0 && !first)
-			first = c;
 	}
-	channels_greet(first);
 }
 
 void exec_begin(struct server *sv, const struct ipc_in *in)

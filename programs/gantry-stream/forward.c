@@ -23,7 +23,7 @@ struct pair {
 	char request[CHAN_REQUEST_MAX];
 	uint16_t port;
 	struct chan *data, *error; /* NULL: not there yet, or over */
-	bool complete, numbered;   /* numbered: channels of WebSocket, which do not end */
+	bool complete, numbered;   /* numbered: channels that do not end (before version 5) */
 	struct duct duct;
 	struct call call;
 	struct loop_timer timer; /* for the other stream */
@@ -312,7 +312,7 @@ static void make_channels(struct forward *f)
 		const uint8_t port[] = {(uint8_t)f->ports[i], (uint8_t)(f->ports[i] >> 8)};
 		struct pair *p = pair_new(f, f->ports[i]);
 
-		p->numbered = true;
+		p->numbered = !f->sv->channels.closes;
 		for (unsigned k = 0; k < 2; k++) {
 			struct chan *c = mux_add(m, i * 2 + k);
 

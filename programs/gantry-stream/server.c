@@ -10,6 +10,32 @@
 
 /* --- the daemon --- */
 
+/* The daemon answers so many at once and refuses more: the others wait here. */
+static void send_queued(struct server *sv)
+{
+	struct call *c;
+
+	list_for_each (c, &sv->calls, link) {
+		if (sv->n_asked >= STREAM_CALLS_MAX || !sv->daemon.loop)
+			return;
+		if (!c->queued)
+			continue;
+		c->queued = false;
+		sv->n_asked++;
+		ipc_conn_send(&sv->daemon, &c->out);
+	}
+}
+
+static struct call *find_call(struct server *sv, uint32_t seq)
+{
+	struct call *c;
+
+	list_for_each (c, &sv->calls, link)
+		if (!c->queued && c->seq == seq)
+			return c;
+	return NULL; /* nobody waits for it any more */
+}
+
 static void on_message(struct ipc_conn *conn, struct ipc_in *in)
 {
 	struct server *sv = container_of(conn, struct server, daemon);
@@ -18,13 +44,13 @@ static void on_message(struct ipc_conn *conn, struct ipc_in *in)
 
 	if (in->type != IPC_REPLY)
 		return;
-	list_for_each (c, &sv->calls, link) {
-		if (c->seq != in->seq)
-			continue;
-		list_remove(&c->link);
+	sv->n_asked -= sv->n_asked > 0;
+	c = find_call(sv, in->seq);
+	if (c) {
+		server_uncall(c);
 		c->done(c, ipc_reply_error(in, &e) < 0 ? NULL : in, &e);
-		return;
 	}
+	send_queued(sv);
 }
 
 /* Sessions go on without a daemon. */
@@ -37,7 +63,7 @@ static void on_daemon_gone(struct ipc_conn *conn, int reason)
 	while (!list_empty(&sv->calls)) {
 		struct call *c = list_first(&sv->calls, struct call, link);
 
-		list_remove(&c->link);
+		server_uncall(c);
 		c->done(c, NULL, &e);
 	}
 	if (sv->ops)
@@ -56,13 +82,18 @@ void server_call(struct server *sv, struct call *c, struct ipc_out *o,
 		done(c, NULL, &e);
 		return;
 	}
+	c->out = *o;
+	c->queued = true;
 	list_append(&sv->calls, &c->link);
-	ipc_conn_send(&sv->daemon, o);
+	send_queued(sv);
 }
 
 void server_uncall(struct call *c)
 {
 	list_remove(&c->link);
+	if (c->queued)
+		ipc_out_fini(&c->out);
+	c->queued = false;
 }
 
 /* --- the request --- */

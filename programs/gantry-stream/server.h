@@ -23,6 +23,8 @@ struct server;
 struct call {
 	struct list link;
 	uint32_t seq;
+	bool queued; /* not sent yet: out */
+	struct ipc_out out;
 	/* `in` is NULL where it failed, for the reason in `e`. The call may be gone after it. */
 	void (*done)(struct call *c, struct ipc_in *in, const struct err *e);
 };
@@ -46,6 +48,7 @@ struct server {
 	struct link client;
 	struct ipc_conn daemon;
 	struct list calls;
+	unsigned n_asked; /* that the daemon has not answered */
 	uint32_t last_seq;
 	struct loop_timer timer; /* for the head, then for idleness */
 	struct loop_timer pong;

@@ -35,6 +35,7 @@ static const struct protocol websocket_command[] = {
 	{NULL, 0, 0}};
 static const struct protocol websocket_forward[] = {
 	{TUNNEL, 0, CHANNELS_TUNNEL},
+	{"v5.channel.k8s.io", 5, CHANNELS_BINARY},
 	{"v4.channel.k8s.io", 4, CHANNELS_BINARY},
 	{"v4.base64.channel.k8s.io", 4, CHANNELS_BASE64},
 	{"", 4, CHANNELS_BINARY},
@@ -72,7 +73,8 @@ static int agree(struct server *sv, const char *field, const struct protocol *al
 						 "portforward.k8s.io",
 				 "none of the protocols in \"%s\" is known; known are "
 				 "portforward.k8s.io with SPDY, and " TUNNEL
-				 ", v4.channel.k8s.io, v4.base64.channel.k8s.io with WebSocket",
+				 ", v5.channel.k8s.io, v4.channel.k8s.io, "
+				 "v4.base64.channel.k8s.io with WebSocket",
 				 field);
 	if (!p)
 		return http_fail(e, 403,

@@ -25,6 +25,8 @@
  */
 #pragma once
 
+#define STREAM_CALLS_MAX 32 /* unanswered requests of one stream program; more are refused */
+
 enum stream_kind {
 	STREAM_EXEC = 1,
 	STREAM_ATTACH = 2,

@@ -17,7 +17,6 @@
 #define STREAM_TOKENS_BYTES_MAX (16u << 20)   /* of their commands together */
 #define STREAM_TOKEN_LIFE (60 * USEC_PER_SEC) /* a token that nobody has used by then is void */
 #define STREAM_TOKEN_BYTES 24		      /* random ones in a token: 192 bits */
-#define STREAM_CALLS_MAX 32		      /* unanswered requests of one gantry-stream */
 #define STREAM_SOCKET_SUFFIX ".stream"	      /* of the unix socket, after CRI's path */
 
 /* A session that a request has allowed. */
