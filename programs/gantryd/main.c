@@ -157,8 +157,10 @@ static void start(void *arg)
 	struct daemon *d = arg;
 	struct err e = ERR_NULL;
 
-	int r = node_recover(d->node, &e);
+	int r = streams_check(&d->config, &e);
 
+	if (r == 0)
+		r = node_recover(d->node, &e);
 	if (r == 0)
 		r = sock_listen_unix(d->config.address, &d->listen_fd, &e);
 	d->socket_ours = r == 0;

@@ -32,10 +32,9 @@ struct stream_offer {
 
 struct streams;
 
-/*
- * Listens, once containers are known.  Blocking, a few system calls.  INVALID_ARGUMENT for files of TLS
- * that are none, FAILED_PRECONDITION where an address is in use.
- */
+/* Blocking, before anything is served: INVALID_ARGUMENT and the like for files of TLS that are none. */
+int streams_check(const struct config *c, struct err *e);
+/* Listens, once containers are known.  FAILED_PRECONDITION where an address is in use. */
 int streams_open(struct node *n, struct streams **ret, struct err *e);
 /* No connections from now on; those that there are go on. */
 void streams_drain(struct streams *s);

@@ -232,7 +232,7 @@ static int check_pem(const char *key, const char *path, struct err *e)
 	return 0;
 }
 
-static int check_tls(const struct config *c, struct err *e)
+int streams_check(const struct config *c, struct err *e)
 {
 	int r = check_pem("cert", c->streaming.tls.cert, e);
 
@@ -252,9 +252,7 @@ int streams_open(struct node *n, struct streams **ret, struct err *e)
 	list_init(&s->children);
 	s->tcp = (struct stream_listener){.server = s, .fd = -EBADF, .tcp = true};
 	s->local = (struct stream_listener){.server = s, .fd = -EBADF};
-	r = check_tls(n->config, e);
-	if (r == 0)
-		r = listen_tcp(s, e);
+	r = listen_tcp(s, e);
 	if (r == 0)
 		r = sock_listen_unix(path, &s->local.fd, e);
 	if (r == 0) {
