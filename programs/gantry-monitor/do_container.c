@@ -219,8 +219,13 @@ static int mount_rootfs(struct making *k, struct err *e)
 	return r < 0 ? r : binds_make_volumes(&k->binds, k->rootfs, e);
 }
 
-/* Also where the runtime itself is gone, or does not come to an end: what it keeps is its directory and the cgroup. */
-static int delete_container(const struct runtime *rt, const char *id, const char *log,
+/*
+ * Also where the runtime itself is gone, or does not come to an end: what it keeps is its directory and
+ * the cgroup.  `ended`: so is its process, and whatever is left goes with the cgroup.  Then the
+ * runtime's word is not needed either: crun fails where the number of that process is meanwhile that
+ * of somebody's thread (pidfd_open(2): ENOENT), for as long as it is.
+ */
+static int delete_container(const struct runtime *rt, const char *id, const char *log, bool ended,
 			    struct err *e)
 {
 	_cleanup_free_ char *state = rt->root ? xasprintf("%s/%s", rt->root, id) : NULL;
@@ -231,7 +236,7 @@ static int delete_container(const struct runtime *rt, const char *id, const char
 		return 0;
 	if (program) {
 		r = runtime_delete(rt, id, log, e);
-		if (r != -ETIMEDOUT)
+		if (r == 0 || (r != -ETIMEDOUT && !ended))
 			return r;
 		/* It waits for ever for a hook (poststop): there is no container any more. */
 	}
@@ -241,7 +246,7 @@ static int delete_container(const struct runtime *rt, const char *id, const char
 
 static void undo(struct making *k)
 {
-	delete_container(&k->rt, k->j->id, NULL, NULL);
+	delete_container(&k->rt, k->j->id, NULL, false, NULL);
 	snapshotter->remove(&k->snap, NULL);
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
@@ -446,7 +451,7 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 
 	(void)reply;
 	do_read_runtime(j, in, &rt);
-	r = delete_container(&rt, j->id, log, e);
+	r = delete_container(&rt, j->id, log, c->state == MON_EXITED && *c->cgroup, e);
 	FAULT_POINT("job.remove.deleted");
 	if (r == 0)
 		remove_cgroup_of(j, c);

@@ -7,6 +7,8 @@
  *   bench-client SOCKET fill N PARALLEL             pods with one running container; they stay
  *   bench-client SOCKET empty PARALLEL              stops and removes every pod
  *   bench-client SOCKET reads N                     every reading call N times
+ *   bench-client SOCKET execs N PARALLEL            N commands in the first container
+ *   bench-client SOCKET lines N                     a container that writes so many lines
  *   bench-client SOCKET restart COUNT PROGRAM ARG.. starts the server, waits until it serves
  *   bench-client SOCKET pull IMAGE, drop IMAGE      PullImage, RemoveImage
  *   bench-client SOCKET load ARCHIVE                gantry's own call
@@ -141,7 +143,8 @@ static uint64_t run_pod(struct pod *p)
 	return t;
 }
 
-static uint64_t create_container(struct pod *p)
+/* `lines`: how many it writes before it ends; NULL: it waits. */
+static uint64_t create_container(struct pod *p, char *lines)
 {
 	Runtime__V1__CreateContainerRequest q = RUNTIME__V1__CREATE_CONTAINER_REQUEST__INIT;
 	Runtime__V1__ContainerMetadata metadata = RUNTIME__V1__CONTAINER_METADATA__INIT;
@@ -151,7 +154,7 @@ static uint64_t create_container(struct pod *p)
 	Runtime__V1__SecurityProfile seccomp = RUNTIME__V1__SECURITY_PROFILE__INIT;
 	Runtime__V1__LinuxContainerConfig linux = RUNTIME__V1__LINUX_CONTAINER_CONFIG__INIT;
 	Runtime__V1__ContainerConfig c = RUNTIME__V1__CONTAINER_CONFIG__INIT;
-	char *command[] = {(char *)"/pause"};
+	char *command[] = {(char *)"/pause", (char *)"lines", lines};
 	ProtobufCMessage *m;
 	uint64_t t;
 
@@ -165,7 +168,7 @@ static uint64_t create_container(struct pod *p)
 	c.metadata = &metadata;
 	c.image = &image;
 	c.command = command;
-	c.n_command = 1;
+	c.n_command = lines ? 3 : 1;
 	c.log_path = (char *)"c.log";
 	c.linux = &linux;
 	q.pod_sandbox_id = p->id;
@@ -295,7 +298,7 @@ static void live(unsigned i)
 
 	pod_init(&p, i);
 	run = run_pod(&p);
-	create = create_container(&p);
+	create = create_container(&p, NULL);
 	start = start_container(&p);
 	up = wait_up(&p);
 	for (unsigned k = 0; k < n_execs; k++)
@@ -313,7 +316,7 @@ static void settle(unsigned i)
 
 	pod_init(&p, i);
 	run_pod(&p);
-	create_container(&p);
+	create_container(&p, NULL);
 	start_container(&p);
 	print_line("container %s\n", p.container);
 }
@@ -373,6 +376,17 @@ static void read_times(const char *method, const ProtobufCMessage *q, unsigned n
 	fflush(stdout);
 }
 
+/* The peer may not have it. */
+static bool has_method(const char *method)
+{
+	_cleanup_free_ char *path = xasprintf("/runtime.v1.RuntimeService/%s", method);
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct err e = ERR_NULL;
+
+	return grpc_client_call(client, path, "", 0, CALL_TIMEOUT, &b, &e) == 0 ||
+	       e.code != GRPC_UNIMPLEMENTED;
+}
+
 static void reads(unsigned n)
 {
 	Runtime__V1__VersionRequest version = RUNTIME__V1__VERSION_REQUEST__INIT;
@@ -382,6 +396,8 @@ static void reads(unsigned n)
 	Runtime__V1__ListContainerStatsRequest cs = RUNTIME__V1__LIST_CONTAINER_STATS_REQUEST__INIT;
 	Runtime__V1__ListPodSandboxStatsRequest ps =
 		RUNTIME__V1__LIST_POD_SANDBOX_STATS_REQUEST__INIT;
+	Runtime__V1__ListPodSandboxMetricsRequest metrics =
+		RUNTIME__V1__LIST_POD_SANDBOX_METRICS_REQUEST__INIT;
 	Runtime__V1__PodSandboxStatusRequest pod = RUNTIME__V1__POD_SANDBOX_STATUS_REQUEST__INIT;
 	Runtime__V1__ContainerStatusRequest ctr = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
 
@@ -392,12 +408,100 @@ static void reads(unsigned n)
 	read_times("ListContainers", &ctrs.base, n);
 	read_times("ListContainerStats", &cs.base, MIN(n, 20u));
 	read_times("ListPodSandboxStats", &ps.base, MIN(n, 20u));
+	if (has_method("ListPodSandboxMetrics"))
+		read_times("ListPodSandboxMetrics", &metrics.base, MIN(n, 20u));
 	if (!list_pods())
 		return;
 	pod.pod_sandbox_id = ids[0];
 	ctr.container_id = first_container();
 	read_times("PodSandboxStatus", &pod.base, n);
 	read_times("ContainerStatus", &ctr.base, n);
+}
+
+/* --- commands --- */
+
+static char *exec_in;
+
+static void exec_one(unsigned i)
+{
+	(void)i;
+	exec_sync(exec_in);
+}
+
+static void execs(unsigned n, unsigned parallel)
+{
+	connect_server();
+	exec_in = first_container();
+	client = grpc_client_free(client);
+	if (!exec_in)
+		die("there is no container", NULL);
+	in_parallel(n, parallel, exec_one);
+}
+
+/* --- logs --- */
+
+static bool has_ended(const char *container)
+{
+	Runtime__V1__ContainerStatusRequest q = RUNTIME__V1__CONTAINER_STATUS_REQUEST__INIT;
+	Runtime__V1__ContainerStatusResponse *r;
+	bool ended;
+
+	q.container_id = (char *)container;
+	call("ContainerStatus", &q.base, &runtime__v1__container_status_response__descriptor,
+	     (ProtobufCMessage **)&r);
+	ended = r->status->state == RUNTIME__V1__CONTAINER_STATE__CONTAINER_EXITED;
+	protobuf_c_message_free_unpacked(&r->base, NULL);
+	return ended;
+}
+
+/* How many of its lines are in the log, whole and in their order: "TIME stdout F NUMBER xxx". */
+static unsigned lines_in(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char line[512];
+	unsigned n = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *text = strstr(line, " stdout F ");
+
+		if (text && strtoul(text + 10, NULL, 10) == n && strlen(text + 10) == 100)
+			n++;
+	}
+	if (f)
+		fclose(f);
+	return n;
+}
+
+#define LAST_LINES (5 * USEC_PER_SEC) /* after its end: some are still on their way */
+
+static void write_lines(char *lines)
+{
+	_cleanup_free_ char *log = NULL;
+	unsigned want = (unsigned)atoi(lines), have;
+	struct pod p = {0};
+	uint64_t t, ended;
+
+	connect_server();
+	pod_init(&p, 0);
+	run_pod(&p);
+	create_container(&p, lines);
+	log = xasprintf("%s/c.log", p.log);
+	t = clock_mono_us();
+	start_container(&p);
+	while (!has_ended(p.container)) {
+		if (clock_mono_us() - t > CALL_TIMEOUT)
+			die("the container does not end", NULL);
+		usleep(10 * RETRY_US);
+	}
+	ended = clock_mono_us() - t;
+	have = lines_in(log);
+	for (uint64_t until = clock_mono_us() + LAST_LINES;
+	     have < want && clock_mono_us() < until; have = lines_in(log))
+		usleep(100 * RETRY_US);
+	print_line("lines %llu %u\n", (unsigned long long)ended, want - have);
+	stop_pod(p.id);
+	remove_pod(p.id);
+	unlink(log);
 }
 
 /* --- restart --- */
@@ -510,6 +614,10 @@ int main(int argc, char **argv)
 		empty(a);
 	else if (streq(what, "reads"))
 		reads(a);
+	else if (streq(what, "execs"))
+		execs(a, b);
+	else if (streq(what, "lines"))
+		write_lines(argv[3]);
 	else if (streq(what, "load"))
 		load(argv[3]);
 	else if (streq(what, "pull"))

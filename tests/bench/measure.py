@@ -45,6 +45,41 @@ def lives(servers, f, rounds, execs):
                 f.add(s, "first line", sum(v[:4]))
 
 
+# --- commands ---
+
+def execs(servers, f, rounds, n):
+    """In one pod that is there for nothing else."""
+    say("commands, %d rounds of %d" % (rounds, n))
+    for s in servers:
+        s.client("fill", 1, 1)
+    for parallel in (1, 16):
+        for s in turns(servers, rounds):
+            settled(s)
+            own = s.cpu_us()
+            wall = [int(x[1]) for x in s.client("execs", n, parallel) if x[0] == "wall"]
+            settled(s)
+            f.add(s, "exec rate %d" % parallel, n / (wall[0] / 1e6))
+            if parallel == 1:
+                f.add(s, "exec cpu", (s.cpu_us() - own) / n)
+    for s in servers:
+        s.client("empty", 1)
+
+
+# --- logs ---
+
+def logs(servers, f, rounds, n):
+    """One container that writes as quickly as it can, in lines of 100 bytes."""
+    say("logs, %d rounds of %d lines" % (rounds, n))
+    for s in turns(servers, rounds):
+        settled(s)
+        own = s.cpu_us()
+        (line,) = [x for x in s.client("lines", n) if x[0] == "lines"]
+        settled(s)
+        f.add(s, "lines rate", n / (int(line[1]) / 1e6) / 1000)
+        f.add(s, "lines lost", int(line[2]))
+        f.add(s, "lines cpu", (s.cpu_us() - own) / n * 1000)
+
+
 # --- processor time ---
 
 def kernel_threads_us():
@@ -131,13 +166,14 @@ def reads(s, f, label, n):
 
 
 def scale(servers, f, quick):
-    few, many = 50, 200
+    few, many, most = 50, 200, 500
     for s in servers:
-        say("%s: 0, %d, %d pods" % (s.name, few, many))
+        say("%s: 0, %d, %d, %d pods" % (s.name, few, many, most))
         memory(s, f, "0", set())
         reads(s, f, "0", 50 if quick else 300)
         ids = {x[1] for x in s.client("fill", few, 4) if x[0] == "container"}
         memory(s, f, str(few), ids)
+        reads(s, f, str(few), 50 if quick else 300)
         for _ in range(3 if quick else 7):
             s.kill()
             serving, done = s.start(few)
@@ -148,6 +184,11 @@ def scale(servers, f, quick):
         time.sleep(2)
         memory(s, f, str(many), ids)
         reads(s, f, str(many), 50 if quick else 300)
+        ids |= {x[1] for x in s.client("fill", most - many, 4) if x[0] == "container"}
+        settled(s)
+        time.sleep(2)
+        memory(s, f, str(most), ids)
+        reads(s, f, str(most), 50 if quick else 300)
         s.client("empty", 8)
         settled(s)
         time.sleep(2)
@@ -207,6 +248,10 @@ def measure(servers, quick, only, images):
         pulls(servers, f, 3 if quick else 7, images)
     if not only or "lives" in only:
         lives(servers, f, 8 if quick else 40, 3 if quick else 5)
+    if not only or "execs" in only:
+        execs(servers, f, 3 if quick else 7, 50 if quick else 200)
+    if not only or "logs" in only:
+        logs(servers, f, 2 if quick else 5, 200000 if quick else 1000000)
     if not only or "cpu" in only:
         cpu(servers, f, 3 if quick else 8, 8 if quick else 10)
     if not only or "throughput" in only:

@@ -425,6 +425,31 @@ exec crun "$@"
         d.close()
 
 
+def test_a_runtime_that_does_not_delete_what_has_ended(archive, tmp_path):
+    """As crun, where a thread of somebody has the number of the container's process by now."""
+    wrapper, broken = tmp_path / "runtime", tmp_path / "broken"
+    wrapper.write_text("""#!/bin/sh
+case " $* " in
+*" delete "*) ! test -e %s || { echo 'open pidfd: No such file or directory' >&2; exit 1; } ;;
+esac
+exec crun "$@"
+""" % broken)
+    wrapper.chmod(0o755)
+    d = Daemon("runtimes:\n  mine:\n    path: %s\ndefault_runtimes: [mine]\n" % wrapper)
+    try:
+        d.load(archive)
+        p = d.run_pod()
+        one, two = d.run(p, "true", name="one"), d.run(p, "sleep 100", name="two")
+        d.wait_exit(one)
+        broken.write_text("")
+        d.cri.RemoveContainer(container_id=one)
+        d.cri.RemovePodSandbox(pod_sandbox_id=p)  # it ends what runs first
+        assert not [x for x in os.listdir(d.state + "/runtime/mine") if x in (one, two)]
+    finally:
+        broken.unlink(missing_ok=True)
+        d.close()  # looks for processes, mounts and cgroups
+
+
 def test_a_probe_leaves_nothing_of_a_runtime_that_leaves_everything(tmp_path):
     """A container that was made, and that the runtime neither starts nor deletes."""
     wrapper, made = tmp_path / "runtime", tmp_path / "made"
