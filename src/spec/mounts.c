@@ -279,6 +279,23 @@ static void print_mapped_mount(const struct spec_container *s, const Runtime__V1
 	mount_bind(s, w, m->container_path, propagation(m), m->host_path, &b);
 }
 
+/* Made by the caller: so it needs the kernel alone, and no runtime that knows of it. */
+static void print_recursive(const struct spec_container *s, const Runtime__V1__Mount *m,
+			    struct jw *w)
+{
+	struct spec_bind b = {.set = MOUNT_ATTR_RDONLY, .deep = true};
+	_cleanup_free_ char *at = NULL;
+
+	add_attributes(&b, m);
+	at = add_bind(s, m->host_path, &b);
+	mount_begin(w, m->container_path, "bind", at);
+	jw_string(w, "rbind");
+	jw_string(w, "rprivate");
+	jw_string(w, "ro");
+	print_attributes(b.set, w);
+	mount_end(w);
+}
+
 static void print_mount(const struct spec_container *s, const Runtime__V1__Mount *m, struct jw *w)
 {
 	if (spec_mount_is_image(m)) {
@@ -289,10 +306,14 @@ static void print_mount(const struct spec_container *s, const Runtime__V1__Mount
 		print_mapped_mount(s, m, w);
 		return;
 	}
+	if (m->recursive_read_only) {
+		print_recursive(s, m, w);
+		return;
+	}
 	mount_begin(w, m->container_path, "bind", m->host_path);
 	jw_string(w, "rbind");
 	jw_string(w, propagation(m));
-	jw_string(w, m->recursive_read_only ? "rro" : m->readonly ? "ro" : "rw");
+	jw_string(w, m->readonly ? "ro" : "rw");
 	spec_strings(w, m->mount_options, m->n_mount_options);
 	mount_end(w);
 }
