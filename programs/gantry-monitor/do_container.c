@@ -394,7 +394,9 @@ int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
 	const char *argv[] = {"update", "--resources", file, j->id, NULL};
 	const int none[] = {-1, -1, -1};
 	struct runtime rt;
+	const char *cgroup = container_find(j->mon, j->id)->cgroup;
 	const void *p;
+	bool unit;
 	size_t n;
 	int r;
 
@@ -405,12 +407,15 @@ int do_update(struct job_context *j, struct ipc_out *reply, struct err *e)
 	if (r < 0)
 		return err_errno(e, r, "write %s", file);
 	do_read_runtime(j, create_of(j), &rt);
-	r = runtime_call(&rt, argv, none, log, NULL, e);
+	unit = rt.systemd_cgroup && j->mon->cgroup.v2;
+	/* What systemd cannot be told, nothing is begun with: it would take the new limits back at
+	 * its next reload, and an update that fails has changed nothing. */
+	r = unit ? unit_tell(&j->mon->cgroup, cgroup, e) : 0;
+	if (r == 0)
+		r = runtime_call(&rt, argv, none, log, NULL, e);
 	unlink(file);
 	strv_fini(&rt.args);
-	if (r == 0 && rt.systemd_cgroup && j->mon->cgroup.v2)
-		r = unit_tell(&j->mon->cgroup, container_find(j->mon, j->id)->cgroup, e);
-	return r;
+	return r == 0 && unit ? unit_tell(&j->mon->cgroup, cgroup, e) : r;
 }
 
 void do_remove_cgroup(const struct cgroup_host *h, const char *path)

@@ -454,6 +454,36 @@ def test_pressure(d, pod):
 
 # --- systemd ---
 
+def test_systemd_does_not_answer(archive, runtime, tmp_path):
+    """What it cannot be told is not changed either: the next reload would take it back."""
+    if not SYSTEMD:
+        pytest.skip("systemd is not process 1 here")
+    wrapper = tmp_path / "busctl"
+    wrapper.write_text("#!/bin/sh\ntest ! -e %s/deaf || { echo no bus >&2; exit 1; }\n"
+                       "exec %s \"$@\"\n" % (tmp_path, shutil.which("busctl")))
+    wrapper.chmod(0o755)
+    d = Daemon("cgroup:\n  driver: systemd\n",
+               env={"PATH": "%s:%s" % (tmp_path, os.environ["PATH"])})
+    try:
+        d.load(archive)
+        c = d.run(d.run_pod(handler=runtime), "sleep 1000",
+                  linux=linux(memory_limit_in_bytes=64 * MIB))
+        where = cgroup(d, c)
+        more = api.LinuxContainerResources(memory_limit_in_bytes=96 * MIB)
+        (tmp_path / "deaf").touch()
+        with pytest.raises(grpc.RpcError) as e:
+            d.cri.UpdateContainerResources(container_id=c, linux=more)
+        assert "no bus" in e.value.details()
+        assert value(where, "memory.max") == str(64 * MIB)
+        assert d.status(c).resources.linux.memory_limit_in_bytes == 64 * MIB
+        (tmp_path / "deaf").unlink()
+        d.cri.UpdateContainerResources(container_id=c, linux=more)
+        assert value(where, "memory.max") == str(96 * MIB)
+        assert d.status(c).resources.linux.memory_limit_in_bytes == 96 * MIB
+    finally:
+        d.close()
+
+
 def test_units_of_a_pod(d, runtime):
     """Named as the kubelet names them, alive after systemd was begun anew, gone with the pod."""
     if d.driver != "systemd":
