@@ -14,8 +14,9 @@
 #include "base/mem.h"
 #include "wire/server.h"
 
-#define PIECES_MAX (128ull << 10)   /* a larger buffer is the system's own, once it has grown */
-#define STREAM_BUFFER_MAX (1 << 20) /* a streaming handler waits while more is unsent */
+#define PIECES_MAX (128ull << 10) /* a larger buffer is the system's own, once it has grown */
+/* A streaming handler waits while more is unsent: what is gathered in one turn of the loop. */
+#define STREAM_BUFFER_MAX (256 << 10)
 
 #define NV(name, value) HTTP2_NV(name, value, strlen(value))
 
