@@ -3,6 +3,7 @@
 #include "server.h"
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "exec.h"
@@ -131,6 +132,11 @@ static void on_idle(struct loop_timer *t)
 	sv->ops->idle(sv);
 }
 
+static uint64_t pong_after(void)
+{
+	return FAULT_LIMIT("stream-pong-ms", SERVER_PONG_S * 1000) * USEC_PER_MS;
+}
+
 /* A client may give a connection up from which it hears nothing, however full its own side is. */
 static void on_pong(struct loop_timer *t)
 {
@@ -138,7 +144,7 @@ static void on_pong(struct loop_timer *t)
 
 	if (sv->client.paused)
 		channels_pong(&sv->channels);
-	loop_timer_set(sv->loop, t, clock_mono_us() + SERVER_PONG_S * USEC_PER_SEC, on_pong);
+	loop_timer_set(sv->loop, t, clock_mono_us() + pong_after(), on_pong);
 }
 
 static void feed(struct server *sv, uint8_t *p, size_t n);
@@ -183,8 +189,7 @@ static void on_opened(struct call *c, struct ipc_in *in, const struct err *e)
 		loop_timer_set(sv->loop, &sv->timer, clock_mono_us() + sv->options.idle_timeout_us,
 			       on_idle);
 	if (sv->websocket)
-		loop_timer_set(sv->loop, &sv->pong, clock_mono_us() + SERVER_PONG_S * USEC_PER_SEC,
-			       on_pong);
+		loop_timer_set(sv->loop, &sv->pong, clock_mono_us() + pong_after(), on_pong);
 	if (sv->kind == STREAM_PORT_FORWARD)
 		forward_begin(sv, in, ports, n);
 	else
@@ -307,7 +312,10 @@ int server_open(struct server *sv, struct loop *l, int daemon_fd, int client_fd,
 	r = ipc_conn_open(&sv->daemon, l, daemon_fd, on_message, on_daemon_gone);
 	if (r == 0)
 		r = link_open(&sv->client, l, client_fd, tls);
-	loop_timer_set(l, &sv->timer, clock_mono_us() + SERVER_HEAD_TIMEOUT_S * USEC_PER_SEC,
+	loop_timer_set(l, &sv->timer,
+		       clock_mono_us() +
+			       FAULT_LIMIT("stream-head-ms", SERVER_HEAD_TIMEOUT_S * 1000) *
+				       USEC_PER_MS,
 		       on_head_timeout);
 	return r;
 }
