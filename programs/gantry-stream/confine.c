@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -85,10 +86,12 @@ static int filter(void)
 		f[k++] = IF(always[i], 0, 1);
 		f[k++] = ALLOW;
 	}
-	/* The size of a terminal, and nothing else: some requests put input into one. */
-	f[k++] = IF(SYS_ioctl, 0, 4);
+	/* The size of a terminal, what waits in a socket, and nothing else: some requests put
+	 * input into a terminal. */
+	f[k++] = IF(SYS_ioctl, 0, 5);
 	f[k++] = LOAD(ARG_LOW(1));
-	f[k++] = IF(TIOCSWINSZ, 0, 1);
+	f[k++] = IF(TIOCSWINSZ, 1, 0);
+	f[k++] = IF(SIOCOUTQ, 0, 1);
 	f[k++] = ALLOW;
 	f[k++] = DENY;
 	/* No memory that is to be run. */

@@ -3,10 +3,13 @@
 #include "link.h"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/mem.h"
 #include "tls.h"
 
@@ -70,9 +73,30 @@ static void update_events(struct link *l)
 	loop_io_mod(&l->io, ev);
 }
 
+/* What the kernel has of the client's: closed before that has gone, it might be given up. */
+static bool unsent(const struct link *l)
+{
+	int n = 0;
+
+	return ioctl(l->fd, SIOCOUTQ, &n) == 0 && n > 0;
+}
+
+static uint64_t linger_us(void)
+{
+	return FAULT_LIMIT("stream-linger-ms", LINK_LINGER_US / USEC_PER_MS) * USEC_PER_MS;
+}
+
 static void on_linger(struct loop_timer *t)
 {
-	over(container_of(t, struct link, linger), -ETIMEDOUT);
+	struct link *l = container_of(t, struct link, linger);
+	uint64_t now = clock_mono_us();
+
+	if (pending(l) || unsent(l))
+		l->taken_at = now;
+	if (now - l->taken_at >= linger_us() || now - l->finished_at >= l->patience_us)
+		over(l, -ETIMEDOUT);
+	else
+		loop_timer_set(l->loop, t, now + linger_us(), on_linger);
 }
 
 static void say_end(struct link *l)
@@ -95,11 +119,13 @@ static void flush(struct link *l)
 			return;
 		}
 		l->off += (size_t)n;
-		l->n_out += (uint64_t)n;
 	}
 	if (!pending(l)) {
 		l->off = 0;
-		strbuf_reset(&l->out);
+		if (l->out.cap > LINK_OUT_KEEP)
+			strbuf_fini(&l->out);
+		else
+			strbuf_reset(&l->out);
 		if (l->finishing && !l->shut)
 			say_end(l);
 		if (l->peer_ended) {
@@ -123,7 +149,6 @@ static void on_readable(struct link *l)
 		n = link_read(l, in_buffer, sizeof(in_buffer));
 		if (n <= 0)
 			break;
-		l->n_in += (uint64_t)n;
 		if (!l->finishing)
 			l->on_data(l, in_buffer, (size_t)n);
 	} while (!l->gone && l->tls && reads(l) && tls_pending(l->tls));
@@ -219,6 +244,7 @@ void link_finish(struct link *l)
 	if (l->gone || l->finishing)
 		return;
 	l->finishing = true;
-	loop_timer_set(l->loop, &l->linger, clock_mono_us() + LINK_LINGER_US, on_linger);
+	l->finished_at = l->taken_at = clock_mono_us();
+	loop_timer_set(l->loop, &l->linger, l->finished_at + linger_us(), on_linger);
 	loop_defer(l->loop, &l->flush, on_flush);
 }

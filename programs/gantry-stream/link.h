@@ -18,7 +18,8 @@
 #define LINK_READ_MAX 32768	   /* bytes of one read */
 #define LINK_OUT_MAX (128 * 1024)  /* bytes of streams that wait for the client */
 #define LINK_OUT_STOP (192 * 1024) /* with answers that nobody asked room for */
-#define LINK_LINGER_US 5000000	   /* for the client to take what is left, and to close */
+#define LINK_OUT_KEEP 65536	   /* bytes of memory that an empty queue keeps */
+#define LINK_LINGER_US 5000000	   /* for the client to close, when it has taken all */
 
 struct link;
 struct tls;
@@ -34,14 +35,15 @@ struct link {
 	link_data_fn *on_data;
 	link_room_fn *on_room; /* there is room again after there was none */
 	link_gone_fn *on_gone;
-	struct loop_io io; /* private from here */
+	uint64_t patience_us; /* for the client to take what is left after link_finish() */
+	struct loop_io io;    /* private from here */
 	struct loop_defer flush;
 	struct loop_timer linger;
 	struct tls *tls; /* owned; NULL: plain */
 	struct strbuf out;
 	size_t off;
 	bool paused, full, finishing, shut, peer_ended, gone;
-	uint64_t n_in, n_out; /* bytes so far */
+	uint64_t finished_at, taken_at;
 };
 
 /* Takes the descriptor and `tls` (may be NULL) over. */
@@ -54,5 +56,6 @@ void link_put(struct link *l, const void *p, size_t n);
 size_t link_room(struct link *l);
 /* Reads on, or not. A client that closes is noticed all the same. */
 void link_pause(struct link *l, bool paused);
-/* Sends what is queued, says that nothing more comes, waits for the client to close; on_gone. */
+/* Sends what is queued, however slow the client is, says that nothing more comes, and waits for the
+ * client to close; on_gone. */
 void link_finish(struct link *l);

@@ -107,8 +107,6 @@ size_t mux_room(struct chan *c)
 {
 	size_t room = c->mux->room(c->mux), window = c->mux->ops->window(c);
 
-	if (!window)
-		c->waiting = true;
 	return MIN(room, window);
 }
 

@@ -42,7 +42,6 @@ struct chan {
 	bool in_ended;			/* the client sends no more */
 	bool out_ended;			/* nor do we */
 	bool dead;
-	bool waiting;	  /* the window was found closed */
 	uint64_t sent;	  /* bytes, against the peer's window */
 	uint64_t granted; /* by window updates */
 	uint32_t taken;	  /* bytes that were consumed and not yet told */

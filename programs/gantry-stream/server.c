@@ -306,6 +306,7 @@ int server_open(struct server *sv, struct loop *l, int daemon_fd, int client_fd,
 	*sv = (struct server){.loop = l, .options = *o};
 	list_init(&sv->calls);
 	list_init(&sv->open.link);
+	sv->client.patience_us = o->idle_timeout_us;
 	sv->client.on_data = on_client_data;
 	sv->client.on_room = on_client_room;
 	sv->client.on_gone = on_client_gone;
