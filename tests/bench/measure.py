@@ -165,10 +165,11 @@ def reads(s, f, label, n):
         f.add(s, "%s %s" % (line[0], label), *[int(x) for x in line[1:]])
 
 
-def scale(servers, f, quick):
-    few, many, most = 50, 200, 500
+def scale(servers, f, quick, most):
+    """`most`: pods of the last part; 0: there is none."""
+    few, many = 50, 200
     for s in servers:
-        say("%s: 0, %d, %d, %d pods" % (s.name, few, many, most))
+        say("%s: 0, %d, %d, %d pods" % (s.name, few, many, most or many))
         memory(s, f, "0", set())
         reads(s, f, "0", 50 if quick else 300)
         ids = {x[1] for x in s.client("fill", few, 4) if x[0] == "container"}
@@ -184,11 +185,12 @@ def scale(servers, f, quick):
         time.sleep(2)
         memory(s, f, str(many), ids)
         reads(s, f, str(many), 50 if quick else 300)
-        ids |= {x[1] for x in s.client("fill", most - many, 4) if x[0] == "container"}
-        settled(s)
-        time.sleep(2)
-        memory(s, f, str(most), ids)
-        reads(s, f, str(most), 50 if quick else 300)
+        if most:
+            ids |= {x[1] for x in s.client("fill", most - many, 4) if x[0] == "container"}
+            settled(s)
+            time.sleep(2)
+            memory(s, f, str(most), ids)
+            reads(s, f, str(most), 50 if quick else 300)
         s.client("empty", 8)
         settled(s)
         time.sleep(2)
@@ -240,7 +242,7 @@ def pulls(servers, f, rounds, images):
             settled(s)
 
 
-def measure(servers, quick, only, images):
+def measure(servers, quick, only, images, most=500):
     f = Figures()
     for s in servers:
         s.client("lives", 2, 1, 1)  # files into the page cache
@@ -258,7 +260,7 @@ def measure(servers, quick, only, images):
         throughput(servers, f, 2 if quick else 3,
                    ((1, 8), (4, 32), (16, 64)) if quick else ((1, 16), (4, 48), (16, 96)))
     if not only or "scale" in only:
-        scale(servers, f, quick)
+        scale(servers, f, quick, most)
     return f
 
 
