@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gantry exec. */
-#include "base/fs.h"
 #include "cli.h"
 #include "lookup.h"
 #include "run.h"
@@ -31,28 +30,6 @@ static int find_container(struct cli *cli, const char *word, struct object *ret,
 	return r;
 }
 
-/* Without input and terminal: the command ends by itself, and is asked for its output then. */
-static int exec_sync(struct cli *cli, const struct args *a, const struct object *o, uint64_t limit)
-{
-	Runtime__V1__ExecSyncRequest q = RUNTIME__V1__EXEC_SYNC_REQUEST__INIT;
-	Runtime__V1__ExecSyncResponse *r;
-	struct err e = ERR_NULL;
-
-	q.container_id = (char *)(uintptr_t)o->id;
-	q.n_cmd = a->n - 1;
-	q.cmd = (char **)(uintptr_t)(a->v + 1);
-	q.timeout = (int64_t)((limit + USEC_PER_SEC - 1) / USEC_PER_SEC);
-	if (rpc_call(cli, RUNTIME, "ExecSync", &q, &r, &e) < 0) {
-		int status = exec_failure_status(&e);
-
-		err_wrap(&e, "exec in %s", object_name(cli, o));
-		return MAX(cli_fail(cli, &e), status);
-	}
-	(void)fs_write_all(STDERR_FILENO, r->stderr.data, r->stderr.len);
-	cli_write(r->stdout.data, r->stdout.len);
-	return r->exit_code & 0xff;
-}
-
 static int exec_open(struct session *s, const struct args *a, const struct object *o, struct err *e)
 {
 	Runtime__V1__ExecRequest q = RUNTIME__V1__EXEC_REQUEST__INIT;
@@ -70,13 +47,13 @@ static int exec_open(struct session *s, const struct args *a, const struct objec
 	return res < 0 ? res : session_open(s, r->url, e);
 }
 
+/* Not ExecSync, without -i and -t either: output is seen as it comes, and however much it is. */
 static int exec_stream(struct cli *cli, const struct args *a, const struct object *o,
 		       uint64_t limit)
 {
 	struct session s = {.cli = cli,
 			    .tty = args_has(a, "tty"),
 			    .input = args_has(a, "interactive"),
-			    .detach_keys = false,
 			    .limit_us = limit};
 	struct err e = ERR_NULL;
 	int r = exec_open(&s, a, o, &e), status;
@@ -109,7 +86,7 @@ static int exec(struct cli *cli, const struct args *a)
 		return cli_usage(a->command, &e);
 	if (find_container(cli, a->v[0], &o, &e) < 0)
 		return cli_fail(cli, &e);
-	return input || tty ? exec_stream(cli, a, &o, limit) : exec_sync(cli, a, &o, limit);
+	return exec_stream(cli, a, &o, limit);
 }
 
 static const struct opt exec_options[] = {

@@ -223,7 +223,7 @@ static int listen_at(struct forward *w, const char *address, struct err *e)
 	int one = 1;
 
 	if (make_address(address, w->local, &sa, &n) < 0)
-		return err_invalid(e, "--address: \"%s\" is no IP address", address);
+		return err_invalid(e, "--listen: \"%s\" is no IP address", address);
 	snprintf(w->address, sizeof(w->address), "%s", address);
 	w->six = sa.any.sa_family == AF_INET6;
 	fd = socket(sa.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -243,13 +243,13 @@ static int listen_all(struct forwards *f, const struct args *a, struct err *e)
 {
 	for (size_t i = 1; i < a->n; i++) {
 		size_t pos = 0;
-		const char *address = args_next(a, "address", &pos);
+		const char *address = args_next(a, "listen", &pos);
 		struct forward w = {.fd = -EBADF};
 
 		if (parse(a->v[i], &w, e) < 0)
 			return e->errnum;
 		for (address = address ? address : "127.0.0.1"; address;
-		     address = args_next(a, "address", &pos)) {
+		     address = args_next(a, "listen", &pos)) {
 			if (f->n == FORWARDS_MAX)
 				return err_invalid(e, "more than %d ports", FORWARDS_MAX);
 			f->list[f->n] = w;
@@ -395,7 +395,7 @@ static int port_forward(struct cli *cli, const struct args *a)
 }
 
 static const struct opt forward_options[] = {
-	{.name = "address",
+	{.name = "listen",
 	 .metavar = "IP",
 	 .help = "listen at this address of the host (127.0.0.1)",
 	 .many = true},
@@ -406,12 +406,12 @@ const struct command cmd_forward = {
 	.name = "port-forward",
 	.operands = "POD [LOCAL:]PORT...",
 	.summary = "reach ports of a pod at ports of this host, until it is interrupted",
-	.text = "Listens at 127.0.0.1, or at each --address, and passes every connection to the "
+	.text = "Listens at 127.0.0.1, or at each --listen, and passes every connection to the "
 		"port of the pod, on its loopback interface: services that listen nowhere else are "
 		"reached, too. Without LOCAL the port is the same on both sides; ':80' takes one "
 		"that is free. What it listens at is printed.",
 	.examples = "gantry port-forward web 8080:80\n"
-		    "gantry port-forward --address 0.0.0.0 db 5432 :9187",
+		    "gantry port-forward --listen 0.0.0.0 db 5432 :9187",
 	.opts = forward_options,
 	.complete = COMPLETE_POD,
 	.min = 2,

@@ -182,7 +182,8 @@ static int wait_for_events(struct session *s, struct pollfd p[N_FDS], struct err
 	if (poll(p, N_FDS, wait_ms(s)) < 0 && errno != EINTR)
 		return err_errno(e, -errno, "poll");
 	if (s->deadline && clock_mono_us() >= s->deadline)
-		return err_set(e, -ETIMEDOUT, GRPC_DEADLINE_EXCEEDED, "the time is over");
+		return err_set(e, -ETIMEDOUT, GRPC_DEADLINE_EXCEEDED,
+			       "the limit of time is over (DEADLINE_EXCEEDED)");
 	return 0;
 }
 

@@ -125,7 +125,7 @@ def test_wrong_command_lines():
             (["imagse"], "did you mean 'images'?"), (["image"], "prune or verify"), (["delete"], "did you mean 'rm'?"),
             (["qqqqqq"], "unknown command 'qqqqqq'\n"), (["cp", "x"], "has no 'cp'"),
             (["port-forward", "p"], "too few arguments"), (["port-forward", "p", "80:x"], "LOCAL_PORT:PORT"),
-            (["port-forward", "p", "80:0"], "LOCAL_PORT:PORT"), (["port-forward", "--address", "x", "p", "80"], "no IP"),
+            (["port-forward", "p", "80:0"], "LOCAL_PORT:PORT"), (["port-forward", "--listen", "x", "p", "80"], "no IP"),
             (["ps", "--al"], "did you mean --all?"), (["ps", "-x"], "unknown option -x"),
             (["ps", "extra"], 'unexpected argument "extra"'), (["logs"], "too few arguments"),
             (["logs", "--tail"], "needs a value"), (["logs", "--tail", "x", "c"], "--tail"),

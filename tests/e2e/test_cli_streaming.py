@@ -19,7 +19,7 @@ import pytest
 from cri import SLOW
 from daemon import wait_for
 from test_cli import GANTRY, IMAGE, Cli, environment
-from test_streaming import SERVER, Service, pid_of, processes, programs
+from test_streaming import Service, pid_of, processes, programs
 
 DETACH = b"\x10\x11"  # ctrl-p ctrl-q
 
@@ -73,6 +73,11 @@ class Terminal:
         got, self.got = self.got.split(text, 1)
         return got
 
+    def ready(self):
+        """From now on what is typed is for the container, and what is seen comes from there."""
+        wait_for(self.raw)
+        return self
+
     def raw(self):
         return not termios.tcgetattr(self.slave)[3] & termios.ICANON
 
@@ -92,16 +97,13 @@ class Terminal:
 # --- exec ---
 
 def test_exec_in_a_terminal(web):
-    t = Terminal(web, "exec", "-it", "web", "sh", rows=41, columns=111)
+    t = Terminal(web, "exec", "-it", "web", "sh", rows=41, columns=111).ready()
     t.type(b"stty size; tty\n")
     t.expect("41 111")
     t.expect("/dev/pts/")
-    assert t.raw()
-    t.type(b"trap 'stty size' WINCH; echo set\n")
-    t.expect("set\r\n")
     t.resize(25, 77)
-    t.type(b"\n")
-    t.expect("25 77")
+    t.type(b"until stty size | grep '^25 77$'; do sleep 0.02; done\n")
+    t.expect("\n25 77\r\n")
     t.type(b"sleep 1000\n")
     wait_for(lambda: "sleep 1000\n" in processes(web.d, web.web))
     t.type(b"\x03")  # for the shell in there, not for us
@@ -112,9 +114,13 @@ def test_exec_in_a_terminal(web):
 
 
 def test_exec_of_a_terminal_without_input(web):
-    t = Terminal(web, "exec", "-t", "web", "sh", "-c", "test -t 1 && stty size")
+    t = Terminal(web, "exec", "-t", "web", "sh", "-c",
+                 "test -t 1 && until stty size | grep '^30 100$'; do sleep 0.02; done; read x")
     t.expect("30 100")
     assert not t.raw()
+    t.type(b"\x03")  # for us: it is our terminal's
+    assert t.end() == 130
+    t = Terminal(web, "exec", "-t", "web", "true")
     assert t.end() == 0
 
 
@@ -154,7 +160,8 @@ def test_exec_more_than_fits_a_message(web):
 def test_exec_fails(web):
     err = web.fails("exec", "-i", "web", "/nonexistent", status=127)
     assert "/nonexistent" in err and "container web" in err
-    web.fails("exec", "-i", "web", "/etc", status=126)
+    web("exec", "web", "touch", "/tmp/plain")
+    web.fails("exec", "-i", "web", "/tmp/plain", status=126)
     assert web.fails("exec", "-it", "web", "sh", status=125, stdin=subprocess.DEVNULL)
     t = Terminal(web, "exec", "-it", "web", "/nonexistent")
     t.expect("/nonexistent")
@@ -183,8 +190,7 @@ def test_exec_has_a_limit(web):
 def test_a_signal_restores_the_terminal(web, sig):
     t = Terminal(web, "exec", "-it", "web", "sh", "-c", "echo ready; exec sleep 4321")
     t.expect("ready")
-    wait_for(t.raw)
-    t.p.send_signal(sig)
+    t.ready().p.send_signal(sig)
     caught = sig in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     assert t.end() == (130 if caught else -sig)
     wait_for(lambda: "4321" not in processes(web.d, web.web))
@@ -196,7 +202,7 @@ def state(pid):
 
 
 def test_a_stop_gives_the_terminal_back_for_a_while(web):
-    t = Terminal(web, "exec", "-it", "web", "sh")
+    t = Terminal(web, "exec", "-it", "web", "sh").ready()
     t.type(b"echo one\n")
     t.expect("one\r\n")
     t.p.send_signal(signal.SIGTSTP)
@@ -212,7 +218,7 @@ def test_a_stop_gives_the_terminal_back_for_a_while(web):
 def test_the_daemon_goes_under_an_exec(fresh):
     g = Cli(fresh)
     g("run", "-d", "--name", "web", IMAGE, "sh", "-c", "exec sleep 100000")
-    t = Terminal(g, "exec", "-it", "web", "sh")
+    t = Terminal(g, "exec", "-it", "web", "sh").ready()
     t.type(b"echo a\n")
     t.expect("a\r\n")
     fresh.kill()
@@ -235,14 +241,14 @@ def test_the_container_goes_under_an_exec(web):
 
 def test_attach_to_a_shell_and_detach(g):
     g("run", "-dit", "--name", "shell", IMAGE, "sh")
-    t = Terminal(g, "attach", "shell", rows=33, columns=99)
+    t = Terminal(g, "attach", "shell", rows=33, columns=99).ready()
     t.type(b"\nstty size\n")
     t.expect("33 99\r\n")
     t.type(b"echo \x10x; x=\x10\x10y\n")  # the first key alone is none
     t.type(DETACH)
     t.expect("detached from container shell")
     assert t.end() == 0
-    t = Terminal(g, "attach", "shell")
+    t = Terminal(g, "attach", "shell").ready()
     t.type(b"echo again; exit 6\n")
     t.expect("again\r\n")
     assert t.end() == 6  # of the container
@@ -283,13 +289,13 @@ def test_run_in_a_terminal(g):
 
 
 def test_run_in_a_terminal_and_detach(g):
-    t = Terminal(g, "run", "-it", "--name", "tty", IMAGE, "sh")
+    t = Terminal(g, "run", "-it", "--name", "tty", IMAGE, "sh").ready()
     t.type(b"echo here\n")
     t.expect("here\r\n")
     t.type(DETACH)
     t.expect("detached from container tty")
     assert t.end() == 0
-    t = Terminal(g, "attach", "tty")
+    t = Terminal(g, "attach", "tty").ready()
     t.type(b"exit 3\n")
     assert t.end() == 3
 
@@ -401,11 +407,11 @@ def test_port_forward_to_nobody(web):
 
 def test_port_forward_addresses(web):
     with Service(pid_of(web.d, web.web)) as service:
-        with Forwarding(web, "--address", "127.0.0.1", "web", ":%d" % service.port) as f:
+        with Forwarding(web, "--listen", "127.0.0.1", "web", ":%d" % service.port) as f:
             # a port that is taken
             err = web.fails("port-forward", "web", "%d:80" % f.ports[0])
             assert "Address already in use" in err
-        p = web.popen("port-forward", "--address", "127.0.0.1", "--address", "::1", "web",
+        p = web.popen("port-forward", "--listen", "127.0.0.1", "--listen", "::1", "web",
                       ":%d" % service.port)
         a, b = p.stdout.readline(), p.stdout.readline()
         assert a.startswith("Forwarding from 127.0.0.1:") and b.startswith("Forwarding from [::1]:")
