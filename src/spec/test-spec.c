@@ -180,6 +180,8 @@ static void all_resources(Runtime__V1__LinuxContainerResources *r)
 static const struct spec_host v1 = {.caps = UINT64_MAX,
 				    .nofile_soft = 1024,
 				    .nofile_hard = 4096,
+				    .rlimits = {{"RLIMIT_CORE", 0, UINT64_MAX}},
+				    .n_rlimits = 1,
 				    .seccomp = true,
 				    .swap = true,
 				    .hugetlb = true};
@@ -199,6 +201,16 @@ static const struct spec_device devices[] = {
 	{"/dev/null", 'c', 1, 3, 0666, 0, 0, "rwm"},
 	{"/dev/sda", 'b', 8, 0, 0660, 0, 6, "r"},
 };
+
+/* What files on the node may add. */
+static const char all_edits[] =
+	"{\"env\":[\"E=1\"],\"mounts\":[{\"destination\":\"/e\",\"source\":\"/"
+	"s\",\"type\":\"bind\","
+	"\"options\":[\"rbind\",\"ro\"]}],\"hooks\":{\"createRuntime\":[{\"path\":\"/"
+	"h\",\"args\":[\"h\"],"
+	"\"env\":[\"A=b\"],\"timeout\":3}],\"poststop\":[{\"path\":\"/h\"}]},"
+	"\"intelRdt\":{\"closID\":\"gold\",\"schemata\":[\"L3:0=f\"],\"enableMonitoring\":true},"
+	"\"netDevices\":{\"eth7\":{\"name\":\"net0\"}}}";
 
 /* A pod and a container that use what there is; `privileged` and `tty` vary. */
 static void print(const struct spec_host *host, bool privileged, bool tty, struct strbuf *to)
@@ -220,8 +232,12 @@ static void print(const struct spec_host *host, bool privileged, bool tty, struc
 	struct spec_user u = {
 		.uid = 33, .gid = 33, .groups = groups, .n_groups = 2, .home = (char *)"/h"};
 	struct strbuf seccomp = STRBUF_NULL;
+	struct spec_binds binds = {0};
+	jv *edits = NULL;
 	struct spec_container s = {
 		.pod = &pod,
+		.binds = &binds,
+		.binds_dir = "/b",
 		.config = &c,
 		.image = &image,
 		.user = &u,
@@ -245,6 +261,8 @@ static void print(const struct spec_host *host, bool privileged, bool tty, struc
 		.n_devices = 2,
 	};
 
+	CHECK(jv_parse(all_edits, strlen(all_edits), SIZE_MAX, "edits", &edits, NULL) == 0);
+	s.edits = edits;
 	pod.metadata = &pm;
 	all_resources(&res);
 	m.container_path = (char *)"/m";
@@ -275,6 +293,8 @@ static void print(const struct spec_host *host, bool privileged, bool tty, struc
 	s.seccomp = seccomp.s;
 	CHECK_INT(spec_container_print(&s, to, NULL), 0);
 	strbuf_fini(&seccomp);
+	spec_binds_fini(&binds);
+	jv_free(edits);
 }
 
 static jv *printed(const struct spec_host *host, bool privileged)
