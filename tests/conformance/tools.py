@@ -93,9 +93,12 @@ def go():
 
 
 def build_module(directory, package, name, verb=("build",)):
-    """A program of the go.mod in `directory`, built once for what that and its go.sum say."""
+    """A program of the go.mod in `directory`, built once for what that and its go.sum say.
+    package: its name, or a folder of `directory`, as ./NAME."""
     mod, total = os.path.join(directory, "go.mod"), os.path.join(directory, "go.sum")
-    out = os.path.join(CACHE, "%s-%s" % (name, _stamp(mod, total)))
+    own = package.startswith("./") and os.path.join(directory, package)
+    sources = sorted(glob.glob(own + "/*.go")) if own else []
+    out = os.path.join(CACHE, "%s-%s" % (name, _stamp(mod, total, *sources)))
     with _Lock():
         if os.path.exists(out):
             return out
@@ -103,6 +106,8 @@ def build_module(directory, package, name, verb=("build",)):
         os.makedirs(src, exist_ok=True)
         for f in (mod, total):  # -mod=mod completes them: not in the checkout
             shutil.copy(f, src)
+        if own:
+            shutil.copytree(own, os.path.join(src, package), dirs_exist_ok=True)
         tmp = "%s.%d" % (out, os.getpid())
         try:
             _fetch([go(), *verb, "-mod=mod", "-p", "2", "-o", tmp, package], cwd=src,

@@ -24,7 +24,7 @@ def images(busybox):
 @pytest.fixture(scope="session")
 def gantryd(images):
     try:
-        standalone.binary()
+        standalone.binary(), standalone.client()
     except standalone.tools.Unavailable as e:
         pytest.skip("no kubelet: %s" % e)
     standalone.gather_cgroups()

@@ -2,7 +2,11 @@ module gantry.invalid/kubelet
 
 go 1.26.6
 
-require k8s.io/kubernetes v1.37.1
+require (
+	k8s.io/apimachinery v0.37.1
+	k8s.io/client-go v0.37.1
+	k8s.io/kubernetes v1.37.1
+)
 
 replace (
 	k8s.io/api => k8s.io/api v0.37.1

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A kubelet in standalone mode: static pods from a folder, no API server, a gantryd of its own.
 
-Run as a program it builds the kubelet where the cache has none yet, and prints its path; where it
-cannot be had it says why, and ends with 77.
+Run as a program it builds the kubelet, and a client of it, where the cache has none yet, and prints
+their paths; where they cannot be had it says why, and ends with 77.
 
 What a kubelet would do to the machine stays here: its directories are its own, over the kernel
 settings that it changes files are mounted, and its cgroups have a parent of their own. Only with
@@ -40,6 +40,11 @@ SYSTEMD = ("systemd", "systemctl", "loginctl", "busctl")
 
 def binary():
     return tools.build_module(HERE, PACKAGE, "kubelet")
+
+
+def client():
+    """Streams by the library that kubectl has (client/main.go)."""
+    return tools.build_module(HERE, "./client", "kubelet-client")
 
 
 def hierarchies():
@@ -359,7 +364,7 @@ class Kubelet:
 
 def main():
     try:
-        print(binary())
+        print(binary(), client())
     except tools.Unavailable as e:
         print("no kubelet: %s" % " ".join(str(e).split()))
         return 77
