@@ -4,7 +4,7 @@
  *
  * Nothing of a request but its first line means anything here; a body is not read.  Each connection
  * is for one request.  There are few of them, each with little memory and little time, so that
- * strangers cost nothing; docs/decisions/0013 says why this is in the daemon.
+ * strangers cost nothing; docs/decisions/0015 says why this is in the daemon.
  */
 #pragma once
 
