@@ -90,7 +90,8 @@ static int read_head(struct cli *cli, struct channels *c, size_t *ret_head, stru
 		n = read(c->fd, c->in + c->in_n, CHANNEL_BUFFER - c->in_n);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 			return err_set(e, -ECONNRESET, GRPC_UNAVAILABLE,
-				       "the streaming connection ended without an answer");
+				       "the streaming connection was closed without an answer: "
+				       "gantryd may have too many (streaming.max_connections)");
 		c->in_n += n > 0 ? (size_t)n : 0;
 	}
 	*ret_head = (size_t)(end - c->in);
@@ -145,7 +146,7 @@ static int check_head(struct cli *cli, struct channels *c, const char *head, str
 static int upgrade(struct cli *cli, struct channels *c, const char *path, const char *query,
 		   struct err *e)
 {
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	strbuf_addf(&c->out,

@@ -3,6 +3,7 @@
  * gantry: the human's tool.  main() reads the options before the command, finds the command,
  * and runs it; signals become a readable descriptor that every wait looks at.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/eventfd.h>
@@ -175,10 +176,22 @@ static int apply_options(struct cli *cli, const struct args *a, struct err *e)
 	return r;
 }
 
+/* Whoever starts us without one of them shall not see a socket of ours in its place. */
+static void open_standard(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	fd_close(fd);
+}
+
 static void init(struct cli *cli)
 {
 	const char *address = getenv("GANTRY_ADDRESS"), *term = getenv("TERM");
 
+	open_standard();
 	text_init();
 	catch_signals(cli);
 	cli->address = str_empty(address) ? CLI_ADDRESS : plain_path(address);

@@ -144,6 +144,15 @@ def test_exec_with_input(web):
     p.communicate()
 
 
+def test_exec_without_standard_descriptors(web):
+    """A socket of ours does not take their place."""
+    for closed, out in (("<&-", "x\n"), (">&-", ""), ("2>&-", "x\n")):
+        p = subprocess.run(["sh", "-c", GANTRY + " exec -i web sh -c 'cat; echo x; exit 4' " + closed],
+                           env=environment(web.d.address), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, text=True, timeout=20 * SLOW)
+        assert (p.returncode, p.stdout) == (4, out), closed
+
+
 def test_exec_shows_output_as_it_comes(web):
     p = web.popen("exec", "web", "sh", "-c", "echo first; until test -e /tmp/go; do sleep 0.02; done; "
                   "echo second")
