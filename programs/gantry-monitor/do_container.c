@@ -155,6 +155,7 @@ static int run_create(struct making *k, struct err *e)
 	const char *argv[12];
 	int n = 0;
 
+	do_give_streams(k->j->mon, fds);
 	argv[n++] = "create";
 	argv[n++] = "--bundle";
 	argv[n++] = k->dir;

@@ -51,6 +51,17 @@ bool do_read_maps(const struct ipc_in *setup, struct userns_map *uids, struct us
 	       userns_map_parse(get(setup, MON_TAG_GID_MAP), gids);
 }
 
+void do_give_streams(const struct monitor *m, const int fds[3])
+{
+	struct userns_map uids, gids;
+
+	if (!do_read_maps(&m->setup, &uids, &gids))
+		return;
+	for (int i = 0; i < 3; i++)
+		if (fds[i] >= 0 && fchown(fds[i], uids.host, gids.host) < 0)
+			continue; /* then it only cannot be opened anew */
+}
+
 /* What the network needs to know of the pod; the strings are the request's. */
 static int read_network(struct job_context *j, const struct ipc_in *in, struct network_config *c,
 			struct network_pod *p, struct err *e)

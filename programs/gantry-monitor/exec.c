@@ -163,6 +163,7 @@ int exec_start(struct job_context *j, const int fds[3], int *ret_master, pid_t *
 	struct files f;
 	int r;
 
+	do_give_streams(j->mon, fds);
 	files_name(j, &f);
 	r = ret_master ? start_in_terminal(j, &f, fds, ret_master, ret, e)
 		       : start(j, &f, fds, false, ret, e);

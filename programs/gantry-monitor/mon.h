@@ -278,6 +278,9 @@ void do_remove_cgroup(const struct cgroup_host *h, const char *path);
 struct userns_map;
 /* The pod's mappings as its MON_POD_SETUP has them; false: it has no user namespace. */
 bool do_read_maps(const struct ipc_in *setup, struct userns_map *uids, struct userns_map *gids);
+/* In a pod with a user namespace its root may own what became a process' standard streams: the runtime
+ * gives them to the process' user then, which opens them anew (/dev/stdout). */
+void do_give_streams(const struct monitor *m, const int fds[3]);
 struct runtime;
 /* The runtime that a container was made with. Its args are owned. */
 void do_read_runtime(const struct job_context *j, const struct ipc_in *create, struct runtime *ret);

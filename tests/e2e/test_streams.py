@@ -6,6 +6,7 @@ import fcntl
 import glob
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -52,6 +53,12 @@ def run(d, ctr, *cmd, **kw):
 
 def processes(d, ctr):
     return d.exec(ctr, "ps -o args").stdout.decode()
+
+
+def runtimes():
+    return [pytest.param(r, marks=[] if shutil.which(r, path="/usr/bin:/usr/sbin") else
+                         pytest.mark.skip(reason="no %s on this machine" % r))
+            for r in ("crun", "runc")]
 
 
 def test_validation(d, pod):
@@ -127,10 +134,8 @@ def test_exec_of_a_large_transfer_and_a_slow_reader(d, pod):
         assert s.end() == 9
 
 
-@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("runtime", runtimes())
 def test_exec_in_a_terminal(d, runtime):
-    if not os.path.exists("/usr/bin/" + runtime) and not os.path.exists("/usr/sbin/" + runtime):
-        pytest.skip("no %s on this machine" % runtime)
     p = d.run_pod(name="tty-" + runtime, handler=runtime)
     c = d.run(p, "sleep 1000")
     with run(d, c, "stty -echo; test -t 0 && test -t 1 && test -t 2 && echo tty; read x; "
@@ -219,9 +224,14 @@ def test_the_monitor_dies_under_a_session(d):
 
 
 def monitor_of(pod):
-    (pid, _), = [x for x in processes_with(pod) if "gantry-monitor" in x[1]
-                 and open("/proc/%d/stat" % x[0]).read().split()[5] == str(x[0])]
-    return pid
+    """Its jobs look the same, but are in its session."""
+    for pid, cmd in processes_with(pod):
+        try:
+            if "gantry-monitor" in cmd and os.getsid(pid) == pid:
+                return pid
+        except ProcessLookupError:
+            pass
+    return None
 
 
 def test_a_program_that_dies_before_its_answer(d, pod):
@@ -274,6 +284,88 @@ def test_tcp_leads_to_the_same(d, pod):
         wait_for(lambda: children_of_daemon(d))
         s.close()
     wait_for(lambda: not children_of_daemon(d))
+
+
+@pytest.mark.parametrize("runtime", runtimes())
+def test_in_a_user_namespace(d, runtime):
+    """Streams and terminals belong to whom the command runs as."""
+    handlers = [h for h in d.cri.Status().runtime_handlers if h.name == runtime]
+    if not handlers[0].features.user_namespaces:
+        pytest.skip("%s has no user namespaces here" % runtime)
+    ids = [api.IDMapping(host_id=0x40000000, container_id=0, length=65536)]
+    userns = api.UserNamespace(mode=api.POD, uids=ids, gids=ids)
+    ns = api.NamespaceOption(pid=api.CONTAINER, userns_options=userns)
+    p = d.run_pod(d.pod_config(name="userns-" + runtime, namespaces=ns), handler=runtime)
+    linux = api.LinuxContainerConfig(security_context=api.LinuxContainerSecurityContext(
+        namespace_options=ns, run_as_user=api.Int64Value(value=1000)))
+    c = d.run(p, "echo own >/dev/stdout; cat /dev/stdin; sleep 1000", linux=linux, stdin=True)
+    with run(d, c, "echo out >/dev/stdout; echo err >/dev/stderr; cat /dev/stdin; id -u",
+             stdin=True, stderr=True) as s:
+        s.write(b"in\n")
+        s.end_input()
+        assert s.end() == 0
+        assert (s.read(s.stdout), s.read(s.stderr)) == (b"out\nin\n1000\n", b"err\n")
+    with run(d, c, "echo tty >/dev/tty; tty; stat -c %u $(tty)", stdin=True, tty=True) as s:
+        assert s.end() == 0
+        assert b"tty\r\n/dev/pts/" in s.read(s.stdout)
+    with attach(d, c, stdin=True, stdout=True) as s:
+        s.write(b"through\n")
+        assert s.read(s.stdout, b"through\n") == b"through\n"
+    assert d.read_log(d.status(c).log_path).startswith("own\n")
+    out = d.exec(c, "echo sync >/dev/stdout; echo sync >/dev/stderr")
+    assert (out.stdout, out.stderr) == (b"sync\n", b"sync\n")
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+@pytest.mark.parametrize("pid", [api.POD, api.CONTAINER, api.NODE], ids=["pod", "container", "node"])
+def test_everything_of_a_command_goes_in_each_pid_namespace(d, pid):
+    p = d.run_pod(name="pid-%d" % pid, namespaces=api.NamespaceOption(pid=pid))
+    linux = api.LinuxContainerConfig(security_context=api.LinuxContainerSecurityContext(
+        namespace_options=api.NamespaceOption(pid=pid)))
+    c = d.run(p, "sleep 1000", linux=linux)
+    s = run(d, c, "setsid sleep 2222 & (sleep 2223 &) ; sleep 2224", stdin=True)
+    words = ("sleep 2222", "sleep 2223", "sleep 2224")
+    wait_for(lambda: all(processes_with(w) for w in words))
+    s.hang_up()
+    wait_for(lambda: not any(processes_with(w) for w in words))
+    s = run(d, c, "sleep 2225", stdin=True)  # by the container's end, too
+    d.cri.StopContainer(container_id=c)
+    assert s.end() == 137
+    s.hang_up()
+    d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+def test_sessions_while_the_container_is_being_stopped(d, pod):
+    c = d.run(pod, "trap 'sleep 2; exit 3' TERM; echo set; while :; do sleep 0.05; done")
+    wait_for(lambda: "set" in d.read_log(d.status(c).log_path))
+    stop = d.cri.StopContainer.future(container_id=c, timeout=30)
+    s = run(d, c, "echo here; sleep 1000", stdin=True)
+    assert s.read(s.stdout, b"here\n") == b"here\n"
+    assert s.end() == 137
+    s.hang_up()
+    stop.result()
+    assert d.status(c).exit_code == 3
+
+
+def test_the_daemon_ends_and_is_started_again(d, pod):
+    """As an upgrade does it: properly, with sessions and unused tokens."""
+    c = d.run(pod, "while read x; do echo got $x; done", stdin=True)
+    url = exec_url(d, c, "true")
+    e, a = run(d, c, "cat", stdin=True), attach(d, c, stdin=True, stdout=True)
+    assert d.stop() == 0
+    assert not os.path.exists(d.address + ".stream")
+    d.start()
+    for s, expected in ((e, b"x\n"), (a, b"got x\n")):
+        s.write(b"x\n")
+        assert s.read(s.stdout, b"\n") == expected
+    with pytest.raises(Refused):
+        Session(d, url)
+    e.end_input()
+    assert e.end() == 0
+    d.cri.StopContainer(container_id=c)
+    assert a.end() == 137
+    for s in (e, a):
+        s.hang_up()
 
 
 # --- attach ---

@@ -155,7 +155,10 @@ class Session:
     def end_input(self):
         os.close(self.stdin)
         self.stdin = None
-        self.control.send(INPUT_END)
+        try:
+            self.control.send(INPUT_END)
+        except BrokenPipeError:
+            pass  # the command has ended at its input's end: what it said can be read
 
     def end(self):
         """The exit code, or the error, that the session ends with."""
