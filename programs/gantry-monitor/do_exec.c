@@ -152,6 +152,8 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	exec_isolate(j);
 	tree_mark(&j->tree);
+	/* The monitor's end shows on its socket; dying with it would leave the command. */
+	prctl(PR_SET_PDEATHSIG, 0);
 	r = output_make(&x.out, "stdout", max);
 	if (r == 0)
 		r = output_make(&x.err, "stderr", max);

@@ -324,6 +324,18 @@ def test_job_killed(d, ctr):
     wait_for(lambda: gone(d, ctr, "7531"))
 
 
+def test_monitor_killed(d, pod):
+    """Its jobs see that, and take their commands along; the next one waits for that."""
+    c = d.run(pod, "sleep 100000")
+    f = d.cri.ExecSync.future(container_id=c, timeout=0,
+                              cmd=["sh", "-c", "(setsid sleep 7536 &); sleep 7536"])
+    wait_for(lambda: not gone(d, c, "7536"))
+    os.kill(monitor_of(d, pod), signal.SIGKILL)
+    assert failure(f.result).code() in (CODE.UNAVAILABLE, CODE.INTERNAL, CODE.CANCELLED)
+    wait_for(lambda: not processes_with("sleep 7536"))
+    assert d.status(c).state == api.CONTAINER_RUNNING
+
+
 def parent_is_monitor(pid, monitors_):
     try:
         with open("/proc/%d/stat" % pid) as f:
