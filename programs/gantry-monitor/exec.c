@@ -39,16 +39,23 @@ int exec_start_failed(struct job_context *j, int r, struct err *e)
 	return err_precondition(e, "container %s is not running any more: %s", j->id, why);
 }
 
+static int by_number(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
 void exec_isolate(const struct job_context *j)
 {
-	unsigned a = (unsigned)MIN(j->cancel_fd, j->mon->lock_fd),
-		 b = (unsigned)MAX(j->cancel_fd, j->mon->lock_fd);
+	int keep[] = {j->cancel_fd, j->mon->lock_fd, runtime_shared()};
+	int next = 3;
 
-	if (a > 3)
-		close_range(3, a - 1, 0);
-	if (b > a + 1)
-		close_range(a + 1, b - 1, 0);
-	close_range(b + 1, ~0U, 0);
+	qsort(keep, ARRAY_SIZE(keep), sizeof(*keep), by_number);
+	for (size_t i = 0; i < ARRAY_SIZE(keep); i++) {
+		if (keep[i] > next)
+			close_range((unsigned)next, (unsigned)keep[i] - 1, 0);
+		next = MAX(next, keep[i] + 1);
+	}
+	close_range((unsigned)next, ~0U, 0);
 }
 
 static int write_process(const struct job_context *j, const char *path, struct err *e)

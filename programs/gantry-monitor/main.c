@@ -32,8 +32,11 @@
 #include "base/mem.h"
 #include "ipc/stream.h"
 #include "mon.h"
+#include "runtime/runtime.h"
+#include "runtime/sealed.h"
 
 #define DAEMON_FD 3
+#define SEALED_FD 4 /* a sealed copy of a runtime's program, where we were given one */
 #define LOCK_WAIT_MAX (10 * USEC_PER_SEC) /* for the jobs of a dead monitor to end */
 #define LOCK_WAIT_STEP (2 * USEC_PER_MS)
 #define TRIM_AFTER (300 * USEC_PER_MS) /* quiet for so long: memory goes back */
@@ -629,6 +632,10 @@ static int serve(struct monitor *m, bool recover)
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	mallopt(M_TOP_PAD, 4096);
+	if (sealed_is(SEALED_FD)) { /* before anything else of ours is opened there */
+		fcntl(SEALED_FD, F_SETFD, FD_CLOEXEC);
+		runtime_share(SEALED_FD);
+	}
 	if (cgroup_host_init(&m->cgroup, NULL) < 0 || loop_new(&m->loop) < 0)
 		return 1;
 	if (loop_signal_add(m->loop, SIGCHLD, on_sigchld, m) < 0)

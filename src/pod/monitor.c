@@ -256,7 +256,8 @@ static int launch(struct pod *p, bool recovering, struct err *e)
 	sp.argv = argv;
 	sp.fds[2] = STDERR_FILENO;
 	sp.fds[3] = theirs;
-	sp.n_fds = 4;
+	sp.fds[4] = n->sealed_fd;
+	sp.n_fds = n->sealed_fd >= 0 ? 5 : 4;
 	sp.setsid = true;
 	sp.no_wait = true;
 	r = spawn_start(&sp, &pid, &pidfd, e);

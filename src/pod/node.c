@@ -20,6 +20,8 @@
 #include "pod/filter.h"
 #include "pod/monitor.h"
 #include "pod/volume.h"
+#include "runtime/runtime.h"
+#include "runtime/sealed.h"
 
 #define PROC_FILE_MAX 65536
 
@@ -303,6 +305,17 @@ static int open_index(struct node *n, struct err *e)
 	return r;
 }
 
+/* One copy for all monitors; a crun that is replaced later is copied by each call of it. */
+static void seal_runtime(struct node *n)
+{
+	for (size_t i = 0; n->sealed_fd < 0 && i < n->config->n_runtimes; i++) {
+		_cleanup_free_ char *path = runtime_find(n->config->runtimes[i].path);
+
+		if (path)
+			n->sealed_fd = sealed_copy(path);
+	}
+}
+
 int node_open(struct loop *l, const struct config *c, const struct rlimit *nofile,
 	      struct node **ret, struct err *e)
 {
@@ -311,7 +324,7 @@ int node_open(struct loop *l, const struct config *c, const struct rlimit *nofil
 
 	n->loop = l;
 	n->config = c;
-	n->state_dirfd = -EBADF;
+	n->state_dirfd = n->sealed_fd = -EBADF;
 	init_tables(n);
 	read_boot_id(n);
 	r = find_helpers(n, e);
@@ -329,6 +342,7 @@ int node_open(struct loop *l, const struct config *c, const struct rlimit *nofil
 	}
 	n->cgroup_systemd = use_systemd(c);
 	look_at_host(n, nofile);
+	seal_runtime(n);
 	node_network_load(n);
 	*ret = n;
 	return 0;
@@ -347,6 +361,7 @@ struct node *node_close(struct node *n)
 		pod_unlink(p);
 	}
 	pod_monitor_drop_children(n);
+	n->sealed_fd = fd_close(n->sealed_fd);
 	filter_free_all(n);
 	image_store_close(n->images);
 	state_close(n->state);

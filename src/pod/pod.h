@@ -79,6 +79,7 @@ struct node {
 	int state_dirfd; /* <state> */
 	char *monitor_path, *worker_path, *env_path, *stream_path, *stream_tls_path;
 	struct node_runtime *runtimes; /* as config->runtimes */
+	int sealed_fd;		       /* crun's program (runtime/sealed.h), for monitors; -EBADF */
 	struct co_event probed;	       /* all runtimes have been probed */
 	bool probed_once;
 	uint64_t probed_at;			/* clock_mono_us(); 0: they are being probed */

@@ -5,12 +5,11 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/sendfile.h>
-#include <sys/stat.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "runtime/sealed.h"
 #include "wire/json.h"
 
 #define FEATURES_MAX (256u << 10) /* bytes of what a runtime says of itself */
@@ -99,42 +98,16 @@ static int call_failed(const struct runtime *rt, const char *command,
 		       out->status);
 }
 
-/*
- * A sealed copy of the runtime's program in memory, or -errno.
- *
- * crun protects its file on the host from its containers by executing a read-only bind mount of
- * itself anew, which costs two mounts, an unmount that waits for RCU and a second start: 2 ms of
- * each call.  From a file in memory with all seals it sees that nothing can be written, and goes
- * on (libcrun, cloned_binary.c; runc has the same rule, but ten times the size to be copied).
- */
-static int sealed_copy(const char *path)
+static int shared_fd = -EBADF;
+
+void runtime_share(int fd)
 {
-	const char *base = strrchr(path, '/');
-	_cleanup_close_ int from = -EBADF, to = -EBADF;
-	struct stat st;
+	shared_fd = fd;
+}
 
-	if (!base || !streq(base + 1, "crun"))
-		return -EOPNOTSUPP;
-	from = open(path, O_RDONLY | O_CLOEXEC);
-	if (from < 0 || fstat(from, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size > SEALED_MAX)
-		return -EFBIG;
-	to = memfd_create("crun", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
-	if (to < 0 && errno == EINVAL) /* before Linux 6.3 */
-		to = memfd_create("crun", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (to < 0)
-		return -errno;
-	for (off_t left = st.st_size; left > 0;) {
-		ssize_t n = sendfile(to, from, NULL, (size_t)left);
-
-		if (n <= 0)
-			return n < 0 ? -errno : -EIO;
-		left -= n;
-	}
-	if (fcntl(to, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
-		return -errno;
-	return TAKE_FD(to);
+int runtime_shared(void)
+{
+	return shared_fd;
 }
 
 int runtime_no_input(struct err *e)
@@ -147,17 +120,20 @@ int runtime_no_input(struct err *e)
 	return TAKE_FD(fd);
 }
 
-/* From the sealed copy where there can be one and it may be executed, else from its file. */
+/* From a sealed copy (sealed.h) where there can be one and it may be executed, else from its file. */
 static int await(struct spawn *s, const char *path, uint64_t timeout_us, struct spawn_result *out,
 		 struct err *e)
 {
-	_cleanup_close_ int fd = sealed_copy(path);
-	int r = -ENOEXEC;
+	_cleanup_close_ int own = -EBADF;
+	int fd = shared_fd, r = -ENOEXEC;
 
+	if (!sealed_is_of(fd, path))
+		fd = own = sealed_copy(path);
 	s->exec_fd = fd;
 	if (fd >= 0)
 		r = spawn_await(s, timeout_us, out, e);
-	if (r != -ENOEXEC && r != -EACCES && r != -EPERM)
+	/* ENOENT: a script, whose interpreter would have nothing to read. */
+	if (r != -ENOEXEC && r != -EACCES && r != -EPERM && r != -ENOENT)
 		return r;
 	s->file = path;
 	return spawn_await(s, timeout_us, out, e);

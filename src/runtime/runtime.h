@@ -29,6 +29,11 @@ struct runtime {
 int runtime_call(const struct runtime *rt, const char *const *argv, const int fds[3],
 		 const char *log, const char *cwd, struct err *e);
 
+/* A sealed copy of a runtime's program (sealed.h) that calls of that one use, instead of making one
+ * each: a descriptor, borrowed for good.  -EBADF where there is none. */
+void runtime_share(int fd);
+int runtime_shared(void);
+
 /*
  * What a process that is given no input reads: an empty file in memory, owned.  Not /dev/null: a
  * runtime gives the standard streams to the container's user (crun before 1.24 does so also with

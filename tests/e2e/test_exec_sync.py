@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -282,6 +283,30 @@ def test_a_runtime_that_hangs(archive, tmp_path):
         (tmp_path / "hang").unlink()
         assert gone(d, c, "7531"), ps(d, c)
         assert not processes_with("sleep 7532")
+    finally:
+        d.close()
+
+
+def test_a_runtime_that_is_replaced(archive, tmp_path):
+    """Calls run what the file is now, also where the daemon has a copy of what it was."""
+    crun, said = tmp_path / "crun", tmp_path / "said"
+    shutil.copy(shutil.which("crun"), crun)
+    d = Daemon("runtimes:\n  mine:\n    path: %s\ndefault_runtimes: [mine]\n" % crun)
+    try:
+        d.load(archive)
+        p = d.run_pod()
+        c = d.run(p, "sleep 100000")
+        assert d.exec(c, "echo 1").stdout == b"1\n"
+        with open("/proc/%d/maps" % d.process.pid) as f:
+            assert "memfd:crun" not in f.read()  # nothing of it counts as the daemon's memory
+        new = tmp_path / "new"
+        new.write_text("#!/bin/sh\necho $@ >>%s\nexec %s \"$@\"\n" % (said, shutil.which("crun")))
+        new.chmod(0o755)
+        new.rename(crun)
+        assert d.exec(c, "echo 2").stdout == b"2\n"
+        assert " exec " in said.read_text()
+        d.run(p, "sleep 100000", name="other")
+        assert " create " in said.read_text() and " start " in said.read_text()
     finally:
         d.close()
 
