@@ -21,6 +21,7 @@
 #include "wire/json.h"
 
 #define PROBE_TIMEOUT (20 * USEC_PER_SEC)
+#define NOT_WORKING "the runtime does not work"
 #define PROBE_PROGRAM_MAX (256u << 20)
 
 /* Ids outside, which nothing else should have. */
@@ -187,7 +188,7 @@ static void add_line(struct strbuf *b, const char *text)
 static int probe(struct probe *p, struct strbuf *b)
 {
 	_cleanup_free_ char *version = NULL;
-	struct err e = ERR_NULL, user = ERR_NULL, host = ERR_NULL;
+	struct err e = ERR_NULL, user = ERR_NULL, host = ERR_NULL, criu = ERR_NULL;
 	int r = runtime_version(&p->rt, &version, &e);
 
 	if (r == 0)
@@ -201,14 +202,17 @@ static int probe(struct probe *p, struct strbuf *b)
 		probe_userns(p, &host);
 	add_line(b, str_or_empty(version));
 	add_line(b, r < 0 ? e.msg : "");
-	add_line(b, r < 0 ? "the runtime does not work" : user.msg);
-	add_line(b, r < 0 ? "the runtime does not work" : *user.msg ? user.msg : host.msg);
+	add_line(b, r < 0 ? NOT_WORKING : user.msg);
+	add_line(b, r < 0 ? NOT_WORKING : *user.msg ? user.msg : host.msg);
+	if (r == 0)
+		runtime_checkpoint_check(&p->rt, &criu);
+	add_line(b, r < 0 ? NOT_WORKING : criu.msg);
 	add_line(b, r == 0 && has_net_devices(p) ? "net devices" : "");
 	return r;
 }
 
 /* Prints a line each: the version, and why not (empty: it does) the runtime works, with user
- * namespaces, with such in the network of the node; what else it can do. */
+ * namespaces, with such in the network of the node, makes checkpoints; what else it can do. */
 int do_probe(int argc, char **argv)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;

@@ -98,6 +98,8 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 				      rt->probed ? str_or_empty(rt->reason) : "not probed yet");
 		if (rt->available && !str_empty(rt->no_userns))
 			jw_key_string(&w, "userNamespaces", rt->no_userns);
+		if (rt->available && !str_empty(rt->no_checkpoint))
+			jw_key_string(&w, "checkpoints", rt->no_checkpoint);
 		jw_object_end(&w);
 	}
 	jw_array_end(&w);

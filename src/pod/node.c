@@ -372,6 +372,7 @@ struct node *node_close(struct node *n)
 		free(n->runtimes[i].reason);
 		free(n->runtimes[i].no_userns);
 		free(n->runtimes[i].no_userns_host);
+		free(n->runtimes[i].no_checkpoint);
 	}
 	free(n->runtimes);
 	map_fini(&n->pods);

@@ -53,7 +53,8 @@ struct node_runtime {
 	/* Why there are no pods in user namespaces, in such that have the node's network: "" where
 	 * there are; owned. */
 	char *no_userns, *no_userns_host;
-	bool net_devices; /* it can move interfaces of the host into containers */
+	char *no_checkpoint; /* why it makes no checkpoints, "" where it does; owned */
+	bool net_devices;    /* it can move interfaces of the host into containers */
 };
 
 /* CRI's container events, of pods too; the values are CRI's. */

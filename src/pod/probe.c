@@ -56,7 +56,8 @@ static void tell_probe(const struct node_runtime *rt)
 /* A line each: the version, the reasons (empty: it can) of what it cannot, and what more it can. */
 static void take_probe(struct node_runtime *rt, int status, char *out, const struct err *e)
 {
-	char **const to[] = {&rt->version, &rt->reason, &rt->no_userns, &rt->no_userns_host};
+	char **const to[] = {&rt->version, &rt->reason, &rt->no_userns, &rt->no_userns_host,
+			     &rt->no_checkpoint};
 	bool changed = !rt->probed || rt->available != (status == 0);
 
 	rt->probed = true;

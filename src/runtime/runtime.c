@@ -6,12 +6,16 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "runtime/sealed.h"
 #include "wire/json.h"
 
+#define OUTPUT_MAX 65536 /* bytes of a program that is asked what it can */
+#define CHECK_TIMEOUT (5 * USEC_PER_SEC)
+#define ERROR_LINE_MAX 512u	  /* ... and of its first line, which says what it cannot */
 #define FEATURES_MAX (256u << 10) /* bytes of what a runtime says of itself */
 #define LOG_MAX (64u << 10)	  /* bytes of a runtime's log that are looked at */
 #define SEALED_MAX (8 << 20)	  /* bytes of a program that is copied into memory */
@@ -235,6 +239,42 @@ int runtime_features(const struct runtime *rt, struct strbuf *ret, struct err *e
 		strbuf_add(ret, str_or_empty(out.out.s), out.out.len);
 	spawn_result_fini(&out);
 	return r;
+}
+
+/* A program of a few words that is to end with 0. */
+static int need(const char *file, const char *const *argv, struct err *e)
+{
+	struct spawn s = SPAWN_INIT;
+	struct spawn_result out;
+	int r;
+
+	s.file = file;
+	s.argv = argv;
+	r = spawn_run(&s, NULL, 0, CHECK_TIMEOUT, OUTPUT_MAX, &out, e);
+	if (r == 0 && (out.status != 0 || out.timed_out)) {
+		const char *why = str_or_empty(out.err.len ? out.err.s : out.out.s);
+
+		if (out.timed_out)
+			why = "it does not come to an end";
+		r = err_precondition(e, "%s %s: %.*s", file, argv[1],
+				     (int)MIN(strcspn(why, "\n"), ERROR_LINE_MAX), why);
+	}
+	spawn_result_fini(&out);
+	return r;
+}
+
+int runtime_checkpoint_check(const struct runtime *rt, struct err *e)
+{
+	_cleanup_free_ char *path = runtime_find(rt->path), *criu = runtime_find("criu");
+	const char *help[] = {path, "checkpoint", "--help", NULL}, *check[] = {criu, "check", NULL};
+	int r;
+
+	if (!path)
+		return err_precondition(e, "not installed: no program %s", rt->path);
+	r = need(path, help, e);
+	if (r == 0 && !criu)
+		r = err_precondition(e, "CRIU is not installed: no program criu");
+	return r < 0 ? r : need(criu, check, e);
 }
 
 static void trial_mounts(const struct runtime_trial *t, struct jw *w)

@@ -54,6 +54,10 @@ int runtime_version(const struct runtime *rt, char **ret, struct err *e);
  * error. */
 int runtime_features(const struct runtime *rt, struct strbuf *ret, struct err *e);
 
+/* Whether it can make checkpoints here: it has the command, and `criu check` finds that the kernel does
+ * what CRIU needs. FAILED_PRECONDITION with what is in the way. */
+int runtime_checkpoint_check(const struct runtime *rt, struct err *e);
+
 /* A container of one static program, "/init" in its root. */
 struct runtime_trial {
 	const char *dir;  /* the bundle; "rootfs" is in it */

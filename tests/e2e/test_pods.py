@@ -194,7 +194,7 @@ def test_status_and_version(d):
     d.cri.UpdateRuntimeConfig(runtime_config=api.RuntimeConfig(
         network_config=api.NetworkConfig(pod_cidr="10.0.0.0/24")))
     with pytest.raises(grpc.RpcError) as e:
-        d.cri.CheckpointContainer(container_id="x")
+        d.cri.CheckpointPod(pod_sandbox_id="x")
     assert code(e) == grpc.StatusCode.UNIMPLEMENTED
 
 
