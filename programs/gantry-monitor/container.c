@@ -345,13 +345,12 @@ static void plain_done(struct job *job, int r, struct ipc_in *reply, const struc
 	job_over(job->container);
 }
 
-static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+static void exec_answer(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
 	struct container *c = job->container; /* NULL: removed meanwhile */
 	struct err ended = ERR_NULL;
 
 	warm_stop();
-	FAULT_POINT("monitor.exec.done");
 	if (job->died)
 		job_end_tree(job);
 	if (r < 0 && e->code == GRPC_INTERNAL &&
@@ -362,11 +361,16 @@ static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct
 	answer(job, r, reply, e);
 }
 
+static void exec_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	FAULT_POINT("monitor.exec.done");
+	exec_answer(job, r, reply, e);
+}
+
 static void exec_stream_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
-	warm_stop();
 	FAULT_POINT("monitor.exec-stream.done");
-	answer(job, r, reply, e);
+	exec_answer(job, r, reply, e);
 }
 
 /* --- requests --- */

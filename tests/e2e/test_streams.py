@@ -234,6 +234,23 @@ def monitor_of(pod):
     return None
 
 
+def test_the_job_of_a_session_dies(d, pod):
+    """For want of memory, say: its command goes with it, and the pod has its room again."""
+    c = d.run(pod, "sleep 1000")
+    monitor = monitor_of(pod)
+    s = run(d, c, "setsid sleep 9191 & sleep 9192", stdin=True)
+    wait_for(lambda: "9191" in processes(d, c) and "9192" in processes(d, c))
+    with open("/proc/%d/task/%d/children" % (monitor, monitor)) as f:
+        jobs = [p for p in map(int, f.read().split())
+                if pod in open("/proc/%d/cmdline" % p).read()]
+    for p in jobs:
+        os.kill(p, signal.SIGKILL)
+    assert s.end() is None
+    wait_for(lambda: "919" not in processes(d, c))
+    s.hang_up()
+    assert d.status(c).state == api.CONTAINER_RUNNING
+
+
 def test_a_program_that_dies_before_its_answer(d, pod):
     """What it asked for is undone, or never handed to anybody."""
     c = d.run(pod, "sleep 1000")
