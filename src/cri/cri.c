@@ -122,7 +122,7 @@ static size_t piece(const uint8_t *p, size_t n)
 	return at;
 }
 
-static int send_in_pieces(struct cri_call *c, struct err *e)
+static int send_pieces(struct cri_call *c, struct err *e)
 {
 	const uint8_t *p = (const uint8_t *)c->raw.s;
 	int r = 0;
@@ -131,7 +131,13 @@ static int send_in_pieces(struct cri_call *c, struct err *e)
 		n = piece(p + at, c->raw.len - at);
 		r = grpc_call_send(c->grpc, p + at, n, e);
 	}
+	strbuf_reset(&c->raw);
 	return r;
+}
+
+int cri_flush(struct cri_call *c, struct err *e)
+{
+	return c->in_pieces && c->raw.len >= PIECE ? send_pieces(c, e) : 0;
 }
 
 static void reply_unary(struct cri_call *c, const struct cri_method *m, const void *request,
@@ -155,7 +161,7 @@ static void reply_unary(struct cri_call *c, const struct cri_method *m, const vo
 		grpc_call_reply(c->grpc, &c->raw);
 		return;
 	}
-	*ret = send_in_pieces(c, e);
+	*ret = send_pieces(c, e);
 	grpc_call_finish(c->grpc, *ret < 0 ? e->code : GRPC_OK, *ret < 0 ? e->msg : "");
 }
 
@@ -192,7 +198,7 @@ static void on_call(struct grpc_call *grpc, const void *entry)
 	struct cri *s = grpc_call_server_arg(grpc);
 	struct arena *a = grpc_call_arena(grpc);
 	ProtobufCAllocator alloc = {arena_cb_alloc, arena_cb_free, a};
-	struct cri_call c = {.node = s->node, .grpc = grpc, .arena = a};
+	struct cri_call c = {.node = s->node, .grpc = grpc, .arena = a, .in_pieces = m->in_pieces};
 	uint64_t started = clock_mono_us();
 	struct err e = ERR_NULL;
 	ProtobufCMessage *request;

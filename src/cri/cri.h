@@ -31,6 +31,7 @@ struct cri_call {
 	struct arena *arena;
 	struct strbuf raw; /* the encoded response; used instead of `response` when not empty */
 	bool raw_used;	   /* set it where the encoded response may be empty */
+	bool in_pieces;	   /* it goes out as a stream: see cri_flush() */
 	const char *about; /* id of the object that the call is about, for the log; borrowed */
 };
 
@@ -74,6 +75,9 @@ struct cri_method {
 		.in_pieces = true, .quiet = true                                                   \
 	}
 
+/* In a list that may be a stream: what is in c->raw goes out once it is a piece, so that a long one is
+ * never in memory as a whole.  Waits for the client then. */
+int cri_flush(struct cri_call *c, struct err *e);
 /* Encodes and sends one message of a stream; waits for the client. */
 int cri_send(struct cri_call *c, const ProtobufCMessage *m, struct err *e);
 

@@ -556,16 +556,19 @@ static int list_pod_sandbox_metrics(struct cri_call *c, const void *request, voi
 	struct ask **asks = arena_calloc(c->arena, max + 1, sizeof(*asks));
 	struct pod **pods = arena_calloc(c->arena, max + 1, sizeof(*pods)), *p;
 	uint64_t since = clock_mono_us();
+	int r = 0;
 
 	list_for_each (p, &c->node->pods_in_order, in_order)
 		if (n < max && p->state == POD_READY)
 			pods[n++] = pod_ref(p);
 	c->raw_used = true;
 	for (size_t i = 0; i < n; i++) {
-		for (; begun < n && begun < i + ASKED_AT_ONCE && !co_cancelled(); begun++)
+		for (; r == 0 && begun < n && begun < i + ASKED_AT_ONCE && !co_cancelled(); begun++)
 			asks[begun] = ask_start(pods[begun]);
 		if (asks[i])
 			ask_end(c, asks[i]);
+		if (r == 0)
+			r = cri_flush(c, e);
 		if (clock_mono_us() - since >= TURN_MAX) {
 			co_sleep(0);
 			since = clock_mono_us();
@@ -573,7 +576,9 @@ static int list_pod_sandbox_metrics(struct cri_call *c, const void *request, voi
 		pod_unref(pods[i]);
 	}
 	node_measure(c->node);
-	return co_cancelled() ? err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled") : 0;
+	if (r == 0 && co_cancelled())
+		r = err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled");
+	return r;
 }
 
 const struct cri_method cri_methods_metrics[] = {

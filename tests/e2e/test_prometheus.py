@@ -11,6 +11,8 @@ import prometheus_client.parser
 import pytest
 
 import exposition
+import image
+import registry
 from cri import SLOW, api
 from daemon import Daemon, wait_for
 from exposition import value
@@ -130,6 +132,27 @@ def test_pulls(d):
     assert value(m, "gantry_image_pulls_total", result="failure") == before + 1
     assert value(m, "gantry_image_pull_duration_seconds_count") >= before + 1
     assert value(m, "gantry_image_pulls_running") == value(m, "gantry_image_pulls_waiting") == 0
+
+
+def test_pulls_that_succeed(d):
+    layers = [os.urandom(100000), os.urandom(200000)]
+    im = image.Image([image.Layer().add("f%d" % i, data).bytes()
+                      for i, data in enumerate(layers)])
+    get = lambda: (  # noqa: E731
+        value(scrape(d), "gantry_image_pulls_total", result="success"),
+        value(scrape(d), "gantry_image_pull_bytes_total"), value(scrape(d), "gantry_images"))
+    with registry.Registry() as reg:
+        reg.add(im, "metrics/some", "1")
+        os.makedirs(d.dir + "/hosts/quay.example", exist_ok=True)
+        with open(d.dir + "/hosts/quay.example/hosts.toml", "w") as f:
+            f.write('server = "%s"\n' % reg.url)
+        before = get()
+        spec = api.ImageSpec(image="quay.example/metrics/some:1")
+        ref = d.cri.PullImage(image=spec).image_ref
+        after = get()
+    assert after[0] == before[0] + 1 and after[2] == before[2] + 1
+    assert 300000 <= after[1] - before[1] <= 320000  # as they came
+    d.cri.RemoveImage(image=api.ImageSpec(image=ref))
 
 
 def test_runtimes(d):
