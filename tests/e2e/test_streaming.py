@@ -2,6 +2,7 @@
 """Exec, attach and port-forward as clients have them: over SPDY/3.1 and WebSocket, through the real
 daemon, stream program and monitors (tests/lib/streaming.py)."""
 import hashlib
+import json
 import os
 import re
 import socket
@@ -15,12 +16,12 @@ import pytest
 import streaming
 from cri import SLOW, api
 from daemon import Daemon, wait_for
+from service import LARGE, Service
 from streaming import V4, V5, Exec, Forward, ForwardChannels, Gone, Refused, exit_code
 
 BASE64 = "base64.channel.k8s.io"
 ALL = ["spdy", "spdy-windows", V4, V5, "v4.base64.channel.k8s.io"]
 ENDING = ["spdy", "spdy-windows", V5]  # those in which a client can end its input
-LARGE = 24 << 20
 PROGRAM_MEMORY = 16 << 20  # of a gantry-stream, whatever goes through it
 
 
@@ -552,10 +553,6 @@ def test_tls(archive, tmp_path):
 
 # --- attach ---
 
-def finish_attached(s):
-    return s.finish()
-
-
 @pytest.mark.parametrize("protocol", ["spdy", V5])
 def test_attach_input_output_and_end(d, pod, protocol):
     c = d.run(pod, "while read x; do echo got $x; echo to err $x >&2; done; exit 6", name="a",
@@ -649,55 +646,7 @@ def test_attach_before_the_start_misses_nothing(d, pod):
 
 # --- port-forward ---
 
-SERVER = r"""
-import socket, sys, threading, hashlib
-def serve(c):
-    kind = c.recv(1)
-    if kind == b"e":                    # echo, to the end of what comes
-        while True:
-            x = c.recv(65536)
-            if not x: break
-            c.sendall(x)
-    elif kind == b"h":                  # hash, once the client has ended
-        h = hashlib.sha256()
-        while True:
-            x = c.recv(65536)
-            if not x: break
-            h.update(x)
-        c.sendall(h.hexdigest().encode())
-    elif kind == b"z":                  # many bytes
-        for i in range(%d): c.sendall(b"z" * 65536)
-    c.close()
-s = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-s.bind((sys.argv[1], int(sys.argv[2]))); s.listen(128)
-print(s.getsockname()[1], flush=True)
-while True:
-    c, _ = s.accept()
-    threading.Thread(target=serve, args=(c,), daemon=True).start()
-""" % (LARGE >> 16)
-
-
-class Service:
-    """A server in the network namespace of a process; None: ours."""
-
-    def __init__(self, pid=None, address="127.0.0.1", port=0):
-        enter = ["nsenter", "-t", str(pid), "-n"] if pid else []
-        self.p = subprocess.Popen([*enter, "/usr/bin/python3", "-c", SERVER, address, str(port)],
-                                  stdout=subprocess.PIPE, text=True)
-        self.port = int(self.p.stdout.readline())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.p.kill()
-        self.p.wait()
-        self.p.stdout.close()
-
-
 def pid_of(d, c):
-    import json
     info = d.cri.ContainerStatus(container_id=c, verbose=True).info["info"]
     return json.loads(info)["pid"]
 
