@@ -79,7 +79,7 @@ def test_mixed_calls(d):
     n = max(ROUNDS // SLOW, 8)
     rounds(20, n)
     wait_for(lambda: descriptors(d) <= fds)
-    room = 200000 if d.sanitized() else 400  # kB; sanitizers keep freed memory for a while
+    room = 350000 if d.sanitized() else 400  # kB; sanitizers keep freed memory for a while
     try:
         wait_for(lambda: pss(d) <= kb + room)
     except TimeoutError:
