@@ -40,6 +40,19 @@ static void put_streams(const struct stream_offer *o, struct ipc_out *to)
 	ipc_put_u64(to, STREAM_TAG_STDERR, o->err);
 }
 
+/* Monitors that an older gantry started know no streams. */
+static int ask(struct pod *p, struct ipc_out *q, struct ipc_in *ret, struct err *e)
+{
+	int r = pod_monitor_call(p, q, ret, e);
+
+	if (r < 0 && e->code == GRPC_UNIMPLEMENTED)
+		return err_precondition(e,
+					"pod sandbox %s was made by an older gantry and has no "
+					"streams: make it anew",
+					p->id);
+	return r;
+}
+
 int life_exec_stream(struct container *ctr, const struct stream_offer *o, struct ipc_in *ret,
 		     struct err *e)
 {
@@ -56,7 +69,7 @@ int life_exec_stream(struct container *ctr, const struct stream_offer *o, struct
 	ipc_put_str(&q, MON_TAG_ID, c->id);
 	ipc_put_bytes(&q, MON_TAG_CONFIG, process.s, process.len);
 	put_streams(o, &q);
-	return pod_monitor_call(c->pod, &q, ret, e);
+	return ask(c->pod, &q, ret, e);
 }
 
 int life_attach(struct container *ctr, const struct stream_offer *o, struct ipc_in *ret,
@@ -71,7 +84,7 @@ int life_attach(struct container *ctr, const struct stream_offer *o, struct ipc_
 	ipc_out_init(&q, MON_ATTACH, 0);
 	ipc_put_str(&q, MON_TAG_ID, c->id);
 	put_streams(o, &q);
-	return pod_monitor_call(c->pod, &q, ret, e);
+	return ask(c->pod, &q, ret, e);
 }
 
 int life_connect(struct pod *pod, uint16_t port, struct ipc_in *ret, struct err *e)
@@ -84,5 +97,5 @@ int life_connect(struct pod *pod, uint16_t port, struct ipc_in *ret, struct err 
 		return r;
 	ipc_out_init(&q, MON_CONNECT, 0);
 	ipc_put_u64(&q, STREAM_TAG_PORT, port);
-	return pod_monitor_call(p, &q, ret, e);
+	return ask(p, &q, ret, e);
 }

@@ -213,7 +213,7 @@ class Kubelet:
                 self.d.cri.StopContainer(container_id=self.long, timeout=20)
                 code, out = s.end(), s.read(s.stdout)
                 assert code is None or (code, out[-4:]) == (7, b"bye\n"), (code, out)
-        except (OSError, grpc.RpcError, frames.Refused):
+        except (OSError, ValueError, grpc.RpcError, frames.Refused):
             pass  # killed meanwhile: stopped again below
 
     def up(self):
