@@ -180,7 +180,7 @@ PodSandboxStats ListPodSandboxStats UpdateRuntimeConfig Status RuntimeConfig
 ListImages ImageStatus PullImage RemoveImage ImageFsInfo
 StreamPodSandboxes StreamContainers StreamContainerStats StreamPodSandboxStats
 StreamImages GetContainerEvents Exec Attach PortForward
-ListMetricDescriptors ListPodSandboxMetrics StreamPodSandboxMetrics""".split())
+ListMetricDescriptors ListPodSandboxMetrics StreamPodSandboxMetrics CheckpointContainer""".split())
 
 
 def test_methods(g):

@@ -91,12 +91,14 @@ def test_files_of_cgroups_are_opened_by_others(fresh, tmp_path):
         assert s.memory.usage_bytes.value > 0 and s.process.process_count.value >= 1
         assert len(d.cri.ListContainerStats().stats) == 1
         assert len(d.cri.ListPodSandboxStats().stats) == 1
+        (m,) = d.cri.ListPodSandboxMetrics().pod_metrics
+        assert "container_file_descriptors" in {x.name for x in m.container_metrics[0].metrics}
     finally:
         tracer.terminate()
         tracer.wait()
     with open(log) as f:
         opened = f.read()
-    assert "/net/dev" in opened and "cgroup" not in opened, opened
+    assert "/net/dev" in opened and "cgroup" not in opened and "/fd" not in opened, opened
 
 
 def test_nobody_reads_the_log(archive):
