@@ -657,6 +657,35 @@ def test_many_forwards_at_once(protocol):
         f.pump(lambda: again.data == b"x")
 
 
+def test_a_forward_that_lasts():
+    """Of a thousand connections, one batch after the other, nothing is left in the program."""
+    with Server() as server:
+        f = Forward(server.url("portforward"))
+        peer = server.peer()
+        figures = []
+        for batch in range(20):
+            streams = [f.connect(80) for _ in range(50)]
+            for i, s in enumerate(streams):
+                pod = peer.connection(80)
+                s.write(b"x" * 5000)
+                pod.sendall(b"y" * 5000)
+                if i % 3 == 0:
+                    f.t.reset(s)
+                elif i % 3 == 1:
+                    s.end()
+                pod.close()
+            f.pump(lambda: all(s.error.over for s in streams))
+            for s in streams:
+                if not s.was_reset:
+                    f.t.reset(s)
+                f.t.streams.pop(s.error.id)
+            f.t.ping(2 * batch + 1)
+            figures.append((len(os.listdir("/proc/%d/fd" % peer.process.pid)), peer.memory()))
+        assert figures[-1][0] == figures[1][0]
+        if not sanitized():
+            assert figures[-1][1] <= figures[1][1] + (64 << 10)
+
+
 @pytest.mark.parametrize("tcp", [False, True])
 def test_both_ways_end_by_themselves(tcp):
     with Server(tcp_ports=tcp) as server:

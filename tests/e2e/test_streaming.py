@@ -591,6 +591,7 @@ def test_two_clients_and_the_log_have_all(d, pod):
     c = d.run(pod, "read x; i=0; while test $i -lt 2000; do echo line $i; i=$((i+1)); done", name="a",
               stdin=True)
     one, two = attach(d, c, "spdy", stdin=True), attach(d, c, V5)
+    two.pump(lambda: two.t.seen)  # it is told that it is attached
     one.stdin.write(b"go\n")
     one.finish()
     two.finish()
