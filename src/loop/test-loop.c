@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <fcntl.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -221,6 +223,54 @@ static void test_turns_are_bounded(void)
 	loop_watchdog(l, 0, NULL);
 }
 
+#define SOURCES 15 /* fewer than are looked at in one turn */
+
+static struct source {
+	struct loop_io io;
+	unsigned n;
+} sources[SOURCES];
+
+static void on_ready(struct loop_io *io, uint32_t events)
+{
+	struct source *s = container_of(io, struct source, io);
+
+	loop_note(l, "nap");
+	usleep(6000);
+	s->n++;
+	for (int i = 0; i < SOURCES; i++)
+		if (sources[i].n < 3)
+			return;
+	loop_stop(l, 0);
+}
+
+/* Sources that are always ready, and take 90 ms together: no turn takes so long, and each of them
+ * has its turn. */
+static void test_events_are_bounded(void)
+{
+	int p[2];
+
+	CHECK_INT(pipe2(p, O_CLOEXEC | O_NONBLOCK), 0);
+	CHECK_INT(write(p[1], "x", 1), 1);
+	slow_us = 0;
+	loop_watchdog(l, 50000, on_slow);
+	for (int i = 0; i < SOURCES; i++)
+		CHECK_INT(loop_io_add(l, &sources[i].io, fcntl(p[0], F_DUPFD_CLOEXEC, 3), EPOLLIN,
+				      on_ready),
+			  0);
+	CHECK_INT(loop_run(l), 0);
+	CHECK_INT(slow_us, 0);
+	for (int i = 0; i < SOURCES; i++) {
+		int fd = sources[i].io.fd;
+
+		CHECK(sources[i].n <= 5);
+		loop_io_del(&sources[i].io);
+		close(fd);
+	}
+	loop_watchdog(l, 0, NULL);
+	close(p[0]);
+	close(p[1]);
+}
+
 /* Computes for 25 ms. */
 static void burner(void *arg)
 {
@@ -280,6 +330,7 @@ int main(void)
 	TEST(cancelled_lock);
 	TEST(watchdog);
 	TEST(turns_are_bounded);
+	TEST(events_are_bounded);
 	TEST(watchdog_busy);
 	loop_free(l);
 	co_pool_free();

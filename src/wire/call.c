@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "wire/server.h"
 
+#define HEADER_OVERHEAD 32	  /* of a field (RFC 9113, 6.5.2) */
 #define PIECES_MAX (128ull << 10) /* a larger buffer is the system's own, once it has grown */
 /* A streaming handler waits while more is unsent: what is gathered in one turn of the loop. */
 #define STREAM_BUFFER_MAX (256 << 10)
@@ -361,6 +362,14 @@ static void put_timeout(struct grpc_call *c, const uint8_t *v, size_t n)
 void grpc_call_put_header(struct grpc_call *c, const uint8_t *name, size_t n, const uint8_t *v,
 			  size_t vn)
 {
+	_Static_assert(HTTP2_HEADERS_MAX == 16384, "the text below");
+
+	c->header_bytes += n + vn + HEADER_OVERHEAD;
+	if (c->header_bytes > HTTP2_HEADERS_MAX) {
+		refuse(c, "431", GRPC_RESOURCE_EXHAUSTED,
+		       "the headers are larger than the limit of 16384 bytes");
+		return;
+	}
 	if (is(name, n, ":method")) {
 		c->is_post = is(v, vn, "POST");
 	} else if (is(name, n, ":path")) {

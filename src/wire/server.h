@@ -63,8 +63,9 @@ struct grpc_call {
 	size_t tx_off;
 	uint64_t held, most; /* our part of server->held, now and at its largest */
 	struct loop_timer timer;
-	uint64_t deadline; /* clock_mono_us() */
-	uint64_t moved;	   /* when its request grew, or its reply shrank */
+	uint64_t deadline;   /* clock_mono_us() */
+	uint64_t moved;	     /* when its request grew, or its reply shrank */
+	size_t header_bytes; /* as SETTINGS_MAX_HEADER_LIST_SIZE counts them */
 	char path[GRPC_PATH_MAX];
 	/* An answer that needs no handler. */
 	const char *refuse_why;

@@ -134,6 +134,9 @@ def test_authority_of_grpcio(g):
     ({"grpc-timeout": "-1S"}, "200", CODE.INVALID_ARGUMENT),
     ({"grpc-timeout": "100000000S"}, "200", CODE.INVALID_ARGUMENT),
     ({"x-anything": "else"}, "200", CODE.OK),
+    ({"x-long": "y" * 15000}, "200", CODE.OK),
+    ({"x-long": "y" * 9000, "x-longer": "z" * 9000}, "431", CODE.RESOURCE_EXHAUSTED),
+    ({"x-%d" % i: "y" for i in range(500)}, "431", CODE.RESOURCE_EXHAUSTED),
 ])
 def test_headers(g, changes, http, code):
     with Connection(g.address) as c:
