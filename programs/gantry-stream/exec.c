@@ -10,8 +10,9 @@
 #include "duct.h"
 #include "wire/json.h"
 
-#define RESIZE_MAX 256 /* bytes of one size in JSON */
-#define FDS_MAX 5      /* of STREAM_START's answer */
+#define EXEC_SIZE_WAIT (50 * USEC_PER_MS) /* for a terminal's first size */
+#define RESIZE_MAX 256			  /* bytes of one size in JSON */
+#define FDS_MAX 5			  /* of STREAM_START's answer */
 
 enum state {
 	WAITING,  /* for the client's streams */
@@ -36,7 +37,7 @@ struct exec {
 	struct loop_defer ready; /* not before the last of them has been answered */
 	struct strbuf resize;
 	struct winsize size;
-	bool has_size;
+	bool has_size, waited; /* for the first size, as long as it may take */
 	uint64_t exit_code;
 	struct err failure; /* errnum 0: there is an exit code */
 };
@@ -177,6 +178,8 @@ static void apply_size(struct exec *x)
 		ioctl(x->tty_fd, TIOCSWINSZ, &x->size);
 }
 
+static void on_ready(struct loop_defer *d);
+
 static void take_size(struct exec *x)
 {
 	_cleanup_jv_ jv *v = NULL;
@@ -192,6 +195,8 @@ static void take_size(struct exec *x)
 	x->size.ws_row = (unsigned short)height;
 	x->has_size = true;
 	apply_size(x);
+	if (x->state == WAITING)
+		loop_defer(x->sv->loop, &x->ready, on_ready);
 }
 
 /* Objects after one another, {"Width":80,"Height":24}: each ends with its brace. */
@@ -286,6 +291,23 @@ static void on_started(struct call *c, struct ipc_in *in, const struct err *e)
 		fail_text(x, "its descriptors cannot be used");
 }
 
+static void on_waited(struct loop_timer *t)
+{
+	struct exec *x = container_of(t, struct exec, timer);
+
+	x->waited = true;
+	loop_defer(x->sv->loop, &x->ready, on_ready);
+}
+
+/* Clients say a terminal's size at once: a command finds it from its first moment on. */
+static bool wants_size(struct exec *x)
+{
+	if (!x->tty || x->attach || !x->had[CHAN_RESIZE] || x->has_size || x->waited)
+		return false;
+	loop_timer_set(x->sv->loop, &x->timer, clock_mono_us() + EXEC_SIZE_WAIT, on_waited);
+	return true;
+}
+
 static void on_ready(struct loop_defer *d)
 {
 	struct exec *x = container_of(d, struct exec, ready);
@@ -295,9 +317,15 @@ static void on_ready(struct loop_defer *d)
 	    (x->out && !x->had[CHAN_STDOUT]) || (x->err && !x->had[CHAN_STDERR]) ||
 	    (x->tty && x->sv->version >= 3 && !x->had[CHAN_RESIZE]))
 		return;
+	if (wants_size(x))
+		return;
 	x->state = STARTING;
 	loop_timer_clear(&x->timer);
 	ipc_out_init(&o, STREAM_START, x->start.seq = ++x->sv->last_seq);
+	if (x->has_size && !x->attach) {
+		ipc_put_u64(&o, STREAM_TAG_WIDTH, x->size.ws_col);
+		ipc_put_u64(&o, STREAM_TAG_HEIGHT, x->size.ws_row);
+	}
 	server_call(x->sv, &x->start, &o, on_started);
 }
 

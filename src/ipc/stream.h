@@ -43,7 +43,8 @@ enum {
 	 */
 	STREAM_OPEN = 16,
 	/*
-	 * EXEC, ATTACH, once: the client has its streams.  Starts the command.  -> descriptors in this
+	 * EXEC, ATTACH, once: the client has its streams.  Starts the command; in a terminal of WIDTH
+	 * and HEIGHT, where EXEC says them.  -> descriptors in this
 	 * order: control; input where STDIN; output where STDOUT; errors where STDERR; the terminal where
 	 * TTY.  On failure the message is for the client.
 	 */
@@ -68,4 +69,6 @@ enum {
 	STREAM_TAG_STDERR = 21,
 	STREAM_TAG_PORT = 22,	   /* u64, 1..65535 */
 	STREAM_TAG_EXIT_CODE = 23, /* u64, 0..255 */
+	STREAM_TAG_WIDTH = 24,	   /* u64, characters, 0..65535 */
+	STREAM_TAG_HEIGHT = 25,
 };

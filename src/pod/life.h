@@ -69,8 +69,9 @@ struct ipc_out;
 void life_remove_request(const struct container *c, struct ipc_out *ret);
 
 /* process.json of a command that gets what the container's own process has. Private to pod/. */
-int life_print_process(struct container *c, char *const *cmd, size_t n, bool tty, struct strbuf *to,
-		       struct err *e);
+struct spec_terminal;
+int life_print_process(struct container *c, char *const *cmd, size_t n,
+		       const struct spec_terminal *tty, struct strbuf *to, struct err *e);
 
 /* What follows from a container's configuration: the path of its log. */
 void life_container_derive(struct container *c);

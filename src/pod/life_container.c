@@ -759,8 +759,8 @@ int life_tear_down_container(struct container *c, struct err *e)
 
 /* --- in a container --- */
 
-int life_print_process(struct container *c, char *const *cmd, size_t n, bool tty, struct strbuf *to,
-		       struct err *e)
+int life_print_process(struct container *c, char *const *cmd, size_t n,
+		       const struct spec_terminal *tty, struct strbuf *to, struct err *e)
 {
 	struct creation k = {.c = c, .pod = c->pod, .pidns = ""};
 	struct spec_container s;
@@ -831,7 +831,7 @@ int life_exec_sync(struct container *ctr, char *const *cmd, size_t n_cmd, uint64
 	int r = life_need_running(c, e);
 
 	if (r == 0)
-		r = life_print_process(c, cmd, n_cmd, false, &process, e);
+		r = life_print_process(c, cmd, n_cmd, NULL, &process, e);
 	if (r < 0)
 		return r;
 	request(c, &o, MON_EXEC);

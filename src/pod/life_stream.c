@@ -4,6 +4,7 @@
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/stream.h"
+#include "spec/spec.h"
 
 int life_need_running(const struct container *c, struct err *e)
 {
@@ -58,11 +59,12 @@ int life_exec_stream(struct container *ctr, const struct stream_offer *o, struct
 {
 	_cleanup_container_ struct container *c = container_ref(ctr);
 	_cleanup_strbuf_ struct strbuf process = STRBUF_NULL;
+	struct spec_terminal t = {o->width, o->height};
 	struct ipc_out q;
 	int r = life_need_running(c, e);
 
 	if (r == 0)
-		r = life_print_process(c, o->cmd, o->n_cmd, o->tty, &process, e);
+		r = life_print_process(c, o->cmd, o->n_cmd, o->tty ? &t : NULL, &process, e);
 	if (r < 0)
 		return r;
 	ipc_out_init(&q, MON_EXEC_STREAM, 0);

@@ -197,7 +197,7 @@ static void open_token(struct stream_child *c, const struct ipc_in *q)
 	log_debug("gantry-stream %d serves %s", (int)c->child.pid, t->id);
 }
 
-static int start(struct stream_child *c, struct ipc_in *ret, struct err *e)
+static int start(struct stream_child *c, const struct ipc_in *q, struct ipc_in *ret, struct err *e)
 {
 	struct stream_token *t = c->token;
 	struct container *ctr;
@@ -208,6 +208,8 @@ static int start(struct stream_child *c, struct ipc_in *ret, struct err *e)
 	if (t->offer.kind == STREAM_ATTACH)
 		return life_attach(ctr, &t->offer, ret, e);
 	t->offer.cmd = t->cmd.v;
+	t->offer.width = (uint16_t)ipc_get_u64(q, STREAM_TAG_WIDTH, 0);
+	t->offer.height = (uint16_t)ipc_get_u64(q, STREAM_TAG_HEIGHT, 0);
 	return life_exec_stream(ctr, &t->offer, ret, e);
 }
 
@@ -245,7 +247,8 @@ static void run_call(void *arg)
 	int r;
 
 	k->co = co_self();
-	r = k->in.type == STREAM_START ? start(c, &got, &e) : connect_port(c, &k->in, &got, &e);
+	r = k->in.type == STREAM_START ? start(c, &k->in, &got, &e)
+				       : connect_port(c, &k->in, &got, &e);
 	FAULT_POINT("daemon.stream.opened");
 	/* Where the program has gone meanwhile the descriptors are closed, which ends the session. */
 	if (r < 0)

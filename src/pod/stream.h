@@ -26,7 +26,8 @@ struct stream_offer {
 	char *const *cmd;
 	size_t n_cmd;
 	bool tty, in, out, err;
-	const int32_t *ports; /* none: any */
+	uint16_t width, height; /* of exec's terminal; 0: not known */
+	const int32_t *ports;	/* none: any */
 	size_t n_ports;
 };
 

@@ -164,8 +164,19 @@ static void print_process(const struct spec_container *s, bool tty, struct jw *w
 	print_limits(s, w);
 }
 
-void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n, bool tty,
-		     struct strbuf *to)
+/* The runtime sets it before the command begins. */
+static void print_terminal_size(const struct spec_terminal *t, struct jw *w)
+{
+	if (!t || !t->width || !t->height)
+		return;
+	jw_key_object(w, "consoleSize");
+	jw_key_uint(w, "height", t->height);
+	jw_key_uint(w, "width", t->width);
+	jw_object_end(w);
+}
+
+void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n,
+		     const struct spec_terminal *tty, struct strbuf *to)
 {
 	struct jw w = JW_INIT(to);
 
@@ -174,7 +185,8 @@ void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n
 	spec_env_print_help(s, &w);
 	spec_strings(&w, argv, n);
 	jw_array_end(&w);
-	print_process(s, tty, &w);
+	print_process(s, tty != NULL, &w);
+	print_terminal_size(tty, &w);
 	jw_object_end(&w);
 }
 

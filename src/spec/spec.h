@@ -154,9 +154,14 @@ bool spec_mount_is_image(const Runtime__V1__Mount *m);
 /* The user namespace that a pod asks for; NULL: none. borrowed */
 const Runtime__V1__UserNamespace *spec_userns_of(const Runtime__V1__PodSandboxConfig *pod);
 
-/* process.json of a command in that container, appended. */
-void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n, bool tty,
-		     struct strbuf *to);
+/* A command's terminal, characters; 0: not known. */
+struct spec_terminal {
+	uint16_t width, height;
+};
+
+/* process.json of a command in that container, appended; `tty` NULL: it has no terminal. */
+void spec_exec_print(const struct spec_container *s, char *const *argv, size_t n,
+		     const struct spec_terminal *tty, struct strbuf *to);
 
 /* `linux.resources` for an update of those `in_force`, as JSON, appended. */
 void spec_resources_print(const Runtime__V1__LinuxContainerResources *r,

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import re
-import socket
+import shutil
 import ssl
 import subprocess
 import threading
@@ -154,6 +154,22 @@ def test_a_size_that_comes_first(d, ctr, protocol):
               protocol=protocol)
     s.resize(132, 44)
     assert s.code() == 0
+
+
+@pytest.mark.parametrize("protocol", ["spdy", V5])
+def test_a_size_is_there_from_the_first_moment_on(d, protocol):
+    """crun 1.8 passes over the size of an exec's terminal; there it comes soon (see above)."""
+    if not shutil.which("runc", path="/usr/sbin:/usr/bin"):
+        pytest.skip("no runc on this machine")
+    pod = d.run_pod(name="runc", handler="runc")
+    c = d.run(pod, "exec sleep 100000")
+    for _ in range(3):
+        s = start(d, c, "stty size", protocol=protocol, tty=True)
+        s.resize(132, 44)
+        assert s.code() == 0 and s.stdout.data == b"44 132\r\n"
+    # nobody says one: it is started all the same
+    assert start(d, c, "exit 5", protocol=protocol, tty=True).code() == 5
+    d.cri.RemovePodSandbox(pod_sandbox_id=pod)
 
 
 @pytest.mark.parametrize("protocol", ["spdy", V5])
