@@ -778,3 +778,20 @@ def test_pull_by_tag_and_digest(d, reg):
 
 def status_of(d, ref):
     return d.cri.ImageStatus(image=api.ImageSpec(image=ref)).image
+
+
+def test_what_is_here_is_asked_for_by_its_manifest_alone(d, reg):
+    """imagePullPolicy: Always. A configuration that is damaged on the disk comes again."""
+    im = simple("again")
+    ref = reg.add(im, "app")
+    assert pull(d, ref) == im.id
+    reg.requests.clear()
+    assert pull(d, ref) == im.id
+    assert reg.asked("/manifests/latest") and not reg.asked("/blobs/")
+    path = "%s/images/%s.config" % (d.root, im.id[len("sha256:"):])
+    with open(path, "r+b") as f:
+        f.write(b"x")
+    assert pull(d, ref) == im.id
+    assert [r[1].split("/blobs/")[1] for r in reg.asked("/blobs/")] == [im.id]
+    with open(path, "rb") as f:
+        assert f.read() == im.config
