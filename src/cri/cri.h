@@ -132,7 +132,8 @@ bool cri_container_matches(const struct container *c, const char *id, const char
 			   struct cri_map_entry *const *labels, size_t n_labels);
 /* ContainerStatus of `c`; arena, partly borrowed from it. */
 Runtime__V1__ContainerStatus *cri_container_status(struct arena *a, const struct container *c);
-/* PodSandboxStatus of `p`, and ContainerStatus of each of its containers; as above. */
+/* PodSandboxStatus of `p`, and ContainerStatus of each of its containers, those made last first: a
+ * kubelet with evented PLEG takes the first of a name for the one that counts; as above. */
 Runtime__V1__PodSandboxStatus *cri_pod_status(struct arena *a, const struct pod *p);
 Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct pod *p,
 						  size_t *ret_n);

@@ -202,6 +202,13 @@ Runtime__V1__PodSandboxStatus *cri_pod_status(struct arena *a, const struct pod 
 	return s;
 }
 
+static int newest_first(const void *a, const void *b)
+{
+	const Runtime__V1__ContainerStatus *x = *(void *const *)a, *y = *(void *const *)b;
+
+	return x->created_at < y->created_at ? 1 : x->created_at > y->created_at ? -1 : 0;
+}
+
 Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct pod *p,
 						  size_t *ret_n)
 {
@@ -216,6 +223,7 @@ Runtime__V1__ContainerStatus **cri_pod_containers(struct arena *a, const struct 
 	list_for_each (c, &p->containers, in_pod)
 		if (life_container_listed(c))
 			all[(*ret_n)++] = cri_container_status(a, c);
+	qsort(all, *ret_n, sizeof(*all), newest_first);
 	return all;
 }
 

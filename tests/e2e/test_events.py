@@ -212,6 +212,28 @@ def test_status_has_containers_and_a_time(d, pod):
     assert list(r.containers_statuses) == [d.status(c)]
 
 
+def test_containers_that_were_made_last_come_first(fresh):
+    """A kubelet with evented PLEG takes the first of a name for the one that counts: with an older
+    one first it makes the newest again."""
+    d = fresh
+    p = d.run_pod(name="order")
+    made = []
+    (events,) = listening(d)
+    try:
+        for attempt in range(4):
+            made.insert(0, d.run(p, "exit 1", name="c", attempt=attempt))
+            d.wait_exit(made[0])
+        wait_for(lambda: "stopped" in events.of(made[0]))
+        last = [e for e in events.got if e.container_id == made[0]][-1]
+        assert [s.id for s in last.containers_statuses] == made
+    finally:
+        events.close()
+    d.kill()
+    d.start()
+    r = d.cri.PodSandboxStatus(pod_sandbox_id=p)
+    assert [s.id for s in r.containers_statuses] == made
+
+
 def test_the_daemon_was_away(fresh):
     """What happened meanwhile is in the status, whose time is later than that and than any that
     was told before; who listens anew hears what comes, not what was."""
