@@ -9,9 +9,9 @@ What a kubelet would do to the machine stays here: its directories are its own, 
 settings that it changes files are mounted, and its cgroups have a parent of their own. Only with
 systemd's driver are they systemd's: such a machine is a test's (tests/guest).
 
-Those files are in a mount namespace that only the kubelet has: no user namespace may have a /proc of
-its own where parts of /proc are covered. What the kubelet mounts for pods comes out of it, as its
-folder is shared.
+Those files are in a mount namespace that only the kubelet has: no user namespace may have a /proc
+of its own where parts of /proc are covered. What the kubelet mounts for pods comes out of it, as
+its folder is shared.
 """
 import json
 import os
@@ -86,8 +86,10 @@ class Cgroups:
         for top in hierarchies():
             path = top + self.name
             os.makedirs(path, exist_ok=True)
+            if os.path.exists(top + "/cgroup.controllers"):
+                continue
             for f in ("cpuset.cpus", "cpuset.mems"):
-                if os.path.exists(top + "/" + f) and not os.path.exists(top + "/cgroup.controllers"):
+                if os.path.exists(top + "/" + f):
                     with open(top + "/" + f) as src, open(path + "/" + f, "w") as dst:
                         dst.write(src.read())
 
@@ -195,8 +197,8 @@ class Kubelet:
             json.dump(self.config(), f, indent=1)
         with open(self.log_file, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.command(), binary(), "--config", config, "--root-dir", self.dir + "/lib", "--cert-dir",
-                 self.dir + "/pki", "--hostname-override", NODE, "--node-ip", ADDRESS,
+                [*self.command(), binary(), "--config", config, "--root-dir", self.dir + "/lib",
+                 "--cert-dir", self.dir + "/pki", "--hostname-override", NODE, "--node-ip", ADDRESS,
                  "--housekeeping-interval", "2s", *flags],
                 stdout=log, stderr=log, env=dict(os.environ, PATH=self.path), cwd=self.dir)
         if wait:
@@ -272,6 +274,11 @@ class Kubelet:
 
     def log(self, pod, container, **query):
         return self.get("/containerLogs/default/%s-%s/%s" % (pod, NODE, container), **query)
+
+    def wait_log(self, pod, container, text):
+        """It is ready before what it prints has come."""
+        self.wait_for(lambda: self.log(pod, container).count("\n") >= text.count("\n"), every=0.05)
+        assert self.log(pod, container) == text
 
     def pods(self):
         return {p["metadata"]["name"][:-len(NODE) - 1]: p

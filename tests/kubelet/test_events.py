@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Evented PLEG: the kubelet hears of ends, where it otherwise looks each second.
 
-No pod here has init containers. With this feature gate, which is alpha, and a runtime that gives the
-statuses of a pod's containers with a timestamp, the kubelet 1.37.1 does not fill in which of them
-are of the current sandbox (ActiveContainerStatuses, kuberuntime_manager.go), takes a running pod
-for one whose init containers have not run, and runs them again (kubernetes issue 133371).
+No pod here has init containers. With this feature gate, which is alpha, and a runtime that gives
+the statuses of a pod's containers with a timestamp, the kubelet 1.37.1 does not fill in which of
+them are of the current sandbox (ActiveContainerStatuses, kuberuntime_manager.go), takes a running
+pod for one whose init containers have not run, and runs them again (kubernetes issue 133371).
 """
 import pytest
 
@@ -52,6 +52,7 @@ def test_events(events):
     log = kubelet.log_text()
     assert RELIST in log and "nil PodSandboxStatus" not in log
     assert "Runtime does not set pod status timestamp" not in log
+    assert "is in use by" not in log  # nothing is made from an old status
     assert kubelet.metric("/metrics", LATENCIES) > 0
     assert running(kubelet) == before and [x[0] for x in before] == [0, 0]
 

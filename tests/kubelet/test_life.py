@@ -24,8 +24,9 @@ PODS = [
              "trap 'sleep 0.5; echo main >>/share/ends; exit 0' TERM; while :; do sleep 0.1; done"),
         initContainers=[
             step("first", "echo first >>/work/order"),
-            step("sidecar", "echo sidecar >>/work/order; sleep 0.5; echo sidecar is up >>/work/order;"
-                 "touch /tmp/up; trap 'echo sidecar >>/share/ends; exit 0' TERM;"
+            step("sidecar", "echo sidecar >>/work/order; sleep 0.5;"
+                 "echo sidecar is up >>/work/order; touch /tmp/up;"
+                 "trap 'echo sidecar >>/share/ends; exit 0' TERM;"
                  "while :; do sleep 0.1; done", restartPolicy="Always",
                  startupProbe={**script("test -e /tmp/up"), "periodSeconds": 1}),
             step("second", "echo second >>/work/order"),
@@ -42,10 +43,12 @@ PODS = [
         "postStart": script("echo post-start >>/share/hooks"),
         "preStop": script("echo pre-stop >>/share/hooks; sleep 0.5; echo stopped >>/share/hooks")}),
         **dict(WORK, terminationGracePeriodSeconds=10)),
-    pod("bad-hook", sh("main", "trap 'exit 8' TERM; while :; do sleep 0.1; done", lifecycle={"postStart": script("exit 9")}),
+    pod("bad-hook", sh("main", "trap 'exit 8' TERM; while :; do sleep 0.1; done",
+                       lifecycle={"postStart": script("exit 9")}),
         restartPolicy="Never"),
     pod("graceful", step("main", "trap 'sleep 1; echo bye >>/share/graceful; exit 5' TERM;"
-                         "while :; do sleep 0.1; done"), **dict(WORK, terminationGracePeriodSeconds=10)),
+                         "while :; do sleep 0.1; done"),
+        **dict(WORK, terminationGracePeriodSeconds=10)),
     pod("stubborn", sh("main", "trap : TERM; while :; do sleep 0.1; done"),
         terminationGracePeriodSeconds=2),
 ]
@@ -78,13 +81,12 @@ def test_one_pod(kubelet):
     """It runs, is ready, and its log comes through the kubelet's API."""
     s = kubelet.wait_ready("one-pod")
     assert s["phase"] == "Running" and s["podIP"]
-    assert kubelet.log("one-pod", "main") == "hello from one-pod-node\n"
+    kubelet.wait_log("one-pod", "main", "hello from one-pod-node\n")
 
 
 def test_init_containers_and_sidecars_begin_in_order(kubelet):
     s = kubelet.wait_ready("order")
-    assert kubelet.log("order", "main").split("\n")[:-1] == [
-        "first", "sidecar", "sidecar is up", "second", "main"]
+    kubelet.wait_log("order", "main", "first\nsidecar\nsidecar is up\nsecond\nmain\n")
     states = {c["name"]: c for c in s["initContainerStatuses"]}
     assert states["first"]["state"]["terminated"]["exitCode"] == 0
     assert "running" in states["sidecar"]["state"] and states["sidecar"]["started"]

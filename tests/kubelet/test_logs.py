@@ -8,13 +8,15 @@ from forms import at, pod, sh, share, write
 PODS = [
     pod("counts", sh("main", "for i in 1 2 3 4 5; do echo line $i; echo err $i >&2; done;"
                      "until test -e /share/go; do sleep 0.05; done;"
-                     "for i in 6 7 8; do echo line $i; sleep 0.2; done", volumeMounts=[at("/share")]),
+                     "for i in 6 7 8; do echo line $i; sleep 0.2; done",
+                     volumeMounts=[at("/share")]),
         restartPolicy="Never", volumes=[share()]),
     pod("comes-back", sh("main", "n=$(cat /share/n 2>/dev/null || echo 0); echo run $n;"
                          "echo $((n + 1)) >/share/n; test $n = 0 && exit 1; exec sleep 1000",
                          volumeMounts=[at("/share")]), volumes=[share()]),
-    pod("long", sh("main", "head -c 100000 /dev/zero | tr '\\0' x; echo; i=0; while test $i -lt 3000;"
-                   "do echo $i; i=$((i + 1)); done"), restartPolicy="Never"),
+    pod("long", sh("main", "head -c 100000 /dev/zero | tr '\\0' x; echo; i=0;"
+                   "while test $i -lt 3000; do echo $i; i=$((i + 1)); done"),
+        restartPolicy="Never"),
 ]
 
 
@@ -53,5 +55,6 @@ def test_long_lines(kubelet):
 def test_the_files_are_the_kubelet_s(kubelet):
     """Where the kubelet wants them, and found by name in /var/log/containers."""
     kubelet.wait("long", lambda s: s["phase"] == "Succeeded")
-    link, = [x for x in os.listdir("/var/log/containers") if x.startswith("long-node_default_main-")]
+    link, = [x for x in os.listdir("/var/log/containers")
+             if x.startswith("long-node_default_main-")]
     assert os.path.exists("/var/log/containers/" + link)

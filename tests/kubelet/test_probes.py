@@ -84,7 +84,8 @@ def test_http(kubelet):
 def test_startup_before_liveness(kubelet):
     s = kubelet.wait_ready("http-start")
     assert s["containerStatuses"][0]["started"] and s["containerStatuses"][0]["restartCount"] == 0
-    kubelet.wait_for(lambda: kubelet.probes("http-start", "successful", "Liveness") >= 2, timeout=60)
+    kubelet.wait_for(lambda: kubelet.probes("http-start", "successful", "Liveness") >= 2,
+                     timeout=60)
 
 
 def test_tcp(kubelet):

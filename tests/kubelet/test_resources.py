@@ -74,8 +74,8 @@ def test_limits(kubelet):
 def test_oom_score(kubelet):
     kubelet.wait_ready("limited")
     kubelet.wait_ready("best-effort")
-    assert int(kubelet.log("limited", "main")) == max(-997, floor())
-    assert kubelet.log("best-effort", "main") == "1000\n"
+    kubelet.wait_log("limited", "main", "%d\n" % max(-997, floor()))
+    kubelet.wait_log("best-effort", "main", "1000\n")
 
 
 def test_out_of_memory(kubelet):

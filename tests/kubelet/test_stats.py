@@ -54,7 +54,8 @@ def compare(cadvisor, cri):
 
 
 def pod_stats(kubelet, name="busy"):
-    return next((p for p in kubelet.summary()["pods"] if p["podRef"]["name"] == name + "-node"), None)
+    return next((p for p in kubelet.summary()["pods"]
+                 if p["podRef"]["name"] == name + "-node"), None)
 
 
 def complete(p):
@@ -114,6 +115,7 @@ def test_from_cri(from_cri):
     metrics = kubelet.get("/metrics/cadvisor")
     for name in ("container_cpu_usage_seconds_total", "container_memory_working_set_bytes",
                  "container_network_receive_bytes_total"):
-        assert [x for x in metrics.split("\n") if x.startswith(name) and 'pod="busy-node"' in x], name
+        assert [x for x in metrics.split("\n")
+                if x.startswith(name) and 'pod="busy-node"' in x], name
     if CADVISOR:  # where its test was asked for, too
         compare(CADVISOR, families(kubelet))

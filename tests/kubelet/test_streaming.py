@@ -37,8 +37,9 @@ def echo(port):
 PODS = [
     pod("exec", sh("main", SLEEP, env=[{"name": "WHO", "value": "pod"}])),
     pod("mapped", sh("main", SLEEP), hostUsers=False),
-    pod("attach", sh("main", "while read -r x; do echo got $x; done; echo end; " + SLEEP, stdin=True)),
-    pod("attach-tty", sh("main", "while read -r x; do echo got $x; stty size; done", stdin=True, tty=True)),
+    pod("attach", sh("main", "while read -r x; do echo got $x; done; " + SLEEP, stdin=True)),
+    pod("attach-tty", sh("main", "while read -r x; do echo got $x; stty size; done", stdin=True,
+                         tty=True)),
     pod("prints", sh("main", "trap 'exit 0' TERM; while :; do echo line; sleep 0.1; done")),
     pod("forward", echo(7007), volumes=[NODE_FILES]),
     pod("forward-host", echo(NET), volumes=[NODE_FILES], hostNetwork=True),

@@ -14,33 +14,37 @@ FACTS = volume("facts", downwardAPI={"items": [
     {"path": "cpu", "resourceFieldRef": {"containerName": "main", "resource": "limits.cpu",
                                          "divisor": "1m"}}]})
 
+END = "echo end; " + SLEEP
 PODS = [
     pod("empty",
-        sh("writer", "echo text >/a/file; mount | grep ' /fast '; id -g; stat -c %g /a; echo end; " + SLEEP,
+        sh("writer", "echo text >/a/file; mount | grep ' /fast '; id -g; stat -c %g /a; " + END,
            volumeMounts=[at("/a", "disk"), at("/fast", "fast")]),
-        sh("reader", "until test -e /b/file; do sleep 0.1; done; cat /b/file; touch /b/mine && echo wrong;"
-           "echo end; " + SLEEP, volumeMounts=[at("/b", "disk", readOnly=True)]),
+        sh("reader", "until test -e /b/file; do sleep 0.1; done; cat /b/file;"
+           "touch /b/mine && echo wrong; " + END, volumeMounts=[at("/b", "disk", readOnly=True)]),
         securityContext={"fsGroup": 4242},
-        volumes=[volume("disk"), volume("fast", emptyDir={"medium": "Memory", "sizeLimit": "3Mi"})]),
-    pod("host", sh("main", "echo seen >/node/host; cat /one; touch /fixed/x && echo wrong; echo end; " + SLEEP,
+        volumes=[volume("disk"),
+                 volume("fast", emptyDir={"medium": "Memory", "sizeLimit": "3Mi"})]),
+    pod("host", sh("main", "echo seen >/node/host; cat /one; touch /fixed/x && echo wrong; " + END,
                    volumeMounts=[at("/node"), at("/one", "file", readOnly=True),
                                  at("/fixed", readOnly=True, recursiveReadOnly="IfPossible")]),
         volumes=[share(), volume("file", hostPath={"path": "/etc/hostname", "type": "File"})]),
-    pod("downward", sh("main", "cat /facts/name; echo; cat /facts/cpu; echo; cat /facts/deep/labels;"
-                        "echo; stat -Lc %a /facts/deep/labels; cat /only; echo; echo end; " + SLEEP,
-                        volumeMounts=[at("/facts", "facts"), at("/only", "facts", subPath="name")],
-                        resources={"limits": {"cpu": "250m"}}),
+    pod("downward", sh("main", "cat /facts/name; echo; cat /facts/cpu; echo;"
+                       "cat /facts/deep/labels; echo; stat -Lc %a /facts/deep/labels; cat /only;"
+                       "echo; " + END,
+                       volumeMounts=[at("/facts", "facts"), at("/only", "facts", subPath="name")],
+                       resources={"limits": {"cpu": "250m"}}),
         volumes=[FACTS]),
-    pod("sub", sh("main", "echo one >/sub/f; echo two >/mine/f; cat /all/deep/er/f /all/sub-node/f;"
-                  "echo end; " + SLEEP, env=[POD_NAME], volumeMounts=[
+    pod("sub", sh("main", "echo one >/sub/f; echo two >/mine/f;"
+                  "cat /all/deep/er/f /all/sub-node/f; " + END, env=[POD_NAME], volumeMounts=[
                       at("/all", "disk"), at("/sub", "disk", subPath="deep/er"),
                       at("/mine", "disk", subPathExpr="$(POD_NAME)")]),
         volumes=[volume("disk")]),
     # A link out of the volume is no way out.
-    pod("escape", sh("main", "echo out; " + SLEEP, volumeMounts=[at("/etc2", "disk", subPath="link")]),
+    pod("escape", sh("main", "echo out; " + SLEEP,
+                     volumeMounts=[at("/etc2", "disk", subPath="link")]),
         initContainers=[sh("first", "ln -s /etc /disk/link", volumeMounts=[at("/disk", "disk")])],
         volumes=[volume("disk")]),
-    pod("image", sh("main", "cat /img/etc/passwd | head -n 1; touch /img/x && echo wrong; echo end; " + SLEEP,
+    pod("image", sh("main", "head -n 1 /img/etc/passwd; touch /img/x && echo wrong; " + END,
                     volumeMounts=[at("/img", "img")]),
         volumes=[volume("img", image={"reference": IMAGE, "pullPolicy": "IfNotPresent"})]),
 ]
