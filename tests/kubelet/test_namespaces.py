@@ -97,7 +97,8 @@ def test_host_ports(kubelet):
 def test_shared_pid_namespace(kubelet):
     kubelet.wait_ready("shared-pid")
     two = lines(kubelet, "shared-pid", "two")
-    assert kubelet.log("shared-pid", "one").strip() != "1" and two[0] != "1"
+    one = kubelet.wait_for(lambda: kubelet.log("shared-pid", "one"))
+    assert one != "1\n" and two[0] != "1"
     assert two[2].split()[0] == "1"  # it is the pod's own
 
 
