@@ -226,6 +226,23 @@ static int mount_rootfs(struct making *k, struct err *e)
  * runtime's word is not needed either: crun fails where the number of that process is meanwhile that
  * of somebody's thread (pidfd_open(2): ENOENT), for as long as it is.
  */
+/* What a runtime reads to delete a container, where somebody has removed the bundle: of its own
+ * records it has the rest. */
+static int need_bundle(const char *dir, struct err *e)
+{
+	static const char least[] = "{\"ociVersion\":\"1.0.0\",\"root\":{\"path\":\"rootfs\"},"
+				    "\"process\":{\"cwd\":\"/\",\"args\":[\"-\"]},\"linux\":{}}";
+	_cleanup_free_ char *config = xasprintf("%s/config.json", dir);
+	int r;
+
+	if (access(config, F_OK) == 0)
+		return 0;
+	r = fs_mkdir_p(AT_FDCWD, dir, 0700);
+	if (r == 0)
+		r = fs_write_atomic(AT_FDCWD, config, least, sizeof(least) - 1, 0600, false);
+	return r < 0 ? err_errno(e, r, "make %s", config) : 0;
+}
+
 static int delete_container(const struct runtime *rt, const char *id, const char *log, bool ended,
 			    struct err *e)
 {
@@ -457,7 +474,9 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 
 	(void)reply;
 	do_read_runtime(j, in, &rt);
-	r = delete_container(&rt, j->id, log, c->state == MON_EXITED && *c->cgroup, e);
+	r = need_bundle(dir, e);
+	if (r == 0)
+		r = delete_container(&rt, j->id, log, c->state == MON_EXITED && *c->cgroup, e);
 	FAULT_POINT("job.remove.deleted");
 	if (r == 0)
 		remove_cgroup_of(j, c);

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """GetContainerEvents."""
+import json
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -289,7 +291,15 @@ def test_time_of_a_status_never_goes_back(fresh):
         a.close()
 
 
-@pytest.mark.parametrize("records", ["kept", "gone"])
+def runs(pid):
+    try:
+        with open("/proc/%d/stat" % pid) as f:
+            return f.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("records", ["kept", "gone", "bundle gone", "all gone"])
 def test_containers_of_a_lost_monitor(fresh, records):
     """A monitor that dies: nothing of its pod is left out."""
     d = fresh
@@ -299,12 +309,18 @@ def test_containers_of_a_lost_monitor(fresh, records):
         c = d.run(p, "sleep 1000")
         pids = processes_with("gantry-monitor", p)
         assert len(pids) == 1
+        info = d.cri.ContainerStatus(container_id=c, verbose=True).info["info"]
+        init = json.loads(info)["pid"]
         if records == "gone":
             for name in ("create", "pid"):
                 os.unlink("%s/pods/%s/containers/%s/%s" % (d.state, p, c, name))
+        elif records == "bundle gone":
+            shutil.rmtree("%s/pods/%s/containers/%s" % (d.state, p, c))
+        elif records == "all gone":
+            shutil.rmtree("%s/pods/%s/containers" % (d.state, p))
         os.kill(pids[0], 9)
         wait_for(lambda: "stopped" in a.of(p))
-        if records == "gone":  # a container that nobody knows of has not survived
+        if records != "kept":  # a container that nobody knows of has not survived
             wait_for(lambda: "stopped" in a.of(c))
             assert d.status(c).reason == "Unknown"
         d.cri.StopPodSandbox(pod_sandbox_id=p)
@@ -312,6 +328,7 @@ def test_containers_of_a_lost_monitor(fresh, records):
         wait_for(lambda: "deleted" in a.of(p))
         assert a.of(p) == ["created", "started", "stopped", "deleted"]
         assert a.of(c) == ["created", "started", "stopped", "deleted"]
+        assert not runs(init)
     finally:
         a.close()
 
