@@ -474,6 +474,12 @@ static void run(struct container *c, struct request *q)
 		c->busy = true;
 		job_start(m, q, c, do_update, plain_done);
 		return;
+	case MON_CHECKPOINT:
+		if (!need_state(c, q, MON_RUNNING, "running"))
+			return;
+		c->busy = true;
+		job_start(m, q, c, do_checkpoint, plain_done);
+		return;
 	case MON_REOPEN_LOG:
 		reopen(c, q);
 		return;

@@ -462,6 +462,7 @@ static void on_message(struct ipc_conn *ipc, struct ipc_in *in)
 	case MON_EXEC_STREAM:
 	case MON_ATTACH:
 	case MON_UPDATE:
+	case MON_CHECKPOINT:
 	case MON_REOPEN_LOG:
 		container_request(m, q);
 		return;

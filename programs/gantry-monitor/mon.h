@@ -273,6 +273,7 @@ int do_create(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_start(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_checkpoint(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Kills what is left in a cgroup and removes it; what was killed takes a moment to go. */
 void do_remove_cgroup(const struct cgroup_host *h, const char *path);
 struct userns_map;

@@ -307,24 +307,16 @@ static int exec_sync(struct cri_call *c, const void *request, void *response, st
 	return 0;
 }
 
-/* No checkpoint is made: says what stands in the way here, as it was found by the probe. */
 static int checkpoint_container(struct cri_call *c, const void *request, void *response,
 				struct err *e)
 {
 	const Runtime__V1__CheckpointContainerRequest *q = request;
-	const struct node_runtime *rt;
 	struct container *ctr;
 	int r = find(c, q->container_id, &ctr, e);
 
-	if (r < 0)
-		return r;
-	rt = ctr->pod->runtime;
-	return err_set(e, -EOPNOTSUPP, GRPC_UNIMPLEMENTED,
-		       "container %s cannot be checkpointed: runtime \"%s\": %s", ctr->id,
-		       ctr->runtime_name,
-		       !rt || !rt->probed	      ? "it has not been probed"
-		       : str_empty(rt->no_checkpoint) ? "it could, gantry has no use of it yet"
-						      : rt->no_checkpoint);
+	if (r == 0)
+		r = validate_checkpoint(q, e);
+	return r < 0 ? r : life_checkpoint(ctr, q->location, (uint64_t)q->timeout, e);
 }
 
 static int reopen_container_log(struct cri_call *c, const void *request, void *response,

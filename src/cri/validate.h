@@ -27,6 +27,7 @@ int validate_pod(const struct node *n, const Runtime__V1__PodSandboxConfig *c, s
 int validate_container(const struct node *n, const struct pod *p,
 		       const Runtime__V1__ContainerConfig *c,
 		       const Runtime__V1__PodSandboxConfig *with, struct err *e);
+int validate_checkpoint(const Runtime__V1__CheckpointContainerRequest *q, struct err *e);
 /* A command and its arguments. */
 int validate_command(const char *field, char *const *v, size_t n, struct err *e);
 /* Which streams a session has; a terminal's has no standard error of its own. */

@@ -93,6 +93,16 @@ int validate_command(const char *field, char *const *v, size_t n, struct err *e)
 	return check_words(field, v, n, e);
 }
 
+int validate_checkpoint(const Runtime__V1__CheckpointContainerRequest *q, struct err *e)
+{
+	int r = check_path("location", q->location, false, e);
+
+	if (r == 0 && (q->timeout < 0 || q->timeout > INT32_MAX))
+		r = err_invalid(e, "timeout: %" PRId64 ", expected 0 to %d seconds", q->timeout,
+				INT32_MAX);
+	return r;
+}
+
 /* --- mounts --- */
 
 static bool option_known(const char *s)

@@ -101,6 +101,10 @@ enum {
 	/* -> a CONTAINER for each that runs: ID and its FIGUREs (WHAT [LABELS] VALUE); and NET_IF as
 	 * of NET_STATS where the pod has a network of its own. */
 	MON_FIGURES = 33,
+	/* ID CONFIG (config.dump) WRITABLE SNAPSHOTTER LOCATION [TIMEOUT]: an archive of the running
+	 * container, at a path, made by `RUNTIME checkpoint`; it runs on. Undone before a failure is
+	 * answered. */
+	MON_CHECKPOINT = 34,
 };
 
 /* Events, sequence 0. */
@@ -196,6 +200,7 @@ enum {
 	MON_TAG_BIND_SUB_PATH = 105,   /* string: of a directory or file in it, "": all of it */
 	MON_TAG_VOLUME = 106,	       /* repeated string: a path in the container's root */
 	MON_TAG_VOLUMES_MOUNTED = 107, /* u64 */
+	MON_TAG_LOCATION = 108,	       /* string: path of a file to be made */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */

@@ -61,6 +61,9 @@ int life_need_running(const struct container *c, struct err *e);
 int life_need_attachable(const struct container *c, bool in, bool tty, struct err *e);
 int life_need_ready(const struct pod *p, struct err *e);
 int life_reopen_log(struct container *c, struct err *e);
+/* Writes an archive of the running container to `location`, a path; it runs on.  timeout_s 0: that of a
+ * runtime's call.  UNIMPLEMENTED with what is in the way, where it is not possible here. */
+int life_checkpoint(struct container *c, const char *location, uint64_t timeout_s, struct err *e);
 int life_update_container(struct container *c, const Runtime__V1__LinuxContainerResources *r,
 			  struct err *e);
 

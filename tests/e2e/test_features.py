@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the status says that runtimes and node can do is what containers find; swap and huge pages on
 cgroup v1 (on v2: test_unified.py)."""
-import json
 import os
 import re
-import shutil
 import subprocess
 
 import grpc
@@ -164,63 +162,3 @@ def test_huge_pages(d, pod, huge):  # noqa: F811
         assert "asks for limits of huge pages, gets none" in d.log_text()
     os.unlink(huge / "f")
 
-
-# --- checkpoints ---
-
-def refused(d, ctr):  # noqa: F811
-    with pytest.raises(grpc.RpcError) as e:
-        d.cri.CheckpointContainer(container_id=ctr, location="/tmp/never.tar", timeout=10)
-    assert not os.path.exists("/tmp/never.tar")
-    return e.value.code(), e.value.details()
-
-
-def criu_works():
-    return shutil.which("criu") and subprocess.run(["criu", "check"], stderr=subprocess.DEVNULL,
-                                                   stdout=subprocess.DEVNULL).returncode == 0
-
-
-def test_checkpoint_is_refused_with_the_reason(d, pod):  # noqa: F811
-    ctr = d.run(pod, "sleep 1000")
-    code, words = refused(d, ctr)
-    assert code == grpc.StatusCode.UNIMPLEMENTED and ctr in words
-    runtime = d.info(pod)["runtime"]
-    has = subprocess.run([runtime, "checkpoint", "--help"], stdout=subprocess.DEVNULL,
-                         stderr=subprocess.DEVNULL).returncode == 0
-    if not has:
-        assert "checkpoint: unknown command" in words
-    elif not shutil.which("criu"):
-        assert "CRIU is not installed" in words
-    elif not criu_works():
-        assert "criu check: " in words and "rror" in words
-    found = {r["name"]: r.get("checkpoints", "") for r in
-             json.loads(d.cri.Status(verbose=True).info["config"])["runtimes"]}
-    assert found[runtime] in words
-    assert d.status(ctr).state == api.CONTAINER_RUNNING
-    assert refused(d, "none")[0] == grpc.StatusCode.NOT_FOUND
-
-
-@pytest.mark.parametrize("script,words", [
-    ("echo 'Error (criu/x.c:1): the kernel lacks it' >&2; exit 1", "criu check: Error (criu/x.c:1): the kernel lacks it"),
-    ("sleep 1000", "it does not come to an end"),
-    (None, "CRIU is not installed")], ids=["fails", "hangs", "none"])
-def test_what_the_probe_finds_of_criu(archive, tmp_path, script, words):
-    """With a criu of the test's own; one that hangs keeps no runtime from being used."""
-    if not shutil.which("runc"):
-        pytest.skip("no runc")
-    if not script and shutil.which("criu", path="/usr/local/sbin:/usr/sbin:/sbin:/usr/bin"):
-        pytest.skip("criu is installed, where programs are looked for besides PATH")
-    for name in ("runc", "sh", "sleep", "ip", "iptables", "nft"):
-        if shutil.which(name):
-            os.symlink(shutil.which(name), tmp_path / name)
-    if script:
-        (tmp_path / "criu").write_text("#!/bin/sh\n%s\n" % script)
-        (tmp_path / "criu").chmod(0o755)
-    d = Daemon(config="runtimes: {runc: {path: runc}}\ndefault_runtimes: [runc]\n",
-               env={"PATH": str(tmp_path)})
-    try:
-        d.load(archive)
-        wait_for(lambda: conditions(d)["RuntimeReady"].status, timeout=60)
-        code, text = refused(d, d.run(d.run_pod(), "sleep 1000"))
-        assert code == grpc.StatusCode.UNIMPLEMENTED and words in text
-    finally:
-        d.close()
