@@ -330,7 +330,7 @@ class Kubelet:
                     return c
         return None
 
-    def wait(self, pod, what, timeout=20):
+    def wait(self, pod, what, timeout=60):
         """The pod's status once what(status) is true."""
         seen = {}
 
@@ -348,7 +348,7 @@ class Kubelet:
                 pod, json.dumps(seen, indent=1),
                 "\n".join(x for x in self.log_text().split("\n") if pod in x)[-4000:])) from None
 
-    def wait_ready(self, pod, timeout=20):
+    def wait_ready(self, pod, timeout=60):
         return self.wait(pod, lambda s: any(c["type"] == "Ready" and c["status"] == "True"
                                             for c in s["conditions"]), timeout)
 

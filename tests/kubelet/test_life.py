@@ -130,7 +130,7 @@ def test_restarted_for_ever_with_back_off(kubelet):
         for c in kubelet.containers("again"):
             seen[c.metadata.attempt] = kubelet.daemon.status(c.id)
         first, last = seen[min(seen)], seen[max(seen)]
-        if last.metadata.attempt == first.metadata.attempt + 1 and first.finished_at:
+        if last.metadata.attempt == first.metadata.attempt + 1 and last.started_at:
             return (last.started_at - first.finished_at) / 1e9
         if last.metadata.attempt > first.metadata.attempt:
             del seen[first.metadata.attempt]
