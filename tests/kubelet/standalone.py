@@ -35,6 +35,7 @@ PACKAGE = "k8s.io/kubernetes/cmd/kubelet"
 # What the kubelet sets for the whole machine.
 TUNABLES = ("vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops",
             "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes")
+UNIFIED = "/sys/fs/cgroup"  # where all of cgroup v2 is, on a machine that has nothing else
 SYSTEMD = ("systemd", "systemctl", "loginctl", "busctl")
 
 
@@ -87,6 +88,10 @@ class Cgroups:
             path = top + self.name
             os.makedirs(path, exist_ok=True)
             if os.path.exists(top + "/cgroup.controllers"):
+                if top == UNIFIED:  # it wants each controller in its parent
+                    with open(top + "/cgroup.controllers") as src, \
+                            open(top + "/cgroup.subtree_control", "w") as dst:
+                        dst.write(" ".join("+" + c for c in src.read().split()))
                 continue
             for f in ("cpuset.cpus", "cpuset.mems"):
                 if os.path.exists(top + "/" + f):

@@ -4,8 +4,12 @@
 What there is no standalone kubelet for: whatever belongs to an API server (config maps, secrets,
 service accounts, ephemeral containers, readiness gates), as a static pod may not name it.
 """
+import contextlib
 import time
 
+import grpc
+
+from cri import api
 from forms import SLEEP, WAIT, at, pod, read, script, sh, share, volume
 
 WORK = dict(volumes=[volume("work"), share()])
@@ -64,16 +68,21 @@ def ended(status, container, **fields):
     return None
 
 
-def ids(kubelet, name):
-    return {c.metadata.name: c.id for c in kubelet.containers(name)}
-
-
 def remove(kubelet, name):
-    """Ends the pod; the CRI statuses of its containers as they ended."""
-    containers = ids(kubelet, name)
+    """Ends the pod; the statuses of its containers as they ended. A moment later the kubelet has
+    removed them."""
+    running = {c.metadata.name: c.id for c in kubelet.containers(name)
+               if c.state == api.CONTAINER_RUNNING}
     kubelet.remove(name)
-    began = time.time()
-    left = {n: kubelet.daemon.wait_exit(i, timeout=40) for n, i in containers.items()}
+    began, left = time.time(), {}
+
+    def ended_all():
+        for n in running.keys() - left.keys():
+            c = kubelet.daemon.status(running[n])
+            if c.state == api.CONTAINER_EXITED:
+                left[n] = c
+        return len(left) == len(running)
+    kubelet.wait_for(ended_all, timeout=40)
     return left, began
 
 
@@ -128,7 +137,8 @@ def test_restarted_for_ever_with_back_off(kubelet):
 
     def pause():
         for c in kubelet.containers("again"):
-            seen[c.metadata.attempt] = kubelet.daemon.status(c.id)
+            with contextlib.suppress(grpc.RpcError):  # the kubelet has just removed it
+                seen[c.metadata.attempt] = kubelet.daemon.status(c.id)
         first, last = seen[min(seen)], seen[max(seen)]
         if last.metadata.attempt == first.metadata.attempt + 1 and last.started_at:
             return (last.started_at - first.finished_at) / 1e9
