@@ -11,6 +11,9 @@
 #include "rundir.h"
 #include "text.h"
 
+#define REATTACH_MAX 3			  /* times in a row that a lost session is made again */
+#define REATTACH_LONG (60 * USEC_PER_SEC) /* one that lasted so long ends the row */
+
 /* One run: what was made, and has to go again. */
 struct run {
 	struct cli *cli;
@@ -298,23 +301,55 @@ static int start_and_follow(struct run *r, struct err *e)
 	return res < 0 || r->c.detach ? res : follow(r, true, e);
 }
 
+static int open_session(struct run *r, struct session *s, struct err *e)
+{
+	*s = (struct session){.cli = r->cli,
+			      .tty = r->c.container.tty,
+			      .input = r->c.container.stdin,
+			      .detach_keys = true,
+			      .on_signal = on_session_signal,
+			      .arg = r};
+	return attach_open(s, r->container, e);
+}
+
+/*
+ * To the container's end, or the detach keys.  A session may end before it (idle for hours; its
+ * program was killed): that is no reason to end the container.
+ */
+static int move(struct run *r, struct session *s, struct err *e)
+{
+	for (unsigned lost = 0;; lost++) {
+		uint64_t began = clock_mono_us();
+		struct err why = ERR_NULL;
+		int res = session_run(s, e);
+
+		session_close(s);
+		if (res != -ECONNRESET)
+			return res;
+		if (clock_mono_us() - began > REATTACH_LONG)
+			lost = 0;
+		if (lost >= REATTACH_MAX || open_session(r, s, &why) < 0) {
+			if (why.code != GRPC_FAILED_PRECONDITION) /* it has ended */
+				cli_warn("%s; container %s goes on without it", e->msg, r->c.name);
+			return 0;
+		}
+		cli_warn("%s; attached to container %s again", e->msg, r->c.name);
+	}
+}
+
 /* With -i or -t: what it writes comes by itself, also what is no whole line yet. */
 static int start_attached(struct run *r, struct err *e)
 {
-	struct session s = {.cli = r->cli,
-			    .tty = r->c.container.tty,
-			    .input = r->c.container.stdin,
-			    .detach_keys = true,
-			    .on_signal = on_session_signal,
-			    .arg = r};
-	int res = attach_open(&s, r->container, e); /* before it starts: nothing is missed */
+	struct session s;
+	int res = open_session(r, &s, e); /* before it starts: nothing is missed */
 
 	if (res < 0)
 		return err_wrap(e, "attach to container %s", r->c.name);
 	res = start_container(r, e);
-	if (res == 0)
-		res = session_run(&s, e);
-	session_close(&s);
+	if (res < 0)
+		session_close(&s);
+	else
+		res = move(r, &s, e);
 	r->detached = res == 0 && s.detached;
 	if (res < 0 || r->detached)
 		return res;

@@ -254,6 +254,35 @@ def test_run_in_a_terminal_and_detach(g):
     assert t.end() == 3
 
 
+def test_run_attaches_again(g):
+    """A session that ends before the container does not end it."""
+    t = Terminal(g, "run", "-it", "--name", "tty", IMAGE, "sh").ready()
+    t.type(b"echo $((40+2))\n")
+    t.expect("\n42\r\n")
+    for _ in range(2):
+        pid, = programs(g.d)
+        os.kill(pid, signal.SIGKILL)
+        t.expect("attached to container tty again")
+    t.ready().type(b"echo $((40+3)); exit 6\n")
+    t.expect("\n43\r\n")
+    assert t.end() == 6 and g("pods", "-q") == ""
+
+
+def test_run_goes_on_without_a_session(g):
+    t = Terminal(g, "run", "-t", "--name", "tty", IMAGE, "sh", "-c",
+                 "echo ready; until test -e /tmp/go; do sleep 0.05; done; exit 7")
+    t.expect("ready")
+    for i in range(4):
+        if i:
+            t.expect("attached to container tty again")
+        pid = wait_for(lambda: programs(g.d))[0]
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not os.path.exists("/proc/%d" % pid))
+    t.expect("goes on without it")
+    g("exec", "tty", "touch", "/tmp/go")
+    assert t.end() == 7 and g("pods", "-q") == ""
+
+
 def test_run_with_input(g):
     p = g.popen("run", "-i", IMAGE, "sh", "-c", "sha256sum; echo err >&2; exit 5", stdin=subprocess.PIPE,
                 text=False)
