@@ -123,14 +123,14 @@ class Kubelet:
         self.dir = tempfile.mkdtemp(prefix="gt-kubelet-")
         os.chmod(self.dir, 0o711)
         self.manifests = self.dir + "/manifests"
-        for sub in ("manifests", "bin", "sysctl", "links"):
+        for sub in ("manifests", "bin", "sysctl", "links", "devices"):
             os.mkdir(self.dir + "/" + sub)
-        self.mounted = []
-        self.cgroups = None if self.systemd() else Cgroups(os.path.basename(self.dir))
+        self.mounted, self.made = [], []
         self.port, self.healthz = free_port(), free_port()
         self.log_file = self.dir + "/kubelet.log"
         self.surround()
         self.make_path()
+        self.cgroups = None if self.systemd() else Cgroups(os.path.basename(self.dir))
         self.process = None
         self.ssl = ssl._create_unverified_context()
 
@@ -143,8 +143,11 @@ class Kubelet:
     def surround(self):
         self.mount("--bind", self.dir, self.dir)
         subprocess.run(["mount", "--make-shared", self.dir], check=True)
-        os.makedirs("/var/log/containers", exist_ok=True)  # no setting says where
-        self.mount("--bind", self.dir + "/links", "/var/log/containers")
+        for at, own in (("/var/log/containers", "links"), ("/var/lib/kubelet", "devices")):
+            if not os.path.isdir(at):  # no setting says where these are
+                os.mkdir(at)
+                self.made.append(at)
+            self.mount("--bind", self.dir + "/" + own, at)
         subprocess.run(["ip", "addr", "add", ADDRESS + "/32", "dev", "lo"], check=True)
 
     def command(self):
@@ -247,6 +250,8 @@ class Kubelet:
                 self.daemon.cri.RemovePodSandbox(pod_sandbox_id=s.id)
             for path in self.volumes() + self.mounted[::-1]:
                 subprocess.run(["umount", "-l", path], check=False)
+            for path in self.made:
+                os.rmdir(path)
             subprocess.run(["ip", "addr", "del", ADDRESS + "/32", "dev", "lo"], check=False)
             if self.cgroups:
                 left += self.cgroups.close()
