@@ -139,11 +139,10 @@ def test_restarted_for_ever_with_back_off(kubelet):
         for c in kubelet.containers("again"):
             with contextlib.suppress(grpc.RpcError):  # the kubelet has just removed it
                 seen[c.metadata.attempt] = kubelet.daemon.status(c.id)
-        first, last = seen[min(seen)], seen[max(seen)]
-        if last.metadata.attempt == first.metadata.attempt + 1 and last.started_at:
-            return (last.started_at - first.finished_at) / 1e9
-        if last.metadata.attempt > first.metadata.attempt:
-            del seen[first.metadata.attempt]
+        for attempt, first in seen.items():
+            last = seen.get(attempt + 1)
+            if last and last.started_at and first.finished_at:
+                return (last.started_at - first.finished_at) / 1e9
         return None
     assert kubelet.wait_for(pause, every=0.1) >= 2
 
