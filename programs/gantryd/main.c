@@ -21,6 +21,7 @@
 #include "base/sock.h"
 #include "config/config.h"
 #include "cri/cri.h"
+#include "ipc/spawner.h"
 #include "listen.h"
 #include "notify.h"
 #include "pod/node.h"
@@ -218,6 +219,7 @@ static int serve(struct daemon *d)
 	d->cri = cri_free(d->cri);
 	d->node->streams = streams_close(d->node->streams);
 	d->node = node_close(d->node);
+	spawner_close();
 	d->loop = loop_free(d->loop);
 	co_pool_free();
 	return r < 0 ? 1 : r;
@@ -347,6 +349,7 @@ int main(int argc, char **argv)
 	} else {
 		log_init("gantryd", d.config.log.level);
 		raise_limits(&d.nofile);
+		spawner_open();
 		r = serve(&d);
 	}
 	config_fini(&d.config);

@@ -115,9 +115,9 @@ static int child_main(void *arg)
 static pid_t start_forked(struct child_args *a, int *ret_pidfd)
 {
 	struct clone_args ca = {
-		.flags = CLONE_PIDFD,
+		.flags = CLONE_PIDFD | (a->s->for_parent ? CLONE_PARENT : 0),
 		.pidfd = (uint64_t)(uintptr_t)ret_pidfd,
-		.exit_signal = SIGCHLD,
+		.exit_signal = a->s->for_parent ? 0 : SIGCHLD, /* 0: the caller's own */
 	};
 	long pid = syscall(SYS_clone3, &ca, sizeof(ca));
 
@@ -163,7 +163,7 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, int *ret_pidfd, struct er
 		.argv = (char *const *)(uintptr_t)s->argv,
 		.envp = s->envp ? (char *const *)(uintptr_t)s->envp : environ,
 		.error_fd = -1,
-		.parent = getpid(),
+		.parent = s->for_parent ? getppid() : getpid(),
 	};
 	_cleanup_free_ char *stack = NULL;
 	sigset_t all, old;

@@ -32,7 +32,8 @@ struct spawn {
 	int death_signal; /* PR_SET_PDEATHSIG, 0: none */
 	/* Returns at once; a failed exec is a line on the child's standard error and status 127. */
 	bool no_wait;
-	int cancel_fd; /* spawn_run(), spawn_await(): readable means give up; -1 none */
+	bool for_parent; /* with no_wait: it becomes the caller's parent's child (CLONE_PARENT) */
+	int cancel_fd;	 /* spawn_run(), spawn_await(): readable means give up; -1 none */
 };
 
 #define SPAWN_INIT                                                                                 \

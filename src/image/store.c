@@ -14,9 +14,9 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/spawn.h"
 #include "image/health.h"
 #include "ipc/ipc.h"
+#include "ipc/spawner.h"
 #include "ipc/worker.h"
 #include "image/store_internal.h"
 
@@ -348,8 +348,7 @@ static int worker_start(struct image_store *s, struct worker *w, struct err *e)
 	sp.fds[3] = theirs;
 	sp.n_fds = 4;
 	sp.setsid = true;
-	sp.no_wait = true;
-	r = spawn_start(&sp, &pid, &pidfd, e);
+	r = spawner_start(s->loop, &sp, &pid, &pidfd, e);
 	if (r < 0)
 		return r;
 	co_event_init(&w->ended);

@@ -8,7 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/spawn.h"
+#include "ipc/spawner.h"
 #include "loop/co.h"
 
 struct helper {
@@ -70,9 +70,8 @@ int helper_run(struct loop *l, const char *const *argv, int death_signal, uint64
 	sp.fds[1] = p[1];
 	sp.fds[2] = STDERR_FILENO;
 	sp.setsid = true;
-	sp.no_wait = true;
 	sp.death_signal = death_signal;
-	r = spawn_start(&sp, &pid, &pidfd, e);
+	r = spawner_start(l, &sp, &pid, &pidfd, e);
 	close(p[1]);
 	if (r < 0) {
 		close(p[0]);

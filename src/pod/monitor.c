@@ -10,7 +10,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/spawn.h"
+#include "ipc/spawner.h"
 
 #define RECOVER_PAUSE_MIN (100 * USEC_PER_MS) /* between tries to start a monitor */
 #define RECOVER_PAUSE_MAX (60 * USEC_PER_SEC)
@@ -259,8 +259,7 @@ static int launch(struct pod *p, bool recovering, struct err *e)
 	sp.fds[4] = n->sealed_fd;
 	sp.n_fds = n->sealed_fd >= 0 ? 5 : 4;
 	sp.setsid = true;
-	sp.no_wait = true;
-	r = spawn_start(&sp, &pid, &pidfd, e);
+	r = spawner_start(n->loop, &sp, &pid, &pidfd, e);
 	if (r < 0)
 		return err_wrap(e, "start the monitor of pod sandbox %s", p->id);
 	FAULT_POINT("daemon.monitor.started");

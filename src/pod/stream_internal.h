@@ -32,6 +32,8 @@ struct streams {
 struct stream_child {
 	struct list link; /* streams.children */
 	struct streams *server;
+	struct stream_listener *from;
+	int client;    /* the connection, until a program has it */
 	unsigned refs; /* one as long as the process lives, one for each call */
 	struct ipc_conn ipc;
 	struct loop_child child;

@@ -16,11 +16,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/sock.h"
-#include "base/spawn.h"
+#include "ipc/spawner.h"
+#include "loop/co.h"
 #include "pod/stream_internal.h"
 
 #define LISTEN_BACKLOG 128
-#define ACCEPT_TURN 16			 /* connections of one turn of the loop: each is a fork */
+#define ACCEPT_TURN 16			 /* connections of one turn of the loop */
 #define ACCEPT_PAUSE (100 * USEC_PER_MS) /* where there are no descriptors or processes left */
 #define TELL_EVERY (60 * USEC_PER_SEC)	 /* that there are too many connections */
 #define PEM_FILE_MAX (1u << 20)		 /* bytes of a file of certificates, or a key */
@@ -75,21 +76,20 @@ static void put_arguments(const struct config *cfg, bool tcp, struct strv *to)
 		}
 }
 
-/* Takes the connection over. -errno: it has been closed. */
-static int launch(struct stream_listener *l, int client)
+/* Its program runs. */
+static int start_program(struct stream_child *c, struct err *e)
 {
+	struct stream_listener *l = c->from;
 	struct node *n = l->server->node;
-	_cleanup_close_ int fd = client, ours = -EBADF, theirs = -EBADF, pidfd = -EBADF;
+	_cleanup_close_ int fd = TAKE_FD(c->client), ours = -EBADF, theirs = -EBADF, pidfd = -EBADF;
 	_cleanup_strv_ struct strv argv = STRV_NULL;
 	struct spawn sp = SPAWN_INIT;
-	struct stream_child *c;
-	struct err e = ERR_NULL;
 	int pair[2], r;
 	pid_t pid;
 
 	sp.file = l->tcp && *n->config->streaming.tls.cert ? n->stream_tls_path : n->stream_path;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-		return -errno;
+		return err_errno(e, -errno, "socketpair");
 	ours = pair[0];
 	theirs = pair[1];
 	put_arguments(n->config, l->tcp, &argv);
@@ -99,21 +99,58 @@ static int launch(struct stream_listener *l, int client)
 	sp.fds[4] = fd;
 	sp.n_fds = 5;
 	sp.setsid = true; /* it goes on when this daemon ends, however that does */
-	sp.no_wait = true;
-	r = spawn_start(&sp, &pid, &pidfd, &e);
-	if (r < 0) {
-		log_warn("a streaming connection is closed: %s", e.msg);
+	r = spawner_start(n->loop, &sp, &pid, &pidfd, e);
+	if (r < 0)
 		return r;
-	}
 	FAULT_POINT("daemon.stream.spawned");
-	c = xcalloc(1, sizeof(*c));
+	loop_child_add(n->loop, &c->child, pid, TAKE_FD(pidfd), on_stream_exit);
+	(void)ipc_conn_open(&c->ipc, n->loop, TAKE_FD(ours), stream_on_message, on_stream_gone);
+	return 0;
+}
+
+static void on_pause_over(struct loop_timer *t)
+{
+	loop_io_mod(&container_of(t, struct stream_listener, pause)->io, EPOLLIN);
+}
+
+/* No descriptors, no processes: not in a hurry. */
+static void pause_accepting(struct stream_listener *l)
+{
+	if (l->fd < 0)
+		return;
+	loop_io_mod(&l->io, 0);
+	loop_timer_set(l->server->node->loop, &l->pause, clock_mono_us() + ACCEPT_PAUSE,
+		       on_pause_over);
+}
+
+static void begin(void *arg)
+{
+	struct stream_child *c = arg;
+	struct err e = ERR_NULL;
+
+	if (start_program(c, &e) == 0)
+		return;
+	log_warn("a streaming connection is closed: %s", e.msg);
+	pause_accepting(c->from);
+	list_remove(&c->link);
+	c->server->n_children--;
+	stream_child_unref(c);
+}
+
+/* Takes the connection over. */
+static void launch(struct stream_listener *l, int client)
+{
+	struct stream_child *c = xcalloc(1, sizeof(*c));
+
 	c->server = l->server;
+	c->from = l;
+	c->client = client;
+	c->child.pidfd = -EBADF;
 	list_init(&c->calls);
 	list_append(&l->server->children, &c->link);
 	l->server->n_children++;
 	stream_child_ref(c);
-	loop_child_add(n->loop, &c->child, pid, TAKE_FD(pidfd), on_stream_exit);
-	return ipc_conn_open(&c->ipc, n->loop, TAKE_FD(ours), stream_on_message, on_stream_gone);
+	co_start(l->server->node->loop, begin, c);
 }
 
 void streams_end_forwards(struct streams *s, const char *pod_id)
@@ -128,11 +165,6 @@ void streams_end_forwards(struct streams *s, const char *pod_id)
 }
 
 /* --- connections --- */
-
-static void on_pause_over(struct loop_timer *t)
-{
-	loop_io_mod(&container_of(t, struct stream_listener, pause)->io, EPOLLIN);
-}
 
 static void refuse(struct streams *s, int fd)
 {
@@ -165,14 +197,11 @@ static void on_accept(struct loop_io *io, uint32_t events)
 			refuse(s, fd);
 			continue;
 		}
-		if (r == 0)
-			r = launch(l, fd);
-		if (r < 0) { /* no descriptors, no processes: not in a hurry */
-			loop_io_mod(&l->io, 0);
-			loop_timer_set(s->node->loop, &l->pause, clock_mono_us() + ACCEPT_PAUSE,
-				       on_pause_over);
+		if (r < 0) {
+			pause_accepting(l);
 			return;
 		}
+		launch(l, fd);
 	}
 }
 

@@ -16,10 +16,16 @@ SLOW = "fsync,fdatasync,sync_file_range,syncfs,sync"
 def strace(d, spec, log):
     """From now on these calls of the daemon and of all it starts take their time."""
     p = subprocess.Popen(["strace", "-f", "-qq", "-o", log, "-e", "trace=" + SLOW, "-e",
-                          "inject=%s:%s" % (SLOW, spec), "-p", str(d.process.pid)],
-                         start_new_session=True)
+                          "inject=%s:%s" % (SLOW, spec), "-p", str(d.process.pid), "-p",
+                          str(spawner(d))], start_new_session=True)
     wait_for(lambda: traced(d.process.pid))
     return p
+
+
+def spawner(d):
+    """The process that starts programs for the daemon."""
+    with open("/proc/%d/task/%d/children" % (d.process.pid, d.process.pid)) as f:
+        return int(f.read().split()[0])  # its first child
 
 
 def traced(pid):
@@ -70,6 +76,29 @@ def test_slow_disk(fresh, archive, tmp_path):
 def syncs(log):
     with open(log) as f:
         return [x for x in f if "sync" in x]
+
+
+def test_without_the_spawner(fresh):
+    """It may be killed for want of memory: programs are started without it."""
+    d = fresh
+    first = d.run_pod(name="with")
+    os.kill(spawner(d), 9)
+    wait_for(lambda: "programs has ended" in d.log_text())
+    second = d.run_pod(name="without")
+    c = d.run(second, "echo hi; exit 3")
+    assert d.wait_exit(c).exit_code == 3
+    for p in (first, second):
+        d.cri.RemovePodSandbox(pod_sandbox_id=p)
+
+
+def test_the_spawner_ends_with_the_daemon(fresh):
+    d = fresh
+    for how in (9, 15):
+        pid = spawner(d)
+        d.process.send_signal(how)
+        d.process.wait()
+        wait_for(lambda: not os.path.exists("/proc/%d" % pid))
+        d.start()
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
