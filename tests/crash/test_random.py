@@ -25,6 +25,9 @@ PODS = 4
 class Patient(Kubelet):
     """Somebody else starts the daemon again; what fails meanwhile is tried until it works."""
 
+    def revive(self):
+        pass
+
     def attempt(self, fn):
         end = time.monotonic() + 60
         while True:
