@@ -374,6 +374,15 @@ def parent_is_monitor(pid, monitors_):
 
 # --- many ---
 
+def refused(d, ctr):
+    try:
+        d.exec(ctr, "true")
+    except grpc.RpcError as e:
+        assert e.code() == CODE.RESOURCE_EXHAUSTED, e
+        return True
+    return False
+
+
 def test_many_at_once(d, ctr):
     """So many commands of a pod run at once; one more is refused, and everything else goes on."""
     n = 64
@@ -392,6 +401,7 @@ def test_many_at_once(d, ctr):
         for f in calls:
             f.cancel()
     wait_for(lambda: not processes_with("sleep 7534"))
+    wait_for(lambda: not refused(d, ctr))  # once their ends have been told
     assert d.exec(ctr, "echo again").stdout == b"again\n"
 
 

@@ -91,12 +91,15 @@ def test_rotated_while_the_daemon_is_killed(fresh):
 def test_removed_and_reopened(d):
     """What a rotation removed is not missed; the rest is whole."""
     pod = d.run_pod(name="removed")
-    ctr = d.run(pod, "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); echo $i; done; sleep 1000")
+    ctr = d.run(pod, "i=0; until [ -e /stop ]; do i=$((i+1)); echo $i; done; echo $i >/last; sleep 1000")
     path = d.status(ctr).log_path
     wait_for(lambda: os.path.getsize(path) > 0)
     os.unlink(path)
     d.cri.ReopenContainerLog(container_id=ctr)
-    wait_for(lambda: "2000\n" in open(path).read())
+    wait_for(lambda: os.path.getsize(path) > 0)
+    d.exec(ctr, "touch /stop; until [ -s /last ]; do sleep 0.01; done")
+    last = int(d.exec(ctr, "cat /last").stdout)
+    wait_for(lambda: " %d\n" % last in open(path).read())
     found = lines([path])["stdout"]
-    assert found == list(range(found[0], 2001))
+    assert found == list(range(found[0], last + 1))
     d.cri.RemovePodSandbox(pod_sandbox_id=pod)
