@@ -19,8 +19,7 @@ from test_userns import pod_config, security
 
 CODE = grpc.StatusCode
 # crun, that knows of checkpoints: `hook` is what it does for one.
-FAKE = """\
-#!/bin/sh
+FAKE = """#!/bin/sh
 images= work= id=
 case "$*" in *" checkpoint "*|"checkpoint "*) ;; *) exec crun "$@" ;; esac
 while [ $# -gt 0 ]; do
