@@ -56,18 +56,6 @@ static int exit_status(struct cli *cli, const struct object *o, int *ret, struct
 	return e->code == GRPC_NOT_FOUND ? (*ret = EXIT_OK) : r;
 }
 
-static int find_running(struct cli *cli, const char *word, struct object *ret, struct err *e)
-{
-	struct inventory v;
-	int r = inventory_load(cli, &v, e);
-
-	if (r == 0)
-		r = inventory_find(cli, &v, word, KIND_CONTAINER, KIND_CONTAINER, ret, e);
-	if (r == 0 && ret->container->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
-		r = err_precondition(e, "%s is not running", object_name(cli, ret));
-	return r;
-}
-
 static int run_session(struct session *s, const struct object *o, int *ret_status, struct err *e)
 {
 	int r = attach_open(s, o->id, e);
@@ -101,7 +89,7 @@ static int attach(struct cli *cli, const struct args *a)
 	int status = EXIT_OURS;
 	struct object o;
 
-	if (find_running(cli, a->v[0], &o, &e) < 0 ||
+	if (inventory_find_running(cli, a->v[0], &o, &e) < 0 ||
 	    ask_container(cli, o.id, &s.tty, &s.input, &e) < 0)
 		return cli_fail(cli, &e);
 	s.input = s.input && !args_has(a, "no-stdin");

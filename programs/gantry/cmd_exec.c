@@ -18,18 +18,6 @@ int exec_failure_status(const struct err *e)
 	return EXIT_OURS;
 }
 
-static int find_container(struct cli *cli, const char *word, struct object *ret, struct err *e)
-{
-	struct inventory v;
-	int r = inventory_load(cli, &v, e);
-
-	if (r == 0)
-		r = inventory_find(cli, &v, word, KIND_CONTAINER, KIND_CONTAINER, ret, e);
-	if (r == 0 && ret->container->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
-		r = err_precondition(e, "%s is not running", object_name(cli, ret));
-	return r;
-}
-
 static int exec_open(struct session *s, const struct args *a, const struct object *o, struct err *e)
 {
 	Runtime__V1__ExecRequest q = RUNTIME__V1__EXEC_REQUEST__INIT;
@@ -84,7 +72,7 @@ static int exec(struct cli *cli, const struct args *a)
 	if (session_check_terminal(input, tty, &e) < 0 ||
 	    args_duration(a, "limit", 0, &limit, &e) < 0)
 		return cli_usage(a->command, &e);
-	if (find_container(cli, a->v[0], &o, &e) < 0)
+	if (inventory_find_running(cli, a->v[0], &o, &e) < 0)
 		return cli_fail(cli, &e);
 	return exec_stream(cli, a, &o, limit);
 }

@@ -228,3 +228,15 @@ bool labels_match(const struct args *a, const char *option, const void *entries,
 	}
 	return true;
 }
+
+int inventory_find_running(struct cli *cli, const char *word, struct object *ret, struct err *e)
+{
+	struct inventory v;
+	int r = inventory_load(cli, &v, e);
+
+	if (r == 0)
+		r = inventory_find(cli, &v, word, KIND_CONTAINER, KIND_CONTAINER, ret, e);
+	if (r == 0 && ret->container->state != RUNTIME__V1__CONTAINER_STATE__CONTAINER_RUNNING)
+		r = err_precondition(e, "%s is not running", object_name(cli, ret));
+	return r;
+}

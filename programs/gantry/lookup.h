@@ -36,6 +36,8 @@ const Runtime__V1__PodSandbox *inventory_pod(const struct inventory *v, const ch
  */
 int inventory_find(struct cli *cli, const struct inventory *v, const char *word, int kinds,
 		   int preferred, struct object *ret, struct err *e);
+/* The container with that name or id, which must run (FAILED_PRECONDITION). */
+int inventory_find_running(struct cli *cli, const char *word, struct object *ret, struct err *e);
 
 /* "container web (0123456789ab)", safe for a terminal; in cli->arena. */
 const char *object_name(struct cli *cli, const struct object *o);

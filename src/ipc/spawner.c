@@ -13,7 +13,7 @@
 #include "ipc/ipc.h"
 #include "loop/co.h"
 
-#define SPAWNER_ARGS_MAX 64
+#define SPAWNER_ARGS_MAX 64 /* what has more is started without it */
 
 enum { SPAWNER_START = 16 };
 
@@ -174,10 +174,13 @@ int spawner_start(struct loop *l, const struct spawn *s, pid_t *ret_pid, int *re
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	struct spawn direct = *s;
 	struct ipc_out o;
+	size_t n = 0;
 	int r;
 
 	direct.no_wait = true;
-	if (!available(l))
+	while (s->argv[n])
+		n++;
+	if (n > SPAWNER_ARGS_MAX || !available(l))
 		return spawn_start(&direct, ret_pid, ret_pidfd, e);
 	r = put(&o, s, e);
 	if (r < 0)
