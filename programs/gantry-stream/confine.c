@@ -15,35 +15,7 @@
 #include <sys/syscall.h>
 
 #include "base/mem.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED true /* it maps terabytes, and looks at itself with ptrace */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#elif defined(__riscv) && __riscv_xlen == 64
-#define ARCH AUDIT_ARCH_RISCV64
-#elif defined(__powerpc64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define ARCH AUDIT_ARCH_PPC64LE
-#elif defined(__s390x__)
-#define ARCH AUDIT_ARCH_S390X
-#endif
-
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-#define ARG_LOW(i) (offsetof(struct seccomp_data, args[i]) + 4)
-#else
-#define ARG_LOW(i) (offsetof(struct seccomp_data, args[i]))
-#endif
+#include "sys/seccomp_arch.h"
 
 #ifdef ARCH
 /* Everything else fails with EPERM, as for a process that is not allowed to. */

@@ -19,33 +19,11 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "sys/seccomp_arch.h"
 
 /* <sys/mount.h> and <linux/mount.h> do not go together. */
 int mount(const char *source, const char *target, const char *type, unsigned long flags,
 	  const void *data);
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SANITIZED true /* it maps terabytes, and looks at itself with ptrace */
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED true
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED false
-#endif
-
-#if defined(__x86_64__)
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined(__aarch64__)
-#define ARCH AUDIT_ARCH_AARCH64
-#elif defined(__riscv) && __riscv_xlen == 64
-#define ARCH AUDIT_ARCH_RISCV64
-#elif defined(__powerpc64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define ARCH AUDIT_ARCH_PPC64LE
-#elif defined(__s390x__)
-#define ARCH AUDIT_ARCH_S390X
-#endif
 
 #define MOUNT_FLAGS_REC 0x4000
 #define MOUNT_FLAGS_BIND 0x1000
@@ -132,11 +110,6 @@ static const int never_unpacking[] = {
 #define CLONE_FLAGS 1
 #else
 #define CLONE_FLAGS 0
-#endif
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-#define ARG_LOW(i) (offsetof(struct seccomp_data, args[i]) + 4)
-#else
-#define ARG_LOW(i) (offsetof(struct seccomp_data, args[i]))
 #endif
 
 #ifdef ARCH
