@@ -23,9 +23,11 @@
 
 enum kind {
 	STRING,
-	PATH,	/* absolute */
-	LEVEL,	/* enum log_level */
-	DRIVER, /* enum config_cgroup_driver */
+	PATH,	   /* absolute */
+	LEVEL,	   /* enum log_level */
+	DRIVER,	   /* enum config_cgroup_driver */
+	ISOLATION, /* enum config_isolation */
+	UNIT,	   /* enum config_unit */
 	BOOLEAN,
 	NUMBER32, /* uint32_t */
 	NUMBER64, /* int64_t */
@@ -160,6 +162,14 @@ static const struct key runtime_keys[] = {
 	{RUNTIMES "path", STRING, RT(path), .about = "a name for PATH, or an absolute path"},
 	{RUNTIMES "args", STRINGS, RT(args), .may_be_empty = true,
 	 .about = "put before the runtime's command"},
+	{RUNTIMES "isolation", ISOLATION, RT(isolation),
+	 .about = "how far it keeps containers from the node: plain, userns (always a user "
+		  "namespace), kernel "
+		  "(a program is their kernel, as with gVisor) or vm"},
+	{RUNTIMES "unit", UNIT, RT(unit),
+	 .about = "what it makes: container, or pod: all containers of a pod then have it"},
+	{RUNTIMES "routes", BOOLEAN, RT(routes),
+	 .about = "rules (routes) also decide for pods that name this handler"},
 	{RUNTIMES "privileged_without_host_devices", BOOLEAN, RT(privileged_without_host_devices),
 	 .about = "privileged containers do not get all devices of the node"},
 	{RUNTIMES "pod_annotations", STRINGS, RT(pod_annotations), .may_be_empty = true,
@@ -172,6 +182,22 @@ static const struct key runtime_keys[] = {
 static void *member(const void *base, const struct key *k)
 {
 	return (char *)(uintptr_t)base + k->offset;
+}
+
+static const char *const isolations[] = {
+	[CONFIG_ISOLATION_PLAIN] = "plain",
+	[CONFIG_ISOLATION_USERNS] = "userns",
+	[CONFIG_ISOLATION_KERNEL] = "kernel",
+	[CONFIG_ISOLATION_VM] = "vm",
+};
+static const char *const units[] = {
+	[CONFIG_UNIT_CONTAINER] = "container",
+	[CONFIG_UNIT_POD] = "pod",
+};
+
+const char *config_isolation_name(enum config_isolation i)
+{
+	return (size_t)i < ARRAY_SIZE(isolations) ? isolations[i] : "unknown";
 }
 
 /* --- defaults --- */
@@ -319,17 +345,17 @@ static bool parse_bytes(const char *s, int64_t *ret)
 	static const struct {
 		const char *suffix;
 		int64_t times;
-	} units[] = {{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"", 1}};
+	} suffixes[] = {{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"", 1}};
 
-	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
 		_cleanup_free_ char *digits = NULL;
 
-		if (!str_has_suffix(s, units[i].suffix))
+		if (!str_has_suffix(s, suffixes[i].suffix))
 			continue;
-		digits = xstrndup(s, strlen(s) - strlen(units[i].suffix));
-		if (!str_to_i64(digits, ret) || *ret > INT64_MAX / units[i].times)
+		digits = xstrndup(s, strlen(s) - strlen(suffixes[i].suffix));
+		if (!str_to_i64(digits, ret) || *ret > INT64_MAX / suffixes[i].times)
 			return false;
-		*ret *= units[i].times;
+		*ret *= suffixes[i].times;
 		return true;
 	}
 	return false;
@@ -383,6 +409,15 @@ static int read_number(struct reader *r, const struct key *k, const yaml_node_t 
 	return 0;
 }
 
+/* Which of the words it is; -1: none. */
+static int word(const char *const *words, size_t n, const char *s)
+{
+	for (size_t i = 0; i < n; i++)
+		if (streq(words[i], s))
+			return (int)i;
+	return -1;
+}
+
 static int read_value(struct reader *r, const struct key *k, const yaml_node_t *n)
 {
 	const char *s = scalar(n);
@@ -419,6 +454,22 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 			return bad(r, n, k->name, "auto, cgroupfs or systemd");
 		return 0;
 	}
+	case ISOLATION: {
+		int i = word(isolations, ARRAY_SIZE(isolations), s);
+
+		if (i < 0)
+			return bad(r, n, k->name, "plain, userns, kernel or vm");
+		*(enum config_isolation *)member(r->base, k) = (enum config_isolation)i;
+		return 0;
+	}
+	case UNIT: {
+		int i = word(units, ARRAY_SIZE(units), s);
+
+		if (i < 0)
+			return bad(r, n, k->name, "container or pod");
+		*(enum config_unit *)member(r->base, k) = (enum config_unit)i;
+		return 0;
+	}
 	case BOOLEAN:
 		if (!streq(s, "true") && !streq(s, "false"))
 			return bad(r, n, k->name, "true or false");
@@ -453,6 +504,8 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 	if (!s || !name_good(s))
 		return bad(r, name, "runtimes",
 			   "a handler's name: lower-case letters, digits, '-' and '.'");
+	if (r->c->n_runtimes == CONFIG_RUNTIMES_MAX)
+		return bad(r, name, "runtimes", "no more than 64 runtimes");
 	if (config_runtime_find(r->c, s))
 		return bad(r, name, "runtimes", "a name that is not there twice");
 	if (n->type != YAML_MAPPING_NODE)
@@ -467,7 +520,8 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 		const struct key *k = find_runtime_key(scalar(key));
 		int res = k ? read_value(&sub, k, v)
 			    : bad(r, key, "runtimes",
-				  "path, args, privileged_without_host_devices, "
+				  "path, args, isolation, unit, routes, "
+				  "privileged_without_host_devices, "
 				  "pod_annotations or container_annotations");
 
 		if (res < 0)
@@ -721,6 +775,12 @@ static void print_value(struct strbuf *b, const void *base, const struct key *k)
 		break;
 	case DRIVER:
 		strbuf_adds(b, drivers[*(const enum config_cgroup_driver *)p]);
+		break;
+	case ISOLATION:
+		strbuf_adds(b, config_isolation_name(*(const enum config_isolation *)p));
+		break;
+	case UNIT:
+		strbuf_adds(b, units[*(const enum config_unit *)p]);
 		break;
 	case BOOLEAN:
 		strbuf_adds(b, *(const bool *)p ? "true" : "false");

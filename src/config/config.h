@@ -16,18 +16,71 @@
 #include "base/err.h"
 #include "base/log.h"
 
+struct pattern;
+
 enum config_cgroup_driver { CONFIG_CGROUP_AUTO, CONFIG_CGROUP_CGROUPFS, CONFIG_CGROUP_SYSTEMD };
+
+/* How far a container is kept from the node: what a number stands for is stronger than those below
+ * it.  Written as plain, userns, kernel and vm. */
+enum config_isolation {
+	CONFIG_ISOLATION_PLAIN,	 /* namespaces and filters of the node's kernel */
+	CONFIG_ISOLATION_USERNS, /* and always a user namespace */
+	CONFIG_ISOLATION_KERNEL, /* a kernel of its own that is a program, as gVisor's */
+	CONFIG_ISOLATION_VM,	 /* a virtual machine */
+};
+const char *config_isolation_name(enum config_isolation i); /* static */
+
+/* What a runtime makes at once: a container, or a pod that its containers are put into. */
+enum config_unit { CONFIG_UNIT_CONTAINER, CONFIG_UNIT_POD };
 
 /* One entry of `runtimes:`; the name is the handler that RunPodSandbox may ask for. */
 struct config_runtime {
 	const char *name;
-	const char *path;	 /* absolute, or a name looked up in PATH */
-	const char *const *args; /* put before the command, NULL-terminated; never NULL */
+	const char *path;		 /* absolute, or a name looked up in PATH */
+	const char *const *args;	 /* put before the command, NULL-terminated; never NULL */
+	enum config_isolation isolation; /* plain */
+	enum config_unit unit;		 /* container */
+	bool routes;			 /* rules of `routes:` are for pods that name it, too */
 	bool privileged_without_host_devices;
 	/* Patterns (fnmatch(3), FNM_PATHNAME): annotations of pods that are passed on; annotations of
 	 * containers that are although they steer runtimes.  NULL-terminated; never NULL */
 	const char *const *pod_annotations, *const *container_annotations;
 };
+
+/* A label or an annotation that a rule asks for: one of the patterns fits its value. */
+struct config_match_pair {
+	const char *key;
+	const struct pattern *patterns;
+	size_t n;
+};
+
+enum config_match_bool { CONFIG_MATCH_ANY, CONFIG_MATCH_TRUE, CONFIG_MATCH_FALSE };
+
+/*
+ * One rule of `routes:`.  All conditions that are there must hold, of the patterns of each any
+ * one; n_* 0 and NULL: no condition.
+ */
+struct config_rule {
+	const char *name; /* no two have the same */
+	unsigned line;	  /* of the file */
+	/* exact; "" stands for a pod that names none; NULL-terminated */
+	const char *const *handlers;
+	const struct pattern *images, *namespaces, *pods, *containers;
+	size_t n_images, n_namespaces, n_pods, n_containers;
+	const struct config_match_pair *labels, *annotations; /* of the pod */
+	size_t n_labels, n_annotations;
+	enum config_match_bool privileged, user_namespace;
+	const char *const *runtimes; /* in order, at least one; each in `runtimes:` */
+	bool allow_weaker;	     /* later ones of them may isolate less than the first */
+	bool trust_annotations;	     /* there may be conditions on annotations */
+};
+
+/* Limits of rules. */
+#define CONFIG_RUNTIMES_MAX 64	      /* entries of `runtimes:` */
+#define CONFIG_RULES_MAX 4096	      /* rules */
+#define CONFIG_RULE_NAME_MAX 63	      /* bytes of a rule's name */
+#define CONFIG_RULE_PATTERNS_MAX 64   /* patterns of one condition; labels of one rule */
+#define CONFIG_PATTERN_COST_MAX 16384 /* of all patterns together: pattern_cost() */
 
 /* A resource limit of processes: "nofile=1024:4096". */
 struct config_ulimit {
@@ -60,6 +113,8 @@ struct config {
 
 	struct config_runtime *runtimes; /* in order */
 	size_t n_runtimes;
+	struct config_rule *rules; /* `routes:`, in order: the first that fits decides */
+	size_t n_rules;
 	const char *const
 		*hooks_dirs; /* OCI hooks, oci-hooks(5); later ones go first; empty: none */
 	const char *const *default_runtimes; /* handler "": first available wins: crun, runc */

@@ -83,6 +83,7 @@ static void test_the_file(void)
 		load("root: /data\ncni:\n  timeout: 5\n  bin_dirs: [/a, /b]\nlog:\n  level: debug\n"
 		     "container: {max_log_line: 4KiB}\nbridge:\n  ipv6: \"\"\n"
 		     "runtimes:\n  kata:\n    path: /opt/kata\n    args: [--debug]\n"
+		     "    isolation: vm\n    unit: pod\n    routes: true\n"
 		     "default_runtimes: [kata]\n",
 		     &c, &e),
 		0);
@@ -95,6 +96,9 @@ static void test_the_file(void)
 	CHECK_STR(c.bridge.ipv6, "");
 	CHECK_STR(config_runtime_find(&c, "kata")->path, "/opt/kata");
 	CHECK_STR(config_runtime_find(&c, "kata")->args[0], "--debug");
+	CHECK_INT(config_runtime_find(&c, "kata")->isolation, CONFIG_ISOLATION_VM);
+	CHECK_INT(config_runtime_find(&c, "kata")->unit, CONFIG_UNIT_POD);
+	CHECK(config_runtime_find(&c, "kata")->routes);
 	CHECK(!config_runtime_find(&c, "crun"));
 	config_fini(&c);
 }
@@ -131,8 +135,11 @@ static void test_errors(void)
 		{"default_runtimes: [nope]\n", "\"nope\" is not among the runtimes"},
 		{"runtimes: {UP: {path: x}}\n", "a handler's name"},
 		{"runtimes: {a: {path: x, b: c}}\n",
-		 "path, args, privileged_without_host_devices, pod_annotations or "
-		 "container_annotations"},
+		 "path, args, isolation, unit, routes, privileged_without_host_devices, "
+		 "pod_annotations or container_annotations"},
+		{"runtimes: {a: {isolation: strong}}\n", "expected plain, userns, kernel or vm"},
+		{"runtimes: {a: {unit: node}}\n", "expected container or pod"},
+		{"runtimes: {a: {routes: yes}}\n", "expected true or false"},
 		{"container: {default_ulimits: [nofile=5:4]}\n", "expected NAME=SOFT:HARD"},
 		{"container: {default_ulimits: [files=5]}\n", "expected NAME=SOFT:HARD"},
 		{"container: {default_ulimits: [\"core=1:\"]}\n", "expected NAME=SOFT:HARD"},
