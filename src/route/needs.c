@@ -157,13 +157,17 @@ static void add_action(struct needs *n, const char *action, const char *where, i
 			need_at(n, actions[k].cap, where, i, i < 0 ? "" : actions[k].rest);
 }
 
-static void add_seccomp(struct needs *n, const jv *config)
+static void add_seccomp(struct needs *n, const jv *config, const struct needs_facts *f)
 {
 	const jv *s = jv_get(config, "linux.seccomp"), *rules = jv_get(s, "syscalls"),
 		 *flags = jv_get(s, "flags");
 
 	if (!jv_is_object(s))
 		return;
+	if (f->seccomp_default) {
+		needs_add(n, RCAP_SECCOMP_DEFAULT, "linux.seccomp");
+		return;
+	}
 	needs_add(n, RCAP_SECCOMP, "linux.seccomp");
 	add_action(n, jv_string(s, "defaultAction", ""), "linux.seccomp.defaultAction", -1);
 	for (size_t i = 0; i < look(rules); i++)
@@ -172,10 +176,10 @@ static void add_seccomp(struct needs *n, const jv *config)
 	if (*jv_string(s, "listenerPath", ""))
 		needs_add(n, RCAP_SECCOMP_NOTIFY, "linux.seccomp.listenerPath");
 	for (size_t i = 0; i < look(flags); i++) {
-		const char *f = str_or_empty(jv_as_string(jv_at(flags, i)));
+		const char *flag = str_or_empty(jv_as_string(jv_at(flags, i)));
 
 		need_at(n,
-			streq(f, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
+			streq(flag, "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV")
 				? RCAP_SECCOMP_WAIT_KILLABLE
 				: RCAP_SECCOMP_FLAGS,
 			"linux.seccomp.flags", (int)i, "");
@@ -184,7 +188,7 @@ static void add_seccomp(struct needs *n, const jv *config)
 
 /* --- process, devices, hooks --- */
 
-static void add_process(struct needs *n, const jv *config)
+static void add_process(struct needs *n, const jv *config, const struct needs_facts *f)
 {
 	const jv *p = jv_get(config, "process");
 	const char *apparmor = jv_string(p, "apparmorProfile", "");
@@ -200,7 +204,8 @@ static void add_process(struct needs *n, const jv *config)
 	if (has_members(jv_get(p, "execCPUAffinity")))
 		needs_add(n, RCAP_CPU_AFFINITY, "process.execCPUAffinity");
 	if (*apparmor && !streq(apparmor, "unconfined"))
-		needs_add(n, RCAP_APPARMOR, "process.apparmorProfile");
+		needs_add(n, f->apparmor_default ? RCAP_APPARMOR_DEFAULT : RCAP_APPARMOR,
+			  "process.apparmorProfile");
 	if (*jv_string(p, "selinuxLabel", ""))
 		needs_add(n, RCAP_SELINUX, "process.selinuxLabel");
 }
@@ -285,8 +290,8 @@ void needs_add_config(struct needs *n, const jv *config, const struct needs_fact
 	add_facts(n, f);
 	add_namespaces(n, config);
 	add_mounts(n, config);
-	add_seccomp(n, config);
-	add_process(n, config);
+	add_seccomp(n, config, f);
+	add_process(n, config, f);
 	add_linux(n, config);
 	add_hooks(n, config);
 }

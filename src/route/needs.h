@@ -17,6 +17,9 @@ struct needs_facts {
 	bool cgroup_v2;	     /* the host's version */
 	bool cgroup_systemd; /* systemd makes the cgroups (--systemd-cgroup) */
 	bool privileged;     /* CRI's privileged: the host's devices and all its capabilities */
+	/* The profile is not the container's own wish, but what the node gives to all (RuntimeDefault):
+	 * it protects the node's kernel, and needs not be had where no call goes to that. */
+	bool seccomp_default, apparmor_default;
 };
 
 /* A pod, before any container of it is known: what each of them is going to need. */

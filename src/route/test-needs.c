@@ -132,6 +132,19 @@ static void test_seccomp(void)
 		  RCAP_SECCOMP_WAIT_KILLABLE, "linux.seccomp.flags[0]");
 }
 
+/* What the node gives to all is another need than what a container asks for. */
+static void test_node_profiles(void)
+{
+	const struct needs_facts f = {.seccomp_default = true, .apparmor_default = true};
+	struct needs n = of("{\"process\":{\"apparmorProfile\":\"x\"},\"linux\":{\"seccomp\":{"
+			    "\"defaultAction\":\"SCMP_ACT_LOG\"}}}",
+			    &f);
+
+	CHECK(n.bits & RCAP_BIT(RCAP_SECCOMP_DEFAULT) && n.bits & RCAP_BIT(RCAP_APPARMOR_DEFAULT));
+	CHECK(!(n.bits & (RCAP_BIT(RCAP_SECCOMP) | RCAP_BIT(RCAP_SECCOMP_LOG))));
+	CHECK(!(n.bits & RCAP_BIT(RCAP_APPARMOR)));
+}
+
 static void test_rest(void)
 {
 	check_one("{\"process\":{\"terminal\":true}}", RCAP_TERMINAL, "process.terminal");
@@ -192,6 +205,7 @@ int main(void)
 	TEST(namespaces);
 	TEST(mounts);
 	TEST(seccomp);
+	TEST(node_profiles);
 	TEST(rest);
 	TEST(pods);
 	return test_done();
