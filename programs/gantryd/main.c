@@ -38,12 +38,14 @@
 
 struct daemon {
 	struct loop *loop;
-	struct config config;
+	struct config_flags flags;
+	const struct config *config; /* in force; node has it too */
 	struct node *node;
 	struct cri *cri;
 	int listen_fd;
 	struct scrape_server *metrics; /* NULL: not served */
 	bool socket_ours;
+	bool reloading, reload_again;
 	struct loop_timer drain_limit, notify_timer;
 	uint64_t notify_every;
 	struct rlimit nofile; /* as it was given */
@@ -65,6 +67,7 @@ static const char usage[] =
 	"\n"
 	"A flag overrides the file, the file overrides the defaults; no file is needed.\n"
 	"Signals: TERM and INT end the daemon; pods and containers go on without it.\n"
+	"HUP has it read its configuration anew.\n"
 	"See gantryd(8), gantry-config.yaml(5).\n";
 
 static int fail(const struct err *e)
@@ -107,6 +110,97 @@ static void on_terminate(struct loop *l, int signo, void *arg)
 	cri_drain(d->cri, on_drained, d);
 }
 
+/* --- reload --- */
+
+/* The file as it is now; empty where there is none and need be none. */
+static int read_config(struct daemon *d, struct strbuf *ret, struct err *e)
+{
+	bool must_exist;
+	const char *file = config_file(&d->flags, &must_exist);
+	int r = image_worker_read(d->node->images, file, CONFIG_FILE_MAX, ret, e);
+
+	if (r == -ENOENT && !must_exist)
+		return 0;
+	return r < 0 ? err_wrap(e, "read the configuration %s", file) : 0;
+}
+
+/* As a whole or not at all. */
+static int take_config(struct daemon *d, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL, fixed = STRBUF_NULL;
+	struct config *c;
+	int r = read_config(d, &text, e);
+
+	if (r == 0)
+		r = config_new(&d->flags, &text, &c, e);
+	if (r < 0)
+		return r;
+	config_keep_fixed(d->config, c, &fixed);
+	if (fixed.len)
+		log_warn("settings that need a restart are as they were: %s", fixed.s);
+	node_set_config(d->node, c);
+	config_unref(d->config);
+	d->config = c;
+	log_set_level(c->log.level);
+	return 0;
+}
+
+static void tell_reloading(void)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%llu",
+		 (unsigned long long)clock_mono_us());
+	notify_send(text);
+}
+
+static void reload_once(struct daemon *d)
+{
+	struct node *n = d->node;
+	struct err e = ERR_NULL;
+
+	tell_reloading();
+	n->reload_bad = take_config(d, &e) < 0;
+	*(n->reload_bad ? &n->reloads_failed : &n->reloads) += 1;
+	if (n->reload_bad) {
+		log_error("the configuration stays as it was: %s", e.msg);
+		notify_send(
+			"READY=1\nSTATUS=The configuration could not be reloaded, see the log.");
+	} else {
+		log_info("the configuration has been reloaded");
+		notify_send("READY=1\nSTATUS=");
+	}
+}
+
+static void reload_run(void *arg)
+{
+	struct daemon *d = arg;
+
+	do {
+		d->reload_again = false;
+		reload_once(d);
+	} while (d->reload_again && !d->node->draining);
+	d->reloading = false;
+}
+
+static void reload(struct daemon *d)
+{
+	d->reloading = true;
+	co_start(d->loop, reload_run, d);
+}
+
+static void on_hangup(struct loop *l, int signo, void *arg)
+{
+	struct daemon *d = arg;
+
+	(void)l;
+	(void)signo;
+	if (d->reloading || !d->cri) /* it is not over yet, or the start is not */
+		d->reload_again = true;
+	else if (!d->node->draining)
+		reload(d);
+}
+
 /* --- start --- */
 
 static void on_notify(struct loop_timer *t)
@@ -135,7 +229,7 @@ static void print_metrics(void *arg, struct strbuf *to)
 /* A daemon without is better than none. */
 static void serve_metrics(struct daemon *d)
 {
-	const char *where = d->config.metrics.address;
+	const char *where = d->config->metrics.address;
 	struct listen_address a;
 	struct err e = ERR_NULL;
 	int fd, r;
@@ -158,12 +252,12 @@ static void start(void *arg)
 	struct daemon *d = arg;
 	struct err e = ERR_NULL;
 
-	int r = streams_check(&d->config, &e);
+	int r = streams_check(d->config, &e);
 
 	if (r == 0)
 		r = node_recover(d->node, &e);
 	if (r == 0)
-		r = sock_listen_unix(d->config.address, &d->listen_fd, &e);
+		r = sock_listen_unix(d->config->address, &d->listen_fd, &e);
 	d->socket_ours = r == 0;
 	if (r == 0)
 		r = streams_open(d->node, &d->node->streams, &e);
@@ -174,10 +268,12 @@ static void start(void *arg)
 		return;
 	}
 	serve_metrics(d);
-	log_info("gantryd %s serves CRI v1 on %s", GANTRY_VERSION, d->config.address);
+	log_info("gantryd %s serves CRI v1 on %s", GANTRY_VERSION, d->config->address);
 	notify_send("READY=1");
 	if (d->notify_every)
 		on_notify(&d->notify_timer);
+	if (d->reload_again)
+		reload(d);
 	malloc_trim(0);
 }
 
@@ -185,17 +281,18 @@ static int open_node(struct daemon *d, struct err *e)
 {
 	loop_watchdog(d->loop, TURN_LIMIT, on_slow_turn);
 	if (loop_signal_add(d->loop, SIGTERM, on_terminate, d) < 0 ||
-	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0)
+	    loop_signal_add(d->loop, SIGINT, on_terminate, d) < 0 ||
+	    loop_signal_add(d->loop, SIGHUP, on_hangup, d) < 0)
 		return err_errno(e, -errno, "signals");
-	return node_open(d->loop, &d->config, &d->nofile, &d->node, e);
+	return node_open(d->loop, d->config, &d->nofile, &d->node, e);
 }
 
 static void end_metrics(struct daemon *d)
 {
 	static const char prefix[] = "unix:";
 
-	if (d->metrics && str_has_prefix(d->config.metrics.address, prefix))
-		unlink(d->config.metrics.address + strlen(prefix));
+	if (d->metrics && str_has_prefix(d->config->metrics.address, prefix))
+		unlink(d->config->metrics.address + strlen(prefix));
 	d->metrics = scrape_server_free(d->metrics);
 }
 
@@ -214,7 +311,7 @@ static int serve(struct daemon *d)
 	co_start(d->loop, start, d);
 	r = loop_run(d->loop);
 	if (d->socket_ours)
-		unlink(d->config.address);
+		unlink(d->config->address);
 	end_metrics(d);
 	d->cri = cri_free(d->cri);
 	d->node->streams = streams_close(d->node->streams);
@@ -289,8 +386,8 @@ static int dump(const struct config *c)
 
 int main(int argc, char **argv)
 {
-	struct config_flags flags = {0};
 	struct daemon d = {.listen_fd = -EBADF};
+	struct config *config;
 	struct err e = ERR_NULL;
 	int what = 0, opt, r;
 
@@ -299,19 +396,19 @@ int main(int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (opt) {
 		case OPT_CONFIG:
-			flags.file = optarg;
+			d.flags.file = optarg;
 			break;
 		case OPT_ROOT:
-			flags.root = optarg;
+			d.flags.root = optarg;
 			break;
 		case OPT_STATE:
-			flags.state = optarg;
+			d.flags.state = optarg;
 			break;
 		case OPT_ADDRESS:
-			flags.address = optarg;
+			d.flags.address = optarg;
 			break;
 		case OPT_LEVEL:
-			flags.log_level = optarg;
+			d.flags.log_level = optarg;
 			break;
 		case OPT_FOLD:
 			return fold_index(optarg);
@@ -337,21 +434,22 @@ int main(int argc, char **argv)
 			argv[optind]);
 		return 2;
 	}
-	if (config_load(&flags, &d.config, &e) < 0) {
+	if (config_new(&d.flags, NULL, &config, &e) < 0) {
 		fprintf(stderr, "gantryd: %s\n", e.msg);
 		return 1;
 	}
+	d.config = config;
 	if (what == OPT_CHECK) {
 		puts("The configuration is good.");
 		r = 0;
 	} else if (what == OPT_DUMP) {
-		r = dump(&d.config);
+		r = dump(d.config);
 	} else {
-		log_init("gantryd", d.config.log.level);
+		log_init("gantryd", d.config->log.level);
 		raise_limits(&d.nofile);
 		spawner_open();
 		r = serve(&d);
 	}
-	config_fini(&d.config);
+	config_unref(d.config);
 	return r;
 }

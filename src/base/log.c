@@ -26,6 +26,11 @@ void log_init(const char *program, enum log_level level)
 	log_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
+void log_set_level(enum log_level level)
+{
+	log_level = level;
+}
+
 bool log_level_parse(const char *name, enum log_level *ret)
 {
 	static const struct {

@@ -11,6 +11,7 @@ enum log_level { LOG_LEVEL_ERROR = 3, LOG_LEVEL_WARN = 4, LOG_LEVEL_INFO = 6, LO
 
 /* `program` is static. Journal form where JOURNAL_STREAM says stderr is the journal. */
 void log_init(const char *program, enum log_level level);
+void log_set_level(enum log_level level);
 bool log_level_parse(const char *name, enum log_level *ret); /* "error" "warn" "info" "debug" */
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -14,49 +14,26 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "config/config_internal.h"
 #include "config/listen.h"
 
-#define CONFIG_FILE_MAX (1u << 20) /* bytes */
-#define CONFIG_LIST_MAX 256	   /* entries of one list */
+#define CONFIG_LIST_MAX 256 /* entries of one list */
 #define DEFAULT_FILE "/etc/gantry/config.yaml"
 #define DEFAULT_STATE "/run/gantry"
 
-enum kind {
-	STRING,
-	PATH,	   /* absolute */
-	LEVEL,	   /* enum log_level */
-	DRIVER,	   /* enum config_cgroup_driver */
-	ISOLATION, /* enum config_isolation */
-	UNIT,	   /* enum config_unit */
-	BOOLEAN,
-	NUMBER32, /* uint32_t */
-	NUMBER64, /* int64_t */
-	BYTES,	  /* uint64_t; 16KiB, 1MiB, ... */
-	SECONDS,  /* uint64_t microseconds; whole seconds in the file */
-	ULIMITS,  /* STRINGS that config_ulimit_parse() takes */
-	STRINGS,  /* NULL-terminated vector */
-	PATHS,
-};
-
-struct key {
-	const char *name; /* "section.key", or "key" */
-	enum kind kind;
-	size_t offset;
-	int64_t min, max; /* numbers, sizes, seconds */
-	bool may_be_empty;
-	const char *about;
-};
-
 #define AT(member) offsetof(struct config, member)
 
-static const struct key keys[] = {
-	{"root", PATH, AT(root), .about = "images, containers and the index; survives a reboot"},
-	{"state", PATH, AT(state), .about = "sockets and records that a reboot may forget"},
-	{"address", PATH, AT(address), .about = "the socket of CRI; default: gantry.sock in state"},
+const struct config_key config_keys[] = {
+	{"root", PATH, AT(root), .fixed = true,
+	 .about = "images, containers and the index; survives a reboot"},
+	{"state", PATH, AT(state), .fixed = true,
+	 .about = "sockets and records that a reboot may forget"},
+	{"address", PATH, AT(address), .fixed = true,
+	 .about = "the socket of CRI; default: gantry.sock in state"},
 	{"log.level", LEVEL, AT(log.level), .about = "error, warn, info or debug"},
-	{"cgroup.driver", DRIVER, AT(cgroup.driver),
+	{"cgroup.driver", DRIVER, AT(cgroup.driver), .fixed = true,
 	 .about = "cgroupfs, systemd, or auto: systemd where it is process 1"},
-	{"cgroup.parent", STRING, AT(cgroup.parent), .may_be_empty = true,
+	{"cgroup.parent", STRING, AT(cgroup.parent), .fixed = true, .may_be_empty = true,
 	 .about = "of pods whose request names none; empty: named after the instance"},
 	{"default_runtimes", STRINGS, AT(default_runtimes),
 	 .about = "for pods that ask for no handler: the first of these that works here"},
@@ -67,12 +44,12 @@ static const struct key keys[] = {
 	{"cni.conf_dir", PATH, AT(cni.conf_dir),
 	 .about = "network configurations; the first in order of names is used"},
 	{"cni.bin_dirs", PATHS, AT(cni.bin_dirs), .about = "where plugins are looked for"},
-	{"cni.cache_dir", PATH, AT(cni.cache_dir),
+	{"cni.cache_dir", PATH, AT(cni.cache_dir), .fixed = true,
 	 .about = "what plugins were given and answered, for the removal of a pod; must survive a "
 		  "reboot; default: cni in root"},
 	{"cni.timeout", SECONDS, AT(cni.timeout_us), 1, 3600,
 	 .about = "seconds that one call of a plugin may take"},
-	{"cni.netns_dir", PATH, AT(cni.netns_dir),
+	{"cni.netns_dir", PATH, AT(cni.netns_dir), .fixed = true,
 	 .about = "where network namespaces of pods are pinned"},
 	{"cdi.spec_dirs", PATHS, AT(cdi.spec_dirs), .may_be_empty = true,
 	 .about = "where devices are described for containers (CDI); what a later directory has "
@@ -80,17 +57,17 @@ static const struct key keys[] = {
 		  "before what an earlier one has"},
 	{"bridge.enabled", BOOLEAN, AT(bridge.enabled),
 	 .about = "the built-in network, used where conf_dir holds no configuration"},
-	{"bridge.name", STRING, AT(bridge.name),
+	{"bridge.name", STRING, AT(bridge.name), .fixed = true,
 	 .about = "its interface, at most 15 characters; default: gantry0, or after the instance"},
-	{"bridge.ipv4", STRING, AT(bridge.ipv4), .may_be_empty = true,
+	{"bridge.ipv4", STRING, AT(bridge.ipv4), .fixed = true, .may_be_empty = true,
 	 .about = "addresses for pods; empty: none; default: after the instance"},
-	{"bridge.ipv6", STRING, AT(bridge.ipv6), .may_be_empty = true,
+	{"bridge.ipv6", STRING, AT(bridge.ipv6), .fixed = true, .may_be_empty = true,
 	 .about = "addresses for pods; empty: none; default: after the instance"},
 	{"bridge.mtu", NUMBER32, AT(bridge.mtu), 0, 65535,
 	 .about = "of the pods' interfaces; 0: that of the default route"},
 	{"bridge.masquerade", BOOLEAN, AT(bridge.masquerade),
 	 .about = "pods leave the node under its address"},
-	{"image.snapshotter", STRING, AT(image.snapshotter),
+	{"image.snapshotter", STRING, AT(image.snapshotter), .fixed = true,
 	 .about = "what makes a root file system out of layers: overlay"},
 	{"image.hosts_dir", PATH, AT(image.hosts_dir),
 	 .about = "registries and their mirrors: HOST/hosts.toml, _default/hosts.toml"},
@@ -114,8 +91,8 @@ static const struct key keys[] = {
 	 .about = "references of images that the kubelet must not collect"},
 	{"container.seccomp_default", PATH, AT(container.seccomp_default), .may_be_empty = true,
 	 .about = "profile for RuntimeDefault (a JSON file); empty: the built-in one"},
-	{"container.apparmor_default", STRING, AT(container.apparmor_default), .may_be_empty = true,
-	 .about = "profile for RuntimeDefault, where it is loaded"},
+	{"container.apparmor_default", STRING, AT(container.apparmor_default), .fixed = true,
+	 .may_be_empty = true, .about = "profile for RuntimeDefault, where it is loaded"},
 	{"container.max_log_line", BYTES, AT(container.max_log_line), 256, 65536,
 	 .about = "bytes; longer lines are split (partial lines of the CRI log format)"},
 	{"container.exec_output_max", BYTES, AT(container.exec_output_max), 1024, 16 << 20,
@@ -128,37 +105,39 @@ static const struct key keys[] = {
 		  "a limit as a number or unlimited"},
 	{"container.create_timeout", SECONDS, AT(container.create_timeout_us), 1, 3600,
 	 .about = "seconds that one call of an OCI runtime may take"},
-	{"streaming.address", STRING, AT(streaming.address),
+	{"streaming.address", STRING, AT(streaming.address), .fixed = true,
 	 .about = "address that exec, attach and port-forward are served on, IPv4 or IPv6"},
-	{"streaming.port", NUMBER32, AT(streaming.port), 0, 65535,
+	{"streaming.port", NUMBER32, AT(streaming.port), 0, 65535, .fixed = true,
 	 .about = "TCP port of them; 0: any that is free"},
 	{"streaming.max_connections", NUMBER32, AT(streaming.max_connections), 1, 4096,
 	 .about = "streaming connections at once; further ones are closed"},
 	{"streaming.idle_timeout", SECONDS, AT(streaming.idle_timeout_us), 1, 604800,
 	 .about = "seconds without a byte after which a streaming connection ends"},
-	{"streaming.tls.cert", PATH, AT(streaming.tls.cert), .may_be_empty = true,
+	{"streaming.tls.cert", PATH, AT(streaming.tls.cert), .fixed = true, .may_be_empty = true,
 	 .about = "certificate of the streaming server with its chain (a PEM file), read for each "
 		  "connection; empty: no TLS"},
-	{"streaming.tls.key", PATH, AT(streaming.tls.key), .may_be_empty = true,
+	{"streaming.tls.key", PATH, AT(streaming.tls.key), .fixed = true, .may_be_empty = true,
 	 .about = "its private key (a PEM file)"},
-	{"streaming.tls.client_ca", PATH, AT(streaming.tls.client_ca), .may_be_empty = true,
+	{"streaming.tls.client_ca", PATH, AT(streaming.tls.client_ca), .fixed = true,
+	 .may_be_empty = true,
 	 .about =
 		 "certificates (a PEM file) of which a client must have one; empty: it needs none"},
-	{"streaming.tls.min_version", STRING, AT(streaming.tls.min_version),
+	{"streaming.tls.min_version", STRING, AT(streaming.tls.min_version), .fixed = true,
 	 .about = "oldest version of TLS that is spoken: 1.2 or 1.3"},
-	{"metrics.address", STRING, AT(metrics.address), .may_be_empty = true,
+	{"metrics.address", STRING, AT(metrics.address), .fixed = true, .may_be_empty = true,
 	 .about =
 		 "where the daemon's own metrics are served over HTTP at /metrics: 127.0.0.1:9464, "
 		 "or unix:/run/gantry/metrics.sock; empty: nowhere"},
-	{"limits.max_requests", NUMBER32, AT(limits.max_requests), 16, 65536,
+	{"limits.max_requests", NUMBER32, AT(limits.max_requests), 16, 65536, .fixed = true,
 	 .about = "requests in flight on all connections; further ones are refused"},
 };
+const size_t config_n_keys = ARRAY_SIZE(config_keys);
 
 #define RUNTIMES "runtimes: "
 #define RT(member) offsetof(struct config_runtime, member)
 
 /* Of each entry of `runtimes`. */
-static const struct key runtime_keys[] = {
+const struct config_key config_runtime_keys[] = {
 	{RUNTIMES "path", STRING, RT(path), .about = "a name for PATH, or an absolute path"},
 	{RUNTIMES "args", STRINGS, RT(args), .may_be_empty = true,
 	 .about = "put before the runtime's command"},
@@ -178,8 +157,9 @@ static const struct key runtime_keys[] = {
 	 .about = "patterns of annotations of containers that are passed on although they steer "
 		  "runtimes"},
 };
+const size_t config_n_runtime_keys = ARRAY_SIZE(config_runtime_keys);
 
-static void *member(const void *base, const struct key *k)
+void *config_member(const void *base, const struct config_key *k)
 {
 	return (char *)(uintptr_t)base + k->offset;
 }
@@ -361,7 +341,7 @@ static bool parse_bytes(const char *s, int64_t *ret)
 	return false;
 }
 
-static int read_vector(struct reader *r, const struct key *k, const yaml_node_t *n)
+static int read_vector(struct reader *r, const struct config_key *k, const yaml_node_t *n)
 {
 	const char **v;
 	size_t count;
@@ -385,11 +365,12 @@ static int read_vector(struct reader *r, const struct key *k, const yaml_node_t 
 				   "NAME=SOFT:HARD, as nofile=1024:4096 or core=unlimited");
 		v[i] = arena_strdup(&r->c->arena, s);
 	}
-	*(const char *const **)member(r->base, k) = v;
+	*(const char *const **)config_member(r->base, k) = v;
 	return 0;
 }
 
-static int read_number(struct reader *r, const struct key *k, const yaml_node_t *n, const char *s)
+static int read_number(struct reader *r, const struct config_key *k, const yaml_node_t *n,
+		       const char *s)
 {
 	_cleanup_free_ char *expected =
 		xasprintf("a number from %" PRId64 " to %" PRId64 "%s", k->min, k->max,
@@ -400,11 +381,11 @@ static int read_number(struct reader *r, const struct key *k, const yaml_node_t 
 	    v > k->max)
 		return bad(r, n, k->name, expected);
 	if (k->kind == NUMBER32)
-		*(uint32_t *)member(r->base, k) = (uint32_t)v;
+		*(uint32_t *)config_member(r->base, k) = (uint32_t)v;
 	else if (k->kind == NUMBER64)
-		*(int64_t *)member(r->base, k) = v;
+		*(int64_t *)config_member(r->base, k) = v;
 	else
-		*(uint64_t *)member(r->base, k) =
+		*(uint64_t *)config_member(r->base, k) =
 			(uint64_t)v * (k->kind == SECONDS ? USEC_PER_SEC : 1);
 	return 0;
 }
@@ -418,7 +399,7 @@ static int word(const char *const *words, size_t n, const char *s)
 	return -1;
 }
 
-static int read_value(struct reader *r, const struct key *k, const yaml_node_t *n)
+static int read_value(struct reader *r, const struct config_key *k, const yaml_node_t *n)
 {
 	const char *s = scalar(n);
 
@@ -430,19 +411,19 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 	case PATH:
 		if (!is_path(s) && !(k->may_be_empty && !*s))
 			return bad(r, n, k->name, "an absolute path");
-		*(const char **)member(r->base, k) = arena_strdup(&r->c->arena, s);
+		*(const char **)config_member(r->base, k) = arena_strdup(&r->c->arena, s);
 		return 0;
 	case STRING:
 		if (!*s && !k->may_be_empty)
 			return bad(r, n, k->name, "a string that is not empty");
-		*(const char **)member(r->base, k) = arena_strdup(&r->c->arena, s);
+		*(const char **)config_member(r->base, k) = arena_strdup(&r->c->arena, s);
 		return 0;
 	case LEVEL:
-		if (!log_level_parse(s, member(r->base, k)))
+		if (!log_level_parse(s, config_member(r->base, k)))
 			return bad(r, n, k->name, "error, warn, info or debug");
 		return 0;
 	case DRIVER: {
-		enum config_cgroup_driver *d = member(r->base, k);
+		enum config_cgroup_driver *d = config_member(r->base, k);
 
 		if (streq(s, "auto"))
 			*d = CONFIG_CGROUP_AUTO;
@@ -459,7 +440,7 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 
 		if (i < 0)
 			return bad(r, n, k->name, "plain, userns, kernel or vm");
-		*(enum config_isolation *)member(r->base, k) = (enum config_isolation)i;
+		*(enum config_isolation *)config_member(r->base, k) = (enum config_isolation)i;
 		return 0;
 	}
 	case UNIT: {
@@ -467,13 +448,13 @@ static int read_value(struct reader *r, const struct key *k, const yaml_node_t *
 
 		if (i < 0)
 			return bad(r, n, k->name, "container or pod");
-		*(enum config_unit *)member(r->base, k) = (enum config_unit)i;
+		*(enum config_unit *)config_member(r->base, k) = (enum config_unit)i;
 		return 0;
 	}
 	case BOOLEAN:
 		if (!streq(s, "true") && !streq(s, "false"))
 			return bad(r, n, k->name, "true or false");
-		*(bool *)member(r->base, k) = streq(s, "true");
+		*(bool *)config_member(r->base, k) = streq(s, "true");
 		return 0;
 	default:
 		return read_number(r, k, n, s);
@@ -487,11 +468,11 @@ static bool name_good(const char *s)
 	return n > 0 && n <= 63 && !s[n] && *s != '-' && *s != '.';
 }
 
-static const struct key *find_runtime_key(const char *name)
+static const struct config_key *find_runtime_key(const char *name)
 {
-	for (size_t i = 0; name && i < ARRAY_SIZE(runtime_keys); i++)
-		if (streq(runtime_keys[i].name + strlen(RUNTIMES), name))
-			return &runtime_keys[i];
+	for (size_t i = 0; name && i < ARRAY_SIZE(config_runtime_keys); i++)
+		if (streq(config_runtime_keys[i].name + strlen(RUNTIMES), name))
+			return &config_runtime_keys[i];
 	return NULL;
 }
 
@@ -517,7 +498,7 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 	     p++) {
 		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
 				  *v = yaml_document_get_node(r->doc, p->value);
-		const struct key *k = find_runtime_key(scalar(key));
+		const struct config_key *k = find_runtime_key(scalar(key));
 		int res = k ? read_value(&sub, k, v)
 			    : bad(r, key, "runtimes",
 				  "path, args, isolation, unit, routes, "
@@ -530,11 +511,11 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 	return 0;
 }
 
-static const struct key *find_key(const char *name)
+static const struct config_key *find_key(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-		if (streq(keys[i].name, name))
-			return &keys[i];
+	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++)
+		if (streq(config_keys[i].name, name))
+			return &config_keys[i];
 	return NULL;
 }
 
@@ -542,8 +523,8 @@ static bool is_section(const char *name)
 {
 	size_t n = strlen(name);
 
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-		if (strncmp(keys[i].name, name, n) == 0 && keys[i].name[n] == '.')
+	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++)
+		if (strncmp(config_keys[i].name, name, n) == 0 && config_keys[i].name[n] == '.')
 			return true;
 	return false;
 }
@@ -560,7 +541,7 @@ static int read_mapping(struct reader *r, const char *section, const yaml_node_t
 				  *v = yaml_document_get_node(r->doc, p->value);
 		const char *name = scalar(key);
 		_cleanup_free_ char *full = NULL;
-		const struct key *k;
+		const struct config_key *k;
 		int res;
 
 		if (!name)
@@ -611,9 +592,17 @@ static int read_text(struct config *c, const char *file, const struct strbuf *b,
 	return r;
 }
 
-static int read_file(struct config *c, const char *file, bool must_exist, struct err *e)
+const char *config_file(const struct config_flags *f, bool *ret_must_exist)
+{
+	*ret_must_exist = f->file != NULL;
+	return f->file ? f->file : DEFAULT_FILE;
+}
+
+static int read_file(struct config *c, const struct config_flags *f, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	bool must_exist;
+	const char *file = config_file(f, &must_exist);
 	int r = fs_read(AT_FDCWD, file, CONFIG_FILE_MAX, &b);
 
 	if (r == -ENOENT && !must_exist)
@@ -682,13 +671,15 @@ static int check(const struct config *c, struct err *e)
 	return check_streaming(c, e);
 }
 
-int config_load(const struct config_flags *f, struct config *ret, struct err *e)
+int config_load_text(const struct config_flags *f, const struct strbuf *text, struct config *ret,
+		     struct err *e)
 {
 	struct config c = {0};
+	bool must_exist;
 	int r;
 
 	set_defaults(&c);
-	r = read_file(&c, f->file ? f->file : DEFAULT_FILE, f->file != NULL, e);
+	r = text ? read_text(&c, config_file(f, &must_exist), text, e) : read_file(&c, f, e);
 	if (r == 0)
 		r = flag_path(&c, f->root, "--root", &c.root, e);
 	if (r == 0)
@@ -708,6 +699,11 @@ int config_load(const struct config_flags *f, struct config *ret, struct err *e)
 	}
 	*ret = c;
 	return 0;
+}
+
+int config_load(const struct config_flags *f, struct config *ret, struct err *e)
+{
+	return config_load_text(f, NULL, ret, e);
 }
 
 void config_fini(struct config *c)
@@ -748,10 +744,10 @@ static void print_vector(struct strbuf *b, const char *const *v)
 	strbuf_addc(b, ']');
 }
 
-static void print_value(struct strbuf *b, const void *base, const struct key *k)
+void config_print_value(struct strbuf *b, const void *base, const struct config_key *k)
 {
 	static const char *const drivers[] = {"auto", "cgroupfs", "systemd"};
-	const void *p = member(base, k);
+	const void *p = config_member(base, k);
 
 	switch (k->kind) {
 	case STRING:
@@ -813,11 +809,11 @@ static void print_runtimes(struct strbuf *b, const struct config *c)
 		const struct config_runtime *rt = &c->runtimes[i];
 
 		strbuf_addf(b, "  %s:\n", rt->name);
-		for (size_t j = 0; j < ARRAY_SIZE(runtime_keys); j++) {
-			const struct key *k = &runtime_keys[j];
+		for (size_t j = 0; j < ARRAY_SIZE(config_runtime_keys); j++) {
+			const struct config_key *k = &config_runtime_keys[j];
 
 			strbuf_addf(b, "    # %s\n    %s: ", k->about, k->name + strlen(RUNTIMES));
-			print_value(b, rt, k);
+			config_print_value(b, rt, k);
 			strbuf_addc(b, '\n');
 		}
 	}
@@ -841,8 +837,8 @@ void config_dump(const struct config *c, struct strbuf *b)
 
 	/* (packaging/teardown.sh reads it.) */
 	strbuf_addf(b, "# instance: %s\n", c->instance);
-	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
-		const struct key *k = &keys[i];
+	for (size_t i = 0; i < ARRAY_SIZE(config_keys); i++) {
+		const struct config_key *k = &config_keys[i];
 		const char *dot = strrchr(k->name, '.');
 		int indent = 2 * print_sections(b, k->name, last);
 
@@ -850,8 +846,10 @@ void config_dump(const struct config *c, struct strbuf *b)
 		strbuf_addf(b, "%*s# %s", indent, "", k->about);
 		if (k->max)
 			strbuf_addf(b, " (%" PRId64 " to %" PRId64 ")", k->min, k->max);
+		if (k->fixed)
+			strbuf_adds(b, "; needs a restart");
 		strbuf_addf(b, "\n%*s%s: ", indent, "", dot ? dot + 1 : k->name);
-		print_value(b, c, k);
+		config_print_value(b, c, k);
 		strbuf_addc(b, '\n');
 	}
 	print_runtimes(b, c);

@@ -92,6 +92,7 @@ struct config_ulimit {
 bool config_ulimit_parse(const char *s, struct config_ulimit *ret);
 
 struct config {
+	unsigned refs; /* of one that is shared: config_new() */
 	struct arena arena;
 
 	const char *root;     /* /var/lib/gantry: images, containers, index */
@@ -204,11 +205,30 @@ struct config_flags {
  * "FILE:LINE: KEY: what was found, what was expected".
  */
 int config_load(const struct config_flags *flags, struct config *ret, struct err *e);
+/* The same out of the content of the file (NULL: it is read), which need not be there then. */
+struct strbuf;
+int config_load_text(const struct config_flags *flags, const struct strbuf *text,
+		     struct config *ret, struct err *e);
+#define CONFIG_FILE_MAX (1u << 20) /* bytes */
+/* The file that they read: must it exist?  borrowed */
+const char *config_file(const struct config_flags *flags, bool *ret_must_exist);
 void config_fini(struct config *c);
 
+/* One that is shared: a reload must not pull it away from requests that are under way.  `text` as
+ * above. One reference, the caller's. */
+int config_new(const struct config_flags *flags, const struct strbuf *text, struct config **ret,
+	       struct err *e);
+const struct config *config_ref(const struct config *c);
+const struct config *config_unref(const struct config *c); /* NULL */
+
+/* Gives the settings of `next` that only the start of a daemon can change the values that they have
+ * in `now`; the names of those that were others are appended, with ", " between them. */
+void config_keep_fixed(const struct config *now, struct config *next, struct strbuf *ret_names);
+
 /* The configuration as the YAML that would give it, comments included; appended. */
-struct strbuf;
 void config_dump(const struct config *c, struct strbuf *ret);
 
 /* The runtime with that name, or NULL. borrowed */
 const struct config_runtime *config_runtime_find(const struct config *c, const char *name);
+/* Every setting is the same. */
+bool config_runtime_equal(const struct config_runtime *a, const struct config_runtime *b);

@@ -181,6 +181,53 @@ static void test_dump(void)
 	strbuf_fini(&two);
 }
 
+/* What only a start can change stays, and is named; the rest is the new one's. */
+static void test_keep_fixed(void)
+{
+	struct config now, next;
+	struct strbuf names = STRBUF_NULL;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(load("root: /r\nstate: /s\nimage: {pinned: [a]}\nlimits: {max_requests: 20}\n",
+		       &now, &e),
+		  0);
+	CHECK_INT(load("root: /r\nstate: /t\nimage: {pinned: [b, c]}\nlimits: {max_requests: 30}\n",
+		       &next, &e),
+		  0);
+	config_keep_fixed(&now, &next, &names);
+	/* (bridge.* follow from the state directory.) */
+	CHECK(strstr(names.s, "state, address, ") == names.s);
+	CHECK(strstr(names.s, ", limits.max_requests"));
+	CHECK(!strstr(names.s, "pinned"));
+	config_fini(&now);
+	CHECK_STR(next.state, "/s");
+	CHECK_STR(next.address, "/s/gantry.sock");
+	CHECK(str_has_prefix(next.instance, "gantry-"));
+	CHECK_INT((long long)next.limits.max_requests, 20);
+	CHECK_STR(next.image.pinned[1], "c");
+	config_fini(&next);
+	strbuf_fini(&names);
+}
+
+static void test_runtime_equal(void)
+{
+	struct config a, b;
+	struct err e = ERR_NULL;
+
+	CHECK_INT(
+		load("runtimes: {crun: {path: /x, args: [a, b]}, runc: {path: /x, args: [a, b]}}\n",
+		     &a, &e),
+		0);
+	CHECK_INT(load("runtimes: {crun: {path: /x, args: [a, b]}, runc: {path: /x, args: [a]}}\n",
+		       &b, &e),
+		  0);
+	CHECK(config_runtime_equal(&a.runtimes[0], &b.runtimes[0]));
+	CHECK(!config_runtime_equal(&a.runtimes[0], &a.runtimes[1])); /* the name */
+	CHECK(!config_runtime_equal(&a.runtimes[1], &b.runtimes[1]));
+	config_fini(&a);
+	config_fini(&b);
+}
+
 int main(void)
 {
 	TEST(defaults);
@@ -189,5 +236,7 @@ int main(void)
 	TEST(addresses);
 	TEST(errors);
 	TEST(dump);
+	TEST(keep_fixed);
+	TEST(runtime_equal);
 	return test_done();
 }

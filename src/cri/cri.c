@@ -200,6 +200,7 @@ static void on_call(struct grpc_call *grpc, const void *entry)
 	ProtobufCAllocator alloc = {arena_cb_alloc, arena_cb_free, a};
 	struct cri_call c = {.node = s->node, .grpc = grpc, .arena = a, .in_pieces = m->in_pieces};
 	uint64_t started = clock_mono_us();
+	const struct config *kept = config_ref(s->node->config); /* over a reload meanwhile */
 	struct err e = ERR_NULL;
 	ProtobufCMessage *request;
 	const uint8_t *bytes;
@@ -222,6 +223,7 @@ static void on_call(struct grpc_call *grpc, const void *entry)
 	count_call(counted, r, &e, started);
 	log_call(&c, m, r, &e, started);
 	strbuf_fini(&c.raw);
+	config_unref(kept);
 }
 
 static const void *lookup(void *arg, const char *path)

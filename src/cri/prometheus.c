@@ -188,18 +188,18 @@ static void images(const struct node *n, struct strbuf *to)
 
 static void runtimes(const struct node *n, struct strbuf *to)
 {
-	size_t count = n->config->n_runtimes;
+	size_t count = n->n_runtimes;
 
 	head(to, "gantry_runtime_available", "gauge", "Whether the runtime works here.");
 	for (size_t i = 0; i < count; i++)
 		sample(to, "gantry_runtime_available",
-		       LABELS("runtime", n->runtimes[i].config->name, "version",
-			      str_or_empty(n->runtimes[i].version)),
-		       n->runtimes[i].available);
+		       LABELS("runtime", n->runtimes[i]->config->name, "version",
+			      str_or_empty(n->runtimes[i]->version)),
+		       n->runtimes[i]->available);
 	head(to, "gantry_runtime_choices_total", "counter",
 	     "Pods for which the runtime was chosen: by their handler, or by default.");
 	for (size_t i = 0; i < count; i++) {
-		const struct node_runtime *rt = &n->runtimes[i];
+		const struct node_runtime *rt = n->runtimes[i];
 
 		sample(to, "gantry_runtime_choices_total",
 		       LABELS("runtime", rt->config->name, "by", "handler"), rt->chosen_by_handler);
@@ -249,6 +249,13 @@ static void process(const struct cri *s, struct strbuf *to)
 	head(to, "gantry_loop_turn_duration_seconds", "histogram",
 	     "How long turns of the event loop took: what an event may have to wait.");
 	histogram(to, "gantry_loop_turn_duration_seconds", NULL, NULL, loop_turns(s->node->loop));
+	head(to, "gantry_config_reloads_total", "counter",
+	     "Reloads of the configuration (SIGHUP), by their result.");
+	sample(to, "gantry_config_reloads_total", LABELS("result", "success"), s->node->reloads);
+	sample(to, "gantry_config_reloads_total", LABELS("result", "failure"),
+	       s->node->reloads_failed);
+	one(to, "gantry_config_reload_ok", "gauge",
+	    "Whether the last reload worked, or there was none.", !s->node->reload_bad);
 	one(to, "gantry_index_log_bytes", "gauge", "The log of the index that is to be folded.",
 	    state_log_bytes(s->node->state));
 }

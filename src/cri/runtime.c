@@ -61,14 +61,14 @@ static void add_handler(struct cri_call *c, Runtime__V1__StatusResponse *r, cons
 
 static void handlers(struct cri_call *c, Runtime__V1__StatusResponse *r)
 {
-	const struct config *cfg = c->node->config;
+	const struct node *n = c->node;
 
 	r->runtime_handlers =
-		arena_calloc(c->arena, cfg->n_runtimes + 1, sizeof(*r->runtime_handlers));
+		arena_calloc(c->arena, n->n_runtimes + 1, sizeof(*r->runtime_handlers));
 	add_handler(c, r, "");
-	for (size_t i = 0; i < cfg->n_runtimes; i++)
-		if (c->node->runtimes[i].available)
-			add_handler(c, r, cfg->runtimes[i].name);
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		if (n->runtimes[i]->available)
+			add_handler(c, r, n->runtimes[i]->config->name);
 }
 
 /* `crictl info`: the configuration in short and every runtime with its health. */
@@ -85,8 +85,8 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 	jw_key_string(&w, "network", n->network.kind);
 	jw_key(&w, "runtimes");
 	jw_array_begin(&w);
-	for (size_t i = 0; i < n->config->n_runtimes; i++) {
-		const struct node_runtime *rt = &n->runtimes[i];
+	for (size_t i = 0; i < n->n_runtimes; i++) {
+		const struct node_runtime *rt = n->runtimes[i];
 
 		jw_object_begin(&w);
 		jw_key_string(&w, "name", rt->config->name);

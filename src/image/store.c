@@ -516,18 +516,37 @@ static int slot_take(struct image_store *s)
 	return r;
 }
 
+static void slots_grant(struct image_store *s)
+{
+	while (s->running < s->config->image.parallel_pulls && !list_empty(&s->slot_waiters)) {
+		struct slot_waiter *w = list_first(&s->slot_waiters, struct slot_waiter, link);
+
+		list_remove(&w->link);
+		w->granted = true;
+		s->running++;
+		co_wake(w->co);
+	}
+}
+
 static void slot_give(struct image_store *s)
 {
-	struct slot_waiter *w;
+	s->running--;
+	slots_grant(s);
+}
 
-	if (list_empty(&s->slot_waiters)) {
-		s->running--;
-		return;
+void image_store_set_config(struct image_store *s, const struct config *c)
+{
+	struct image *im;
+
+	s->config = c;
+	list_for_each (im, &s->images, in_order) {
+		bool was = im->pinned;
+
+		im->pinned = pinned(s, im);
+		if (im->pinned != was)
+			strbuf_fini(&im->list_item);
 	}
-	w = list_first(&s->slot_waiters, struct slot_waiter, link);
-	list_remove(&w->link);
-	w->granted = true;
-	co_wake(w->co);
+	slots_grant(s);
 }
 
 static void count_pull(struct image_store *s, int r, const struct err *e, uint64_t began)

@@ -33,6 +33,8 @@ struct image {
  * an image that lacks a layer is there as a damaged one. */
 int image_store_open(struct loop *l, const struct config *c, const char *worker_path,
 		     struct image_store **ret, struct err *e);
+/* Another configuration is in force; borrowed, as that of image_store_open(), until the next one. */
+void image_store_set_config(struct image_store *s, const struct config *c);
 struct image_store *image_store_close(struct image_store *s);
 
 /* struct image.in_order */

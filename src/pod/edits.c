@@ -16,7 +16,7 @@ static void put_strings(struct ipc_out *o, uint16_t tag, const char *const *v)
 
 static int check_runtime(const struct container *c, const jv *edits, struct err *e)
 {
-	const struct node_runtime *rt = c->pod->runtime;
+	const struct node_runtime *rt = c->runtime;
 
 	if (jv_get(edits, "netDevices") && !(rt && rt->net_devices))
 		return err_precondition(

@@ -19,7 +19,7 @@ static int refuse(const struct container *c, const char *why, struct err *e)
 /* As the probe of its runtime has found it. */
 static int check_possible(const struct container *c, struct err *e)
 {
-	const struct node_runtime *rt = c->pod->runtime;
+	const struct node_runtime *rt = c->runtime;
 
 	if (!rt || !rt->probed)
 		return refuse(c, "it has not been probed", e);

@@ -16,6 +16,7 @@
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
+#include "pod/runtimes.h"
 #include "pod/stop_signal.h"
 #include "pod/volume.h"
 #include "wire/grpc.h"
@@ -213,7 +214,7 @@ static void fill_spec(struct creation *k, struct spec_container *s, char *shm, c
 {
 	const struct pod *p = k->pod;
 	const struct node *n = p->node;
-	const struct config_runtime *rt = p->runtime ? p->runtime->config : NULL;
+	const struct config_runtime *rt = k->c->runtime ? k->c->runtime->config : NULL;
 
 	*s = (struct spec_container){
 		.pod = p->config,
@@ -238,7 +239,7 @@ static void fill_spec(struct creation *k, struct spec_container *s, char *shm, c
 		.hostname_file = hostname_file,
 		.cgroups_path = k->cgroups_path,
 		.seccomp = k->has_seccomp ? k->seccomp.s : NULL,
-		.seccomp_filter = filter_find(n, p->runtime, k->seccomp.s),
+		.seccomp_filter = filter_find(n, k->c->runtime, k->seccomp.s),
 		.apparmor_default = n->apparmor_default,
 		.env_program = n->env_path,
 		.pids_limit = n->config->container.pids_limit,
@@ -316,8 +317,7 @@ static int prepare(struct creation *k, struct err *e)
 	struct container *c = k->c;
 	const struct node *n = k->pod->node;
 	const Runtime__V1__LinuxContainerSecurityContext *sc = security(c->config);
-	bool all = sc && sc->privileged &&
-		   !(k->pod->runtime && k->pod->runtime->config->privileged_without_host_devices);
+	bool all = sc && sc->privileged && !c->runtime->config->privileged_without_host_devices;
 	int r = find_image(k, e);
 
 	if (r == 0)
@@ -352,21 +352,16 @@ static int prepare(struct creation *k, struct err *e)
 	return r;
 }
 
-static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
+static void create_request(struct creation *k, struct ipc_out *o)
 {
 	const struct node *n = k->pod->node;
 	const struct config *cfg = n->config;
-	const struct config_runtime *rt = config_runtime_find(cfg, k->pod->runtime_name);
 	struct container *c = k->c;
-	_cleanup_free_ char *root = NULL, *layers = NULL, *writable = NULL;
+	const struct config_runtime *rt = c->runtime->config;
+	_cleanup_free_ char *root = xasprintf("%s/runtime/%s", cfg->state, rt->name),
+			    *layers = xasprintf("%s/layers", cfg->root),
+			    *writable = xasprintf("%s/containers/%s", cfg->root, c->id);
 
-	if (!rt)
-		return err_precondition(
-			e, "runtime \"%s\" of pod sandbox %s is not configured any more",
-			k->pod->runtime_name, k->pod->id);
-	root = xasprintf("%s/runtime/%s", cfg->state, rt->name);
-	layers = xasprintf("%s/layers", cfg->root);
-	writable = xasprintf("%s/containers/%s", cfg->root, c->id);
 	ipc_out_init(o, MON_CREATE, 0);
 	ipc_put_str(o, MON_TAG_ID, c->id);
 	ipc_put_bytes(o, MON_TAG_CONFIG, k->spec.s, k->spec.len);
@@ -389,7 +384,7 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	ipc_put_u64(o, MON_TAG_TIMEOUT, cfg->container.create_timeout_us);
 	ipc_put_u64(o, MON_TAG_SHARED_PIDNS, !k->own_pidns);
 	ipc_put_u64(o, MON_TAG_WANT_FILTER,
-		    k->has_seccomp && !filter_find(n, k->pod->runtime, k->seccomp.s));
+		    k->has_seccomp && !filter_find(n, c->runtime, k->seccomp.s));
 	for (size_t i = 0; i < c->config->n_mounts; i++)
 		if (!spec_mount_is_image(c->config->mounts[i]))
 			ipc_put_str(o, MON_TAG_MOUNT_SOURCE, c->config->mounts[i]->host_path);
@@ -397,7 +392,6 @@ static int create_request(struct creation *k, struct ipc_out *o, struct err *e)
 	for (size_t i = 0; i < k->image_volumes.n; i++)
 		ipc_put_str(o, MON_TAG_VOLUME, k->image_volumes.v[i]);
 	ipc_put_u64(o, MON_TAG_VOLUMES_MOUNTED, k->volumes_mounted);
-	return 0;
 }
 
 /* False once it has been removed, with its pod perhaps. */
@@ -414,10 +408,9 @@ static int make(struct creation *k, struct err *e)
 	int r = container_record(c, e);
 
 	FAULT_POINT("daemon.create.row");
-	if (r == 0)
-		r = create_request(k, &o, e);
 	if (r < 0)
 		return r;
+	create_request(k, &o);
 	r = pod_monitor_call(k->pod, &o, &in, e);
 	FAULT_POINT("daemon.create.made");
 	if (r == 0 && co_cancelled()) /* it came too late: nobody waits for this container */
@@ -426,7 +419,7 @@ static int make(struct creation *k, struct err *e)
 		r = err_precondition(e, "pod sandbox %s was removed meanwhile", k->pod->id);
 	if (r < 0)
 		return r;
-	filter_keep(k->pod->node, k->pod->runtime, k->seccomp.s, &in);
+	filter_keep(k->pod->node, c->runtime, k->seccomp.s, &in);
 	c->pid = (pid_t)ipc_get_u64(&in, MON_TAG_PID, 0);
 	if (!str_empty(ipc_get_str(&in, MON_TAG_CGROUP))) {
 		free(c->cgroup);
@@ -507,6 +500,21 @@ static bool wants_default_profile(const Runtime__V1__ContainerConfig *c)
 	return !(sc && sc->privileged) && !spec_apparmor_of(sc, NULL);
 }
 
+/* That of its pod, as the configuration has it now. */
+static int choose_runtime(struct container *c, struct err *e)
+{
+	struct node_runtime *rt = node_runtime_named(c->node, c->pod->runtime_name);
+
+	if (!rt)
+		return err_precondition(
+			e, "runtime \"%s\" of pod sandbox %s is not configured any more",
+			c->pod->runtime_name, c->pod->id);
+	free(c->runtime_name);
+	c->runtime_name = xstrdup(rt->config->name);
+	c->runtime = node_runtime_ref(rt);
+	return 0;
+}
+
 int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *config,
 			  char ret_id[ID_SIZE], struct err *e)
 {
@@ -518,8 +526,8 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	char id[ID_SIZE];
 	int r;
 
-	/* What the probes find (AppArmor's profile) is part of every container. */
-	r = co_event_wait(&p->node->probed, USEC_FOREVER);
+	/* What the first probes find (AppArmor's profile) is part of every container. */
+	r = node_runtimes_known(p->node) ? 0 : co_event_wait(&p->node->probed, USEC_FOREVER);
 	if (r < 0)
 		return err_set(e, r, GRPC_CANCELLED, "cancelled while the node was being probed");
 	r = wants_default_profile(config) ? node_apparmor_need_default(p->node, e) : 0;
@@ -530,11 +538,11 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	runtime__v1__container_config__pack(config, bytes);
 	id_new(id);
 	r = container_new(p, id, bytes, len, &c, e);
+	if (r == 0)
+		r = choose_runtime(c, e);
 	if (r < 0)
 		return r;
-	free(c->runtime_name);
 	free(c->log_path);
-	c->runtime_name = xstrdup(p->runtime_name);
 	c->log_path = log_path_of(p, config);
 	c->created_at = pod_creation_time(p->node, p->config->metadata);
 	r = link_container(c, e);
@@ -663,7 +671,7 @@ int life_stop_container(struct container *ctr, int64_t timeout_s, struct err *e)
 void life_remove_request(const struct container *c, struct ipc_out *ret)
 {
 	const struct config *cfg = c->node->config;
-	const struct config_runtime *rt = config_runtime_find(cfg, c->runtime_name);
+	const struct config_runtime *rt = c->runtime ? c->runtime->config : NULL;
 	_cleanup_free_ char *root = xasprintf("%s/runtime/%s", cfg->state, c->runtime_name),
 			    *writable = xasprintf("%s/containers/%s", cfg->root, c->id);
 
@@ -673,6 +681,8 @@ void life_remove_request(const struct container *c, struct ipc_out *ret)
 		ipc_put_str(ret, MON_TAG_RUNTIME, rt->path);
 		ipc_put_str(ret, MON_TAG_RUNTIME_ROOT, root);
 	}
+	for (size_t i = 0; rt && rt->args[i]; i++)
+		ipc_put_str(ret, MON_TAG_RUNTIME_ARG, rt->args[i]);
 	ipc_put_str(ret, MON_TAG_WRITABLE, writable);
 	ipc_put_str(ret, MON_TAG_SNAPSHOTTER, cfg->image.snapshotter);
 }

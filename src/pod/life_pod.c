@@ -448,7 +448,6 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 	free(p->runtime_name);
 	p->handler = xstrdup(handler);
 	p->runtime_name = xstrdup(rt->config->name);
-	p->runtime = rt;
 	p->created_at = pod_creation_time(n, p->config->metadata);
 	r = choose_cgroup(p, e);
 	if (r == 0)

@@ -19,6 +19,7 @@
 #include "base/spawn.h"
 #include "pod/filter.h"
 #include "pod/monitor.h"
+#include "pod/runtimes.h"
 #include "pod/volume.h"
 #include "runtime/runtime.h"
 #include "runtime/sealed.h"
@@ -189,6 +190,22 @@ static void take_ulimits(struct spec_host *h, const char *const *v, const struct
 	}
 }
 
+void node_set_config(struct node *n, const struct config *c)
+{
+	const struct config *old = n->config;
+	const struct rlimit nofile = {n->host.nofile_soft, n->host.nofile_hard};
+
+	n->config = config_ref(c);
+	image_store_set_config(n->images, c);
+	node_runtimes_configure(n);
+	node_network_configure(n);
+	n->network.checked_at = 0; /* what was found out was about the old one */
+	n->host.n_rlimits = 0;
+	take_ulimits(&n->host, c->container.default_ulimits, &nofile);
+	config_unref(old);
+	node_probe_new(n);
+}
+
 static void look_at_host(struct node *n, const struct rlimit *nofile)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
@@ -282,9 +299,8 @@ static void init_tables(struct node *n)
 	co_event_init(&n->network.done);
 	co_event_init(&n->network.collect);
 	n->network.kind = "bridge"; /* until it is known */
-	n->runtimes = xcalloc(n->config->n_runtimes, sizeof(*n->runtimes));
-	for (size_t i = 0; i < n->config->n_runtimes; i++)
-		n->runtimes[i].config = &n->config->runtimes[i];
+	list_init(&n->runtimes_known);
+	node_runtimes_configure(n);
 }
 
 static bool use_systemd(const struct config *c)
@@ -323,7 +339,7 @@ int node_open(struct loop *l, const struct config *c, const struct rlimit *nofil
 	int r;
 
 	n->loop = l;
-	n->config = c;
+	n->config = config_ref(c);
 	n->state_dirfd = n->sealed_fd = -EBADF;
 	init_tables(n);
 	read_boot_id(n);
@@ -367,14 +383,8 @@ struct node *node_close(struct node *n)
 	state_close(n->state);
 	cgroup_host_fini(&n->cgroup);
 	fd_close(n->state_dirfd);
-	for (size_t i = 0; i < n->config->n_runtimes; i++) {
-		free(n->runtimes[i].version);
-		free(n->runtimes[i].reason);
-		free(n->runtimes[i].no_userns);
-		free(n->runtimes[i].no_userns_host);
-		free(n->runtimes[i].no_checkpoint);
-	}
-	free(n->runtimes);
+	node_runtimes_drop(n);
+	config_unref(n->config);
 	map_fini(&n->pods);
 	map_fini(&n->pod_names);
 	map_fini(&n->containers);

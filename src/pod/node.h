@@ -51,6 +51,15 @@ bool node_runtimes_known(const struct node *n);
 bool node_runtimes_await(struct node *n);
 /* Starts the probes of every runtime and of AppArmor, in the background. */
 void node_probe(struct node *n);
+/* The same for runtimes that have not been probed yet: of a configuration that is new. */
+void node_probe_new(struct node *n);
+
+/*
+ * Another configuration is in force from now on, as a whole; a reference is taken.  Of settings that
+ * need a restart it has the values that are in force (config_keep_fixed()).  Pods and containers that
+ * there are keep what they were made with.
+ */
+void node_set_config(struct node *n, const struct config *c);
 
 /* The default profile of AppArmor, where there is one, is loaded: ours is loaded anew where it was
  * removed, which waits.  FAILED_PRECONDITION where it cannot be. */

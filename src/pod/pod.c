@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "pod/runtimes.h"
 
 static void *arena_cb_alloc(void *arena, size_t n)
 {
@@ -301,6 +302,7 @@ struct container *container_unref(struct container *c)
 	strv_fini(&c->volumes);
 	free(c->image_ref);
 	free(c->runtime_name);
+	node_runtime_unref(c->runtime);
 	cgroup_files_close(&c->cgroup_files);
 	free(c->cgroup);
 	free(c->reason);
@@ -347,8 +349,8 @@ int container_find(struct node *n, const char *id, struct container **ret, struc
 	return r;
 }
 
-/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP... @VOLUME...", and
- * where there are edits, they as a line of their own. */
+/* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP... @VOLUME...", and a
+ * line each of the edits (empty: none) and of the runtime's settings. */
 static void print_extra(const struct container *c, struct strbuf *to)
 {
 	strbuf_addf(to, "%d %" PRId64 " %" PRId64, c->stop_signal, c->uid, c->gid);
@@ -356,8 +358,19 @@ static void print_extra(const struct container *c, struct strbuf *to)
 		strbuf_addf(to, " %" PRIu32, c->groups[i]);
 	for (size_t i = 0; i < c->volumes.n; i++)
 		strbuf_addf(to, " @%s", c->volumes.v[i]);
-	if (c->edits)
-		strbuf_addf(to, "\n%s", c->edits);
+	strbuf_addf(to, "\n%s\n", str_or_empty(c->edits));
+	if (c->runtime)
+		node_runtime_print(c->runtime, to);
+}
+
+/* The lines below the first; an older gantry has written neither, or the first of them. */
+static void restore_lines(struct container *c, char *lines)
+{
+	const char *edits = strsep(&lines, "\n");
+
+	free(c->edits);
+	c->edits = str_empty(edits) ? NULL : xstrdup(edits);
+	c->runtime = node_runtime_restore(c->node, c->runtime_name, lines);
 }
 
 void container_restore(struct container *c, const void *extra, size_t n)
@@ -366,12 +379,9 @@ void container_restore(struct container *c, const void *extra, size_t n)
 	char *save = NULL, *word, *line = strchr(text, '\n');
 	size_t i = 0;
 
-	if (line) {
-		*line = '\0';
-		free(c->edits);
-		c->edits = xstrdup(line + 1);
-	}
-
+	if (line)
+		*line++ = '\0';
+	restore_lines(c, line);
 	c->groups = xcalloc(n / 2 + 1, sizeof(*c->groups));
 	for (word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save), i++) {
 		uint64_t v = 0;

@@ -42,11 +42,16 @@ enum container_state {
 	CONTAINER_REMOVING = 4, /* not listed */
 };
 
-/* A runtime as the probe found it. */
+/* A runtime as the probe found it: one that the configuration has, or had when containers were
+ * made that are still there. See runtimes.h. */
 struct node_runtime {
-	const struct config_runtime *config;
-	bool probed, available;
-	bool systemd_cgroup;
+	unsigned refs;
+	struct list link;	 /* node->runtimes_known */
+	const struct config *of; /* that `config` is part of; NULL: it is in `own` */
+	struct arena own;
+	const struct config_runtime *config; /* borrowed across no wait: a reload may replace it */
+	bool probed, probing, available;
+	struct co_event probe_ended;
 	char *version;				       /* owned */
 	char *reason;				       /* why it is not available; owned */
 	uint64_t chosen_by_handler, chosen_by_default; /* for pods */
@@ -79,11 +84,16 @@ struct node {
 	char boot_id[40];
 	int state_dirfd; /* <state> */
 	char *monitor_path, *worker_path, *env_path, *stream_path, *stream_tls_path;
-	struct node_runtime *runtimes; /* as config->runtimes */
-	int sealed_fd;		       /* crun's program (runtime/sealed.h), for monitors; -EBADF */
-	struct co_event probed;	       /* all runtimes have been probed */
+	struct node_runtime **runtimes; /* as config->runtimes; a reference each */
+	size_t n_runtimes;
+	struct list runtimes_known; /* all that anybody refers to: node_runtime.link */
+	int sealed_fd;		    /* crun's program (runtime/sealed.h), for monitors; -EBADF */
+	struct co_event probed;	    /* all runtimes have been probed */
 	bool probed_once;
+	unsigned probing;			/* probes under way */
 	uint64_t probed_at;			/* clock_mono_us(); 0: they are being probed */
+	uint64_t reloads, reloads_failed;	/* of the configuration */
+	bool reload_bad;			/* the last one failed */
 	struct map pods, pod_names;		/* by id; by "name/namespace/uid/attempt" */
 	struct map containers, container_names; /* "name/attempt/pod id" */
 	struct list pods_in_order, containers_in_order; /* by creation */
@@ -132,7 +142,6 @@ struct pod {
 	size_t config_len;
 	char *name_key;
 	char *handler;
-	struct node_runtime *runtime;
 	char *runtime_name; /* also when the runtime is no longer configured */
 	int64_t created_at;
 	int64_t told_at;			      /* pod_telling_time(), last */
@@ -171,7 +180,8 @@ struct container {
 	char *edits; /* what files on the node add to its commands (spec.h); NULL: nothing */
 	struct strv volumes; /* ids of the images that it mounts, in the order of its mounts */
 	char *runtime_name;
-	char *cgroup; /* path below the hierarchies */
+	struct node_runtime *runtime; /* what it was made with; a reference; NULL: not known */
+	char *cgroup;		      /* path below the hierarchies */
 	struct cgroup_files cgroup_files;
 	char *reason, *message; /* never NULL */
 	char *log_path;		/* absolute, "" none */

@@ -12,6 +12,7 @@
 #include "network/network.h"
 #include "pod/helper.h"
 #include "pod/node.h"
+#include "pod/runtimes.h"
 #include "sys/apparmor.h"
 
 #define PROBE_TIMEOUT (60 * USEC_PER_SEC)
@@ -32,8 +33,7 @@
 
 struct probe {
 	struct node *node;
-	size_t index;
-	unsigned *left; /* shared by the probes of one round */
+	struct node_runtime *rt; /* a reference; NULL: not of a runtime */
 };
 
 static void put(char **to, const char *v)
@@ -72,21 +72,44 @@ static void take_probe(struct node_runtime *rt, int status, char *out, const str
 		tell_probe(rt);
 }
 
-static void probe_done(struct node *n, unsigned *left)
+/* Frees it. */
+static void probe_done(struct probe *p)
 {
-	if (--*left > 0)
+	struct node *n = p->node;
+
+	if (p->rt) {
+		p->rt->probing = false;
+		co_event_set(&p->rt->probe_ended);
+		node_runtime_unref(p->rt);
+	}
+	free(p);
+	if (--n->probing > 0)
 		return;
-	free(left);
 	n->probed_at = clock_mono_us();
 	n->probed_once = true;
 	co_event_set(&n->probed);
+}
+
+/* Not before that of the runtime which had the name, and so the directories, before a reload. */
+static void wait_for_namesake(struct node *n, const struct node_runtime *rt)
+{
+	struct node_runtime *o;
+
+	list_for_each (o, &n->runtimes_known, link)
+		if (o != rt && o->probing && streq(o->config->name, rt->config->name)) {
+			(void)node_runtime_ref(o);
+			co_event_wait(&o->probe_ended, USEC_FOREVER);
+			node_runtime_unref(o);
+			return;
+		}
 }
 
 static void probe_run(void *arg)
 {
 	struct probe *p = arg;
 	struct node *n = p->node;
-	struct node_runtime *rt = &n->runtimes[p->index];
+	struct node_runtime *rt = p->rt;
+	const struct config *cfg = config_ref(n->config); /* what is borrowed below */
 	_cleanup_free_ char *id = xasprintf("probe-%s-%s", n->config->instance, rt->config->name);
 	_cleanup_free_ char *dir = xasprintf("%s/runtime/%s", n->config->state, id);
 	_cleanup_free_ char *store = xasprintf("%s/probe-%s", n->config->root, rt->config->name);
@@ -101,13 +124,14 @@ static void probe_run(void *arg)
 	struct err e = ERR_NULL;
 	int r;
 
+	wait_for_namesake(n, rt);
 	for (size_t i = 0, k = 7; rt->config->args[i] && k < ARRAY_SIZE(argv) - 1; i++)
 		argv[k++] = rt->config->args[i];
 	r = helper_run(n->loop, argv, 0, PROBE_TIMEOUT, &out, &e);
 	strbuf_addc(&out, '\0');
 	take_probe(rt, r, out.s, &e);
-	probe_done(n, p->left);
-	free(p);
+	config_unref(cfg);
+	probe_done(p);
 }
 
 /* --- AppArmor --- */
@@ -136,7 +160,8 @@ static void probe_apparmor(void *arg)
 {
 	struct probe *p = arg;
 	struct node *n = p->node;
-	const char *want = n->config->container.apparmor_default;
+	const struct config *cfg = config_ref(n->config); /* what is borrowed below */
+	const char *want = cfg->container.apparmor_default;
 	struct err e = ERR_NULL;
 
 	if (streq(want, APPARMOR_PROFILE) && load_default_profile(n, &e) < 0)
@@ -146,8 +171,8 @@ static void probe_apparmor(void *arg)
 			 want);
 	else
 		put(&n->apparmor_default, want);
-	probe_done(n, p->left);
-	free(p);
+	config_unref(cfg);
+	probe_done(p);
 }
 
 /* Still loaded: one that has no file below /etc/apparmor.d is taken for garbage by some
@@ -180,26 +205,37 @@ int node_apparmor_need_default(struct node *n, struct err *e)
 	return r < 0 ? err_wrap(e, "AppArmor") : 0;
 }
 
-static void start_probe(struct node *n, co_fn *fn, size_t index, unsigned *left)
+static void start_probe(struct node *n, co_fn *fn, struct node_runtime *rt)
 {
 	struct probe *p = xmalloc(sizeof(*p));
 
-	*p = (struct probe){n, index, left};
+	*p = (struct probe){n, rt ? node_runtime_ref(rt) : NULL};
+	n->probing++;
+	n->probed_at = 0;
+	co_event_reset(&n->probed);
+	if (rt) {
+		rt->probing = true;
+		co_event_reset(&rt->probe_ended);
+	}
 	co_start(n->loop, fn, p);
 }
 
 void node_probe(struct node *n)
 {
 	bool apparmor = n->has_apparmor && !n->probed_once;
-	unsigned *left = xmalloc(sizeof(*left));
 
-	n->probed_at = 0;
-	co_event_reset(&n->probed);
-	*left = (unsigned)n->config->n_runtimes + apparmor;
-	for (size_t i = 0; i < n->config->n_runtimes; i++)
-		start_probe(n, probe_run, i, left);
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		if (!n->runtimes[i]->probing)
+			start_probe(n, probe_run, n->runtimes[i]);
 	if (apparmor)
-		start_probe(n, probe_apparmor, 0, left);
+		start_probe(n, probe_apparmor, NULL);
+}
+
+void node_probe_new(struct node *n)
+{
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		if (!n->runtimes[i]->probed && !n->runtimes[i]->probing)
+			start_probe(n, probe_run, n->runtimes[i]);
 }
 
 static const char *const needs[] = {
@@ -207,14 +243,6 @@ static const char *const needs[] = {
 	[NODE_NEEDS_USERNS_HOST] = " with user namespaces and the node's network",
 	[NODE_NEEDS_NOTHING] = "",
 };
-
-static struct node_runtime *find(struct node *n, const char *name)
-{
-	for (size_t i = 0; i < n->config->n_runtimes; i++)
-		if (streq(n->runtimes[i].config->name, name))
-			return &n->runtimes[i];
-	return NULL;
-}
 
 /* Why it is not for such a pod, NULL: it is. */
 static const char *lacks(const struct node_runtime *rt, enum node_need need)
@@ -234,7 +262,7 @@ static int choose_default(struct node *n, enum node_need need, struct node_runti
 	_cleanup_strbuf_ struct strbuf why = STRBUF_NULL;
 
 	for (size_t i = 0; n->config->default_runtimes[i]; i++) {
-		struct node_runtime *rt = find(n, n->config->default_runtimes[i]);
+		struct node_runtime *rt = node_runtime_named(n, n->config->default_runtimes[i]);
 
 		if (!lacks(rt, need)) {
 			*ret = rt;
@@ -251,8 +279,8 @@ static void probe_again(struct node *n, enum node_need need)
 {
 	if (!n->probed_at || clock_mono_us() - n->probed_at < RUNTIME_PROBE_AGE)
 		return;
-	for (size_t i = 0; i < n->config->n_runtimes; i++)
-		if (lacks(&n->runtimes[i], need)) {
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		if (lacks(n->runtimes[i], need)) {
 			node_probe(n);
 			return;
 		}
@@ -273,7 +301,7 @@ bool node_runtimes_await(struct node *n)
 static int pick(struct node *n, const char *handler, enum node_need need, struct node_runtime **ret,
 		struct err *e)
 {
-	struct node_runtime *rt = *handler ? find(n, handler) : NULL;
+	struct node_runtime *rt = *handler ? node_runtime_named(n, handler) : NULL;
 
 	if (!*handler)
 		return choose_default(n, need, ret, e);
@@ -318,15 +346,15 @@ int node_runtime_choose(struct node *n, const char *handler, enum node_need need
 {
 	int r;
 
-	if (*handler && !find(n, handler))
+	if (*handler && !node_runtime_named(n, handler))
 		return pick(n, handler, need, ret, e);
 	r = node_runtimes_known(n) ? 0 : wait_probed(n, e);
 	if (r < 0)
 		return r;
 	r = node_runtime_peek(n, handler, need, ret, e);
-	if (r == 0 || n->probed.set)
+	if ((r == 0 && (*ret)->probed) || n->probed.set)
 		return r;
-	r = wait_probed(n, e); /* it is being tried once more */
+	r = wait_probed(n, e); /* it is being tried once more, or has just been configured */
 	return r < 0 ? r : pick(n, handler, need, ret, e);
 }
 

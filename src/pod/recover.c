@@ -24,14 +24,6 @@ static void put(char **to, const char *v)
 	*to = xstrdup(str_or_empty(v));
 }
 
-static struct node_runtime *runtime_named(struct node *n, const char *name)
-{
-	for (size_t i = 0; i < n->config->n_runtimes; i++)
-		if (streq(n->runtimes[i].config->name, name))
-			return &n->runtimes[i];
-	return NULL;
-}
-
 struct loading {
 	struct node *node;
 	struct strv bad_pods, bad_containers; /* ids of rows that cannot be read */
@@ -56,7 +48,6 @@ static int load_pod(void *arg, const struct state_pod *row)
 	put(&p->handler, row->handler);
 	put(&p->runtime_name, row->runtime);
 	put(&p->ips, row->ips);
-	p->runtime = runtime_named(n, p->runtime_name);
 	p->created_at = row->created_at;
 	p->state = (enum pod_state)row->state;
 	snprintf(p->boot_id, sizeof(p->boot_id), "%s", str_or_empty(row->boot_id));
