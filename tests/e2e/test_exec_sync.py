@@ -84,14 +84,14 @@ def test_exit_codes(d, ctr, command, want):
     ("/etc", "not permitted|is a directory|permission denied"), ("/file", "permission denied")])
 def test_what_cannot_be_started(d, ctr, program, why):
     d.exec(ctr, "echo hello >/file; chmod 644 /file")
-    e = failure(d.cri.ExecSync, container_id=ctr, cmd=[program, "x"], timeout=5)
+    e = failure(d.cri.ExecSync, container_id=ctr, cmd=[program, "x"], timeout=5 * SLOW)
     assert e.code() == CODE.INTERNAL
     assert re.search(why.replace("$", r"\$"), e.details().lower()), e.details()
 
 
 def test_states(d, pod):
     def refused(c):
-        e = failure(d.cri.ExecSync, container_id=c, cmd=["true"], timeout=5)
+        e = failure(d.cri.ExecSync, container_id=c, cmd=["true"], timeout=5 * SLOW)
         assert "not running" in e.details()
         return e.code()
     created = d.create(pod, "sleep 100000", name="created")
@@ -122,7 +122,7 @@ def test_while_the_container_dies(d, pod):
         c = d.run(pod, "sleep 0.0%d" % i, name="c%d" % i)
         try:
             while True:
-                seen.add(d.cri.ExecSync(container_id=c, cmd=["true"], timeout=10).exit_code)
+                seen.add(d.cri.ExecSync(container_id=c, cmd=["true"], timeout=10 * SLOW).exit_code)
         except grpc.RpcError as e:
             assert e.code() == CODE.FAILED_PRECONDITION, e
         d.cri.RemoveContainer(container_id=c)
@@ -133,7 +133,7 @@ def test_paused(d, pod, request):
     """A container that somebody has frozen: it takes no command, or none that could end."""
     runtime = request.node.callspec.params["pod"]
     c = d.run(pod, "sleep 100000")
-    f = d.cri.ExecSync.future(container_id=c, cmd=["sleep", "8643"], timeout=1)
+    f = d.cri.ExecSync.future(container_id=c, cmd=["sleep", "8643"], timeout=SLOW)
     wait_for(lambda: not gone(d, c, "sleep 8643"))
     tool = [runtime, "--root", "%s/runtime/%s" % (d.state, runtime)]
     subprocess.run([*tool, "pause", c], check=True)
@@ -390,7 +390,7 @@ def test_many_at_once(d, ctr):
              for _ in range(n)]
     try:
         wait_for(lambda: len(processes_with("sleep\x007534") or processes_with("sleep 7534")) == n)
-        e = failure(d.cri.ExecSync, container_id=ctr, cmd=["true"], timeout=5)
+        e = failure(d.cri.ExecSync, container_id=ctr, cmd=["true"], timeout=5 * SLOW)
         assert e.code() == CODE.RESOURCE_EXHAUSTED and "64 requests" in e.details()
         assert d.status(ctr).state == api.CONTAINER_RUNNING
         other = d.run_pod(name="other-" + ctr[:8])

@@ -17,7 +17,7 @@ import termios
 import grpc
 import pytest
 
-from cri import api
+from cri import SLOW, api
 from daemon import Daemon, wait_for
 from fixtures import empty as d, emptied  # noqa: F401
 from image import Artifact, Image, Layer, sha256, zstd
@@ -550,7 +550,7 @@ def test_given_up(d, tmp_path):
     assert next(call).data
     call.cancel()
     wait_for(lambda: not workers(d) and os.listdir(d.root + "/tmp") == [])
-    call = d.cri.Save(images=["i/big:1"], rpc_timeout=1)
+    call = d.cri.Save(images=["i/big:1"], rpc_timeout=SLOW)
     assert next(call).data
     with pytest.raises(grpc.RpcError) as e:
         for _ in call:
@@ -675,7 +675,7 @@ def test_command_interrupted(d, tmp_path, how, env):
     for w in worker:
         os.kill(w, signal.SIGSTOP)
     p.send_signal(how)
-    p.communicate(timeout=60)
+    p.communicate(timeout=60 * SLOW)
     assert p.returncode == (-9 if how == signal.SIGKILL else 130)
     assert (out / "a.tar").read_bytes() == b"old"
     left = set(os.listdir(str(out))) - {"a.tar"}
@@ -704,7 +704,7 @@ def test_a_reader_that_does_not_read(d, tmp_path):
         return waits and struct.unpack("i", filled)[0] > size // 2
     wait_for(stuck)
     p.send_signal(signal.SIGINT)
-    assert p.wait(60) == 130
+    assert p.wait(60 * SLOW) == 130
     p.stdout.close()
     p.stderr.close()
     wait_for(lambda: not workers(d))

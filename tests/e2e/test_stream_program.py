@@ -601,17 +601,17 @@ def test_streams_that_do_not_come():
 
 
 def test_idleness():
-    with Server("--idle-timeout", "1") as server:
+    with Server("--idle-timeout", str(SLOW)) as server:
         begin = time.monotonic()
         x = Exec(server.url(), V5)
         peer = server.peer().wait()
-        while time.monotonic() - begin < 1.5:  # it is not idle as long as something comes
+        while time.monotonic() - begin < 1.5 * SLOW:  # it is not idle as long as something comes
             os.write(peer.stdout, b"x")
             x.expect(b"x")
             time.sleep(0.1)
         silent = time.monotonic()
         assert "idle" in x.finish()["message"]
-        assert time.monotonic() - silent > 0.8
+        assert time.monotonic() - silent > 0.8 * SLOW
         assert peer.let_go() == []
         f = Forward(server.url("portforward"))
         f.t.pump(lambda: f.t.goaway)

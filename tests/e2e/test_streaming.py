@@ -404,12 +404,12 @@ def test_a_token_is_good_once(d, ctr):
 
 
 def test_a_token_expires(archive):
-    d = Daemon(env={"GANTRY_LIMIT": "stream-token-ms:200"})
+    d = Daemon(env={"GANTRY_LIMIT": "stream-token-ms:%d" % (200 * SLOW)})
     try:
         d.load(archive)
         c = d.run(d.run_pod(), "exec sleep 100000")
         url = exec_url(d, c, "true")
-        end = time.monotonic() + 0.25
+        end = time.monotonic() + 0.25 * SLOW
         wait_for(lambda: time.monotonic() > end)  # the time itself is what is waited for
         with pytest.raises(Refused) as e:
             Exec(url)
@@ -482,7 +482,7 @@ def test_broken_frames_end_their_session_only(d, ctr):
 # --- settings ---
 
 def test_idle_sessions_and_too_many(archive):
-    d = Daemon(config="streaming:\n  idle_timeout: 1\n  max_connections: 3\n")
+    d = Daemon(config="streaming:\n  idle_timeout: %d\n  max_connections: 3\n" % SLOW)
     try:
         d.load(archive)
         c = d.run(d.run_pod(), "exec sleep 100000")
@@ -494,7 +494,7 @@ def test_idle_sessions_and_too_many(archive):
         wait_for(lambda: not programs(d))
         # one that is not idle goes on for longer than that
         s = start(d, c, "while read x; do echo $x; done; exit 5")
-        end = time.monotonic() + 1.6
+        end = time.monotonic() + 1.6 * SLOW
         while time.monotonic() < end:
             s.stdin.write(b"x\n")
             s.expect("x\n")

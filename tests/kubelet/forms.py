@@ -5,6 +5,8 @@ import os
 import shutil
 import tempfile
 
+from cri import SLOW
+
 HOST = "k8s.test"
 IMAGE = HOST + "/busybox:1"
 # A folder of the node that tests and their pods share.
@@ -30,7 +32,7 @@ def pod(name, *containers, labels=None, annotations=None, uid=None, **spec):
         meta["annotations"] = annotations
     if uid:
         meta["uid"] = uid
-    spec.setdefault("terminationGracePeriodSeconds", 1)
+    spec.setdefault("terminationGracePeriodSeconds", SLOW)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": meta,
             "spec": {"containers": list(containers), **spec}}
 
@@ -46,6 +48,10 @@ def share(name="share"):
 
 def at(path, name="share", **fields):
     return {"name": name, "mountPath": path, **fields}
+
+
+# A probe that nobody waits for long; each answer has its time also where all is slow.
+OFTEN = {"periodSeconds": 1, "timeoutSeconds": SLOW}
 
 
 def command(*words):

@@ -28,6 +28,7 @@ import urllib.request
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.join(HERE, "..", "lib"), os.path.join(HERE, "..", "conformance")]
 import tools  # noqa: E402
+from cri import SLOW  # noqa: E402
 
 NODE = "node"
 ADDRESS = "192.0.2.1"  # the node's, which no kubelet wants to be one of the loopback's
@@ -225,7 +226,7 @@ class Kubelet:
     def stop(self, how=signal.SIGTERM):
         if self.process and self.process.poll() is None:
             self.process.send_signal(how)
-            self.process.wait(30)
+            self.process.wait(30 * SLOW)
 
     def restart(self, **settings):
         self.stop()
@@ -276,7 +277,7 @@ class Kubelet:
     def open(self, path, timeout=30, method="GET", **query):
         return urllib.request.urlopen(urllib.request.Request(self.url(path, **query),
                                                              method=method),
-                                      timeout=timeout, context=self.ssl)
+                                      timeout=timeout * SLOW, context=self.ssl)
 
     def get(self, path, **query):
         with self.open(path, **query) as r:

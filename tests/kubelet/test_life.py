@@ -9,8 +9,8 @@ import time
 
 import grpc
 
-from cri import api
-from forms import SLEEP, WAIT, at, pod, read, script, sh, share, volume
+from cri import SLOW, api
+from forms import OFTEN, SLEEP, WAIT, at, pod, read, script, sh, share, volume
 
 WORK = dict(volumes=[volume("work"), share()])
 IN_WORK = [at("/work", "work")]
@@ -32,9 +32,9 @@ PODS = [
                  "echo sidecar is up >>/work/order; touch /tmp/up;"
                  "trap 'echo sidecar >>/share/ends; exit 0' TERM;"
                  "while :; do sleep 0.1; done", restartPolicy="Always",
-                 startupProbe={**script("test -e /tmp/up"), "periodSeconds": 1}),
+                 startupProbe={**script("test -e /tmp/up"), **OFTEN}),
             step("second", "echo second >>/work/order"),
-        ], **dict(WORK, terminationGracePeriodSeconds=10)),
+        ], **dict(WORK, terminationGracePeriodSeconds=10 * SLOW)),
     pod("init-fails", sh("main", SLEEP), restartPolicy="Never",
         initContainers=[sh("first", "exit 4"), sh("second", SLEEP)]),
     pod("never", sh("bad", "echo told >/dev/termination-log; exit 3"), sh("good", "exit 0"),
@@ -46,13 +46,13 @@ PODS = [
     pod("hooks", step("main", "echo begun; " + WAIT, lifecycle={
         "postStart": script("echo post-start >>/share/hooks"),
         "preStop": script("echo pre-stop >>/share/hooks; sleep 0.5; echo stopped >>/share/hooks")}),
-        **dict(WORK, terminationGracePeriodSeconds=10)),
+        **dict(WORK, terminationGracePeriodSeconds=10 * SLOW)),
     pod("bad-hook", sh("main", "trap 'exit 8' TERM; while :; do sleep 0.1; done",
                        lifecycle={"postStart": script("exit 9")}),
         restartPolicy="Never"),
     pod("graceful", step("main", "trap 'sleep 1; echo bye >>/share/graceful; exit 5' TERM;"
                          "while :; do sleep 0.1; done"),
-        **dict(WORK, terminationGracePeriodSeconds=10)),
+        **dict(WORK, terminationGracePeriodSeconds=10 * SLOW)),
     pod("stubborn", sh("main", "trap : TERM; while :; do sleep 0.1; done"),
         terminationGracePeriodSeconds=2),
 ]

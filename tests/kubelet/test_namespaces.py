@@ -6,7 +6,8 @@ import urllib.request
 
 import registry
 import standalone
-from forms import SLEEP, WAIT, at, pod, sh, share, volume
+from cri import SLOW
+from forms import OFTEN, SLEEP, WAIT, at, pod, sh, share, volume
 
 NET, PORT, UDP = registry.free_port(), registry.free_port(), registry.free_port()
 NAMESPACES = "for n in net ipc uts pid user; do readlink /proc/self/ns/$n; done; echo end; "
@@ -20,7 +21,7 @@ HTTPD = "mkdir -p /www && echo fine >/www/ok && exec httpd -f -p %d -h /www"
 
 
 def http(port, **where):
-    return {"httpGet": {"path": "/ok", "port": port, **where}, "periodSeconds": 1}
+    return {"httpGet": {"path": "/ok", "port": port, **where}, **OFTEN}
 
 
 PODS = [
@@ -56,7 +57,7 @@ def lines(kubelet, name, container="main"):
 
 
 def fetch(address, port):
-    with urllib.request.urlopen("http://%s:%d/ok" % (address, port), timeout=10) as r:
+    with urllib.request.urlopen("http://%s:%d/ok" % (address, port), timeout=10 * SLOW) as r:
         return r.read()
 
 

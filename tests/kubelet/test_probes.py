@@ -2,10 +2,10 @@
 """Probes: by commands, over HTTP, TCP and gRPC; at the start, for life and for readiness."""
 import os
 
-from forms import WAIT, at, path_of, pod, script, sh, share, volume, write
+from forms import OFTEN as EACH_SECOND, WAIT, at, path_of, pod, script, sh, share, volume, write
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-OFTEN = {"periodSeconds": 1, "failureThreshold": 1}
+OFTEN = {**EACH_SECOND, "failureThreshold": 1}
 HTTPD = "mkdir -p /www && echo fine >/www/ok && echo up && exec httpd -f -p 8080 -h /www"
 
 

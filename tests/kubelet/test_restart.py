@@ -5,11 +5,11 @@ import signal
 import pytest
 
 from cri import api
-from forms import WAIT, at, pod, read, sh, share, volume
+from forms import OFTEN, WAIT, at, pod, read, sh, share, volume
 
 PODS = [
     pod("stays", sh("main", "n=0; " + WAIT), sh("second", WAIT, readinessProbe={
-        "exec": {"command": ["true"]}, "periodSeconds": 1}),
+        "exec": {"command": ["true"]}, **OFTEN}),
         initContainers=[sh("first", "echo once >>/share/inits", volumeMounts=[at("/share")]),
                         sh("sidecar", WAIT, restartPolicy="Always")],
         volumes=[share(), volume("work")]),

@@ -12,7 +12,8 @@ import pytest
 
 import registry
 import standalone
-from forms import SLEEP, WAIT, at, pod, sh, volume
+from cri import SLOW
+from forms import OFTEN, SLEEP, WAIT, at, pod, sh, volume
 
 NET = registry.free_port()
 # Gives back what it is sent, until the end of that.
@@ -31,7 +32,7 @@ NODE_FILES = volume("node", hostPath={"path": "/"})
 def echo(port):
     return sh("main", 'exec chroot /node /usr/bin/python3 -c "%s" %d' % (ECHO, port),
               volumeMounts=[at("/node", "node")], readinessProbe={
-                  "exec": {"command": ["test", "-e", "/proc/1/fd/3"]}, "periodSeconds": 1})
+                  "exec": {"command": ["test", "-e", "/proc/1/fd/3"]}, **OFTEN})
 
 
 PODS = [
@@ -61,7 +62,7 @@ def client(request, kubelet):
 
 def run(command, data=None, timeout=30):
     r = subprocess.run(command, input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                       timeout=timeout, check=False)
+                       timeout=timeout * SLOW, check=False)
     return r.returncode, r.stdout, r.stderr
 
 
@@ -102,7 +103,7 @@ def test_exec_in_a_terminal(client):
     assert p.stdout.readline() == b"ready\r\n"
     os.write(ours, b"go\n")
     assert p.stdout.readline() == b"33 77\r\n"
-    assert p.wait(20) == 3
+    assert p.wait(20 * SLOW) == 3
     p.stdout.close()
     os.close(ours)
     os.close(theirs)
@@ -167,14 +168,14 @@ class Forward:
         self.port = int(self.process.stdout.readline())
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20 * SLOW)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.process.stdin.close()
-        self.process.wait(20)
+        self.process.wait(20 * SLOW)
         self.process.stdout.close()
 
 
