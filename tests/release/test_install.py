@@ -14,7 +14,7 @@ import image  # noqa: E402
 
 BUILD = daemon.BUILD
 PREFIX = "/usr/local"
-PROGRAMS = {"sbin/gantryd", "bin/gantry", "libexec/gantry/gantry-monitor",
+PROGRAMS = {"sbin/gantryd", "bin/gantry", "bin/gantry-oci", "libexec/gantry/gantry-monitor",
             "libexec/gantry/gantry-worker", "libexec/gantry/gantry-env",
             "libexec/gantry/gantry-stream", "libexec/gantry/gantry-stream-tls"}
 FILES = {"lib/systemd/system/gantry.service", "share/man/man8/gantryd.8",
@@ -23,7 +23,9 @@ FILES = {"lib/systemd/system/gantry.service", "share/man/man8/gantryd.8",
          "share/man/man5/gantry-config.yaml.5", "share/man/man1/gantry.1",
          "share/doc/gantry/configuration.md", "share/doc/gantry/config.example.yaml",
          "share/bash-completion/completions/gantry", "share/zsh/vendor-completions/_gantry",
-         "share/fish/vendor_completions.d/gantry.fish"}
+         "share/fish/vendor_completions.d/gantry.fish", "share/man/man8/gantry-oci.8",
+         "share/bash-completion/completions/gantry-oci", "share/zsh/vendor-completions/_gantry-oci",
+         "share/fish/vendor_completions.d/gantry-oci.fish"}
 
 
 @pytest.fixture(scope="module")
