@@ -9,12 +9,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <yaml.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "config/config_internal.h"
+#include "config/config_reader.h"
 #include "config/listen.h"
 
 #define CONFIG_LIST_MAX 256 /* entries of one list */
@@ -281,23 +281,19 @@ static void set_derived(struct config *c)
 	if (!c->bridge.ipv6)
 		c->bridge.ipv6 = is_default ? "fd00:88::/64"
 					    : arena_printf(a, "fd00:89:%x::/64", h & 0xffff);
-	if (!c->n_runtimes) {
-		add_runtime(c, "crun", "crun");
-		add_runtime(c, "runc", "runc");
-	}
+}
+
+static void default_runtimes(struct config *c)
+{
+	if (c->n_runtimes)
+		return;
+	add_runtime(c, "crun", "crun");
+	add_runtime(c, "runc", "runc");
 }
 
 /* --- reading --- */
 
-struct reader {
-	struct config *c;
-	void *base; /* the keys' offsets are of this */
-	const char *file;
-	yaml_document_t *doc;
-	struct err *e;
-};
-
-static int bad(struct reader *r, const yaml_node_t *n, const char *key, const char *expected)
+int config_bad(struct config_reader *r, const yaml_node_t *n, const char *key, const char *expected)
 {
 	const char *found = n->type == YAML_SCALAR_NODE	   ? (const char *)n->data.scalar.value
 			    : n->type == YAML_MAPPING_NODE ? "a mapping"
@@ -307,7 +303,7 @@ static int bad(struct reader *r, const yaml_node_t *n, const char *key, const ch
 			   n->start_mark.line + 1, key, found, expected);
 }
 
-static const char *scalar(const yaml_node_t *n)
+const char *config_scalar(const yaml_node_t *n)
 {
 	if (n->type != YAML_SCALAR_NODE ||
 	    memchr(n->data.scalar.value, '\0', n->data.scalar.length))
@@ -341,35 +337,35 @@ static bool parse_bytes(const char *s, int64_t *ret)
 	return false;
 }
 
-static int read_vector(struct reader *r, const struct config_key *k, const yaml_node_t *n)
+static int read_vector(struct config_reader *r, const struct config_key *k, const yaml_node_t *n)
 {
 	const char **v;
 	size_t count;
 
 	if (n->type != YAML_SEQUENCE_NODE)
-		return bad(r, n, k->name, "a list");
+		return config_bad(r, n, k->name, "a list");
 	count = (size_t)(n->data.sequence.items.top - n->data.sequence.items.start);
 	if (count > CONFIG_LIST_MAX || (count == 0 && !k->may_be_empty))
-		return bad(r, n, k->name, "a list of 1 to 256 entries");
+		return config_bad(r, n, k->name, "a list of 1 to 256 entries");
 	v = arena_calloc(&r->c->arena, count + 1, sizeof(*v));
 	for (size_t i = 0; i < count; i++) {
 		const yaml_node_t *item =
 			yaml_document_get_node(r->doc, n->data.sequence.items.start[i]);
-		const char *s = scalar(item);
+		const char *s = config_scalar(item);
 
 		if (!s || !*s || (k->kind == PATHS && !is_path(s)))
-			return bad(r, item, k->name,
-				   k->kind == PATHS ? "an absolute path" : "a string");
+			return config_bad(r, item, k->name,
+					  k->kind == PATHS ? "an absolute path" : "a string");
 		if (k->kind == ULIMITS && !config_ulimit_parse(s, &(struct config_ulimit){0}))
-			return bad(r, item, k->name,
-				   "NAME=SOFT:HARD, as nofile=1024:4096 or core=unlimited");
+			return config_bad(r, item, k->name,
+					  "NAME=SOFT:HARD, as nofile=1024:4096 or core=unlimited");
 		v[i] = arena_strdup(&r->c->arena, s);
 	}
 	*(const char *const **)config_member(r->base, k) = v;
 	return 0;
 }
 
-static int read_number(struct reader *r, const struct config_key *k, const yaml_node_t *n,
+static int read_number(struct config_reader *r, const struct config_key *k, const yaml_node_t *n,
 		       const char *s)
 {
 	_cleanup_free_ char *expected =
@@ -379,7 +375,7 @@ static int read_number(struct reader *r, const struct config_key *k, const yaml_
 
 	if (!(k->kind == BYTES ? parse_bytes(s, &v) : str_to_i64(s, &v)) || v < k->min ||
 	    v > k->max)
-		return bad(r, n, k->name, expected);
+		return config_bad(r, n, k->name, expected);
 	if (k->kind == NUMBER32)
 		*(uint32_t *)config_member(r->base, k) = (uint32_t)v;
 	else if (k->kind == NUMBER64)
@@ -399,28 +395,28 @@ static int word(const char *const *words, size_t n, const char *s)
 	return -1;
 }
 
-static int read_value(struct reader *r, const struct config_key *k, const yaml_node_t *n)
+static int read_value(struct config_reader *r, const struct config_key *k, const yaml_node_t *n)
 {
-	const char *s = scalar(n);
+	const char *s = config_scalar(n);
 
 	if (k->kind == STRINGS || k->kind == PATHS || k->kind == ULIMITS)
 		return read_vector(r, k, n);
 	if (!s)
-		return bad(r, n, k->name, "a single value");
+		return config_bad(r, n, k->name, "a single value");
 	switch (k->kind) {
 	case PATH:
 		if (!is_path(s) && !(k->may_be_empty && !*s))
-			return bad(r, n, k->name, "an absolute path");
+			return config_bad(r, n, k->name, "an absolute path");
 		*(const char **)config_member(r->base, k) = arena_strdup(&r->c->arena, s);
 		return 0;
 	case STRING:
 		if (!*s && !k->may_be_empty)
-			return bad(r, n, k->name, "a string that is not empty");
+			return config_bad(r, n, k->name, "a string that is not empty");
 		*(const char **)config_member(r->base, k) = arena_strdup(&r->c->arena, s);
 		return 0;
 	case LEVEL:
 		if (!log_level_parse(s, config_member(r->base, k)))
-			return bad(r, n, k->name, "error, warn, info or debug");
+			return config_bad(r, n, k->name, "error, warn, info or debug");
 		return 0;
 	case DRIVER: {
 		enum config_cgroup_driver *d = config_member(r->base, k);
@@ -432,14 +428,14 @@ static int read_value(struct reader *r, const struct config_key *k, const yaml_n
 		else if (streq(s, "systemd"))
 			*d = CONFIG_CGROUP_SYSTEMD;
 		else
-			return bad(r, n, k->name, "auto, cgroupfs or systemd");
+			return config_bad(r, n, k->name, "auto, cgroupfs or systemd");
 		return 0;
 	}
 	case ISOLATION: {
 		int i = word(isolations, ARRAY_SIZE(isolations), s);
 
 		if (i < 0)
-			return bad(r, n, k->name, "plain, userns, kernel or vm");
+			return config_bad(r, n, k->name, "plain, userns, kernel or vm");
 		*(enum config_isolation *)config_member(r->base, k) = (enum config_isolation)i;
 		return 0;
 	}
@@ -447,13 +443,13 @@ static int read_value(struct reader *r, const struct config_key *k, const yaml_n
 		int i = word(units, ARRAY_SIZE(units), s);
 
 		if (i < 0)
-			return bad(r, n, k->name, "container or pod");
+			return config_bad(r, n, k->name, "container or pod");
 		*(enum config_unit *)config_member(r->base, k) = (enum config_unit)i;
 		return 0;
 	}
 	case BOOLEAN:
 		if (!streq(s, "true") && !streq(s, "false"))
-			return bad(r, n, k->name, "true or false");
+			return config_bad(r, n, k->name, "true or false");
 		*(bool *)config_member(r->base, k) = streq(s, "true");
 		return 0;
 	default:
@@ -476,21 +472,21 @@ static const struct config_key *find_runtime_key(const char *name)
 	return NULL;
 }
 
-static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_node_t *n)
+static int read_runtime(struct config_reader *r, const yaml_node_t *name, const yaml_node_t *n)
 {
-	const char *s = scalar(name);
+	const char *s = config_scalar(name);
 	struct config_runtime *rt;
-	struct reader sub = *r;
+	struct config_reader sub = *r;
 
 	if (!s || !name_good(s))
-		return bad(r, name, "runtimes",
-			   "a handler's name: lower-case letters, digits, '-' and '.'");
+		return config_bad(r, name, "runtimes",
+				  "a handler's name: lower-case letters, digits, '-' and '.'");
 	if (r->c->n_runtimes == CONFIG_RUNTIMES_MAX)
-		return bad(r, name, "runtimes", "no more than 64 runtimes");
+		return config_bad(r, name, "runtimes", "no more than 64 runtimes");
 	if (config_runtime_find(r->c, s))
-		return bad(r, name, "runtimes", "a name that is not there twice");
+		return config_bad(r, name, "runtimes", "a name that is not there twice");
 	if (n->type != YAML_MAPPING_NODE)
-		return bad(r, n, "runtimes", "a mapping of settings");
+		return config_bad(r, n, "runtimes", "a mapping of settings");
 	add_runtime(r->c, s, s);
 	rt = &r->c->runtimes[r->c->n_runtimes - 1];
 	sub.base = rt;
@@ -498,12 +494,12 @@ static int read_runtime(struct reader *r, const yaml_node_t *name, const yaml_no
 	     p++) {
 		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
 				  *v = yaml_document_get_node(r->doc, p->value);
-		const struct config_key *k = find_runtime_key(scalar(key));
+		const struct config_key *k = find_runtime_key(config_scalar(key));
 		int res = k ? read_value(&sub, k, v)
-			    : bad(r, key, "runtimes",
-				  "path, args, isolation, unit, routes, "
-				  "privileged_without_host_devices, "
-				  "pod_annotations or container_annotations");
+			    : config_bad(r, key, "runtimes",
+					 "path, args, isolation, unit, routes, "
+					 "privileged_without_host_devices, "
+					 "pod_annotations or container_annotations");
 
 		if (res < 0)
 			return res;
@@ -529,23 +525,23 @@ static bool is_section(const char *name)
 	return false;
 }
 
-static int read_mapping(struct reader *r, const char *section, const yaml_node_t *n)
+static int read_mapping(struct config_reader *r, const char *section, const yaml_node_t *n)
 {
 	if (n->type == YAML_SCALAR_NODE && n->data.scalar.length == 0)
 		return 0; /* "section:" with nothing below it */
 	if (n->type != YAML_MAPPING_NODE)
-		return bad(r, n, *section ? section : "the file", "a mapping");
+		return config_bad(r, n, *section ? section : "the file", "a mapping");
 	for (yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top;
 	     p++) {
 		const yaml_node_t *key = yaml_document_get_node(r->doc, p->key),
 				  *v = yaml_document_get_node(r->doc, p->value);
-		const char *name = scalar(key);
+		const char *name = config_scalar(key);
 		_cleanup_free_ char *full = NULL;
 		const struct config_key *k;
 		int res;
 
 		if (!name)
-			return bad(r, key, section, "a key");
+			return config_bad(r, key, section, "a key");
 		full = *section ? xasprintf("%s.%s", section, name) : xstrdup(name);
 		k = find_key(full);
 		if (k) {
@@ -556,6 +552,8 @@ static int read_mapping(struct reader *r, const char *section, const yaml_node_t
 			     res == 0 && q < v->data.mapping.pairs.top; q++)
 				res = read_runtime(r, yaml_document_get_node(r->doc, q->key),
 						   yaml_document_get_node(r->doc, q->value));
+		} else if (!*section && streq(name, "routes")) {
+			res = 0; /* read_rules() */
 		} else if (is_section(full)) {
 			res = read_mapping(r, full, v);
 		} else {
@@ -566,6 +564,20 @@ static int read_mapping(struct reader *r, const char *section, const yaml_node_t
 			return res;
 	}
 	return 0;
+}
+
+/* After all else: rules have names of runtimes. */
+static int read_rules(struct config_reader *r, const yaml_node_t *root)
+{
+	int res = 0;
+
+	default_runtimes(r->c);
+	for (yaml_node_pair_t *p = root->data.mapping.pairs.start;
+	     root->type == YAML_MAPPING_NODE && res == 0 && p < root->data.mapping.pairs.top; p++)
+		if (streq(str_or_empty(config_scalar(yaml_document_get_node(r->doc, p->key))),
+			  "routes"))
+			res = config_rules_read(r, yaml_document_get_node(r->doc, p->value));
+	return res;
 }
 
 static int read_text(struct config *c, const char *file, const struct strbuf *b, struct err *e)
@@ -581,11 +593,13 @@ static int read_text(struct config *c, const char *file, const struct strbuf *b,
 		r = err_invalid(e, "%s:%zu: %s", file, parser.problem_mark.line + 1,
 				parser.problem ? parser.problem : "no YAML");
 	} else {
-		struct reader rd = {c, c, file, &doc, e};
+		struct config_reader rd = {c, c, file, &doc, e};
 
 		root = yaml_document_get_root_node(&doc);
 		if (root)
 			r = read_mapping(&rd, "", root);
+		if (root && r == 0)
+			r = read_rules(&rd, root);
 		yaml_document_delete(&doc);
 	}
 	yaml_parser_delete(&parser);
@@ -690,6 +704,7 @@ int config_load_text(const struct config_flags *f, const struct strbuf *text, st
 		r = err_invalid(e, "--log-level: \"%s\", expected error, warn, info or debug",
 				f->log_level);
 	if (r == 0) {
+		default_runtimes(&c);
 		set_derived(&c);
 		r = check(&c, e);
 	}
@@ -722,7 +737,7 @@ const struct config_runtime *config_runtime_find(const struct config *c, const c
 
 /* --- printing --- */
 
-static void print_string(struct strbuf *b, const char *s)
+void config_print_string(struct strbuf *b, const char *s)
 {
 	strbuf_addc(b, '"');
 	for (; *s; s++) {
@@ -739,7 +754,7 @@ static void print_vector(struct strbuf *b, const char *const *v)
 	for (size_t i = 0; v[i]; i++) {
 		if (i)
 			strbuf_adds(b, ", ");
-		print_string(b, v[i]);
+		config_print_string(b, v[i]);
 	}
 	strbuf_addc(b, ']');
 }
@@ -752,7 +767,7 @@ void config_print_value(struct strbuf *b, const void *base, const struct config_
 	switch (k->kind) {
 	case STRING:
 	case PATH:
-		print_string(b, str_or_empty(*(const char *const *)p));
+		config_print_string(b, str_or_empty(*(const char *const *)p));
 		break;
 	case LEVEL:
 		switch (*(const enum log_level *)p) {
@@ -853,4 +868,5 @@ void config_dump(const struct config *c, struct strbuf *b)
 		strbuf_addc(b, '\n');
 	}
 	print_runtimes(b, c);
+	config_rules_print(c, b);
 }

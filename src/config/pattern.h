@@ -62,10 +62,10 @@ struct pattern {
 };
 
 /*
- * Compiles `text`; memory of `a`.  Of an image, a glob is completed as a reference is: `db-*` is
- * docker.io/library/db-*, `lxc/*` is docker.io/lxc/*; a first component that has a dot or a colon, or
- * is localhost, `*` or `**`, is the host; `*` alone fits every image.  INVALID_ARGUMENT says what is
- * wrong with it and where.
+ * Compiles `text`; memory of `a`.  Of an image, a glob is completed as a reference is: "db-*" is
+ * "docker.io/library/db-*", "org/db-*" is "docker.io/org/db-*"; a first component that has a dot or a
+ * colon, or is "localhost" or "**", is the host; "*" alone fits every image.  INVALID_ARGUMENT says
+ * what is wrong with it.
  */
 int pattern_compile(struct arena *a, const char *text, bool image, struct pattern *ret,
 		    struct err *e);
