@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a runtime can do on this host, found by doing it:
- * "--probe DIR STORE CGROUPSPATH SYSTEMD PATH [ARG]...".  DIR is on the file system of bundles,
- * STORE on that of layers; both are made and removed again.
+ * What a runtime can do on this host, found by asking and by doing it: "--probe QUESTION", which is an
+ * object of
+ *   dir     on the file system of bundles, store on that of layers: made and removed again
+ *   cgroup  of the trial, as cgroupsPath; systemd: it is systemd's
+ *   path    of the program, and args before the command
+ *   needs   of the node besides (runtime_facility_check())
+ *   kept    file that a report is kept in for the next time, which anew does without
  */
 #include <fcntl.h>
 #include <sched.h>
@@ -15,13 +19,13 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "mon.h"
-#include "runtime/runtime.h"
+#include "runtime/report.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
 #include "wire/json.h"
 
 #define PROBE_TIMEOUT (20 * USEC_PER_SEC)
-#define NOT_WORKING "the runtime does not work"
+#define QUESTION_MAX (256u << 10) /* bytes */
 #define PROBE_PROGRAM_MAX (256u << 20)
 
 /* Ids outside, which nothing else should have. */
@@ -52,7 +56,7 @@ struct probe {
 	struct cgroup_host host;
 	char *cgroup; /* below the hierarchies' roots */
 	const char *store;
-	char *bundle, *rootfs, *lower;
+	char *root, *bundle, *rootfs, *lower;
 	struct runtime_trial trial;
 };
 
@@ -164,90 +168,149 @@ static int probe_userns(struct probe *p, struct err *e)
 	return r;
 }
 
-/* Runtimes that know of it say so (runtime-spec, features.md, netDevices). */
-static bool has_net_devices(const struct probe *p)
+/* One trial after the other; what fails is taken away with the runtime's own words. */
+static void try_userns_pods(struct probe *p, struct runtime_caps *caps)
 {
-	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL;
-	_cleanup_jv_ jv *doc = NULL;
+	const uint64_t users = RCAP_BIT(RCAP_USERNS) | RCAP_BIT(RCAP_USERNS_HOST_NETWORK);
+	struct err e = ERR_NULL;
+	int r = 0;
 
-	return runtime_features(&p->rt, &text, NULL) == 0 &&
-	       jv_parse(str_or_empty(text.s), text.len, SIZE_MAX, "features", &doc, NULL) == 0 &&
-	       jv_bool(doc, "linux.netDevices.enabled", false);
-}
-
-static void add_line(struct strbuf *b, const char *text)
-{
-	size_t from = b->len;
-
-	strbuf_addf(b, "%s", text);
-	for (size_t i = from; i < b->len; i++)
-		b->s[i] = b->s[i] == '\n' ? ' ' : b->s[i];
-	strbuf_addc(b, '\n');
-}
-
-static int probe(struct probe *p, struct strbuf *b)
-{
-	_cleanup_free_ char *version = NULL;
-	struct err e = ERR_NULL, user = ERR_NULL, host = ERR_NULL, criu = ERR_NULL;
-	int r = runtime_version(&p->rt, &version, &e);
-
+	if (!(caps->has & RCAP_BIT(RCAP_USERNS)))
+		return;
+	if (unshare(CLONE_NEWNS) < 0)
+		r = err_errno(&e, -errno, "make a mount namespace");
 	if (r == 0)
-		r = probe_plain(p, &e);
-	if (r == 0 && unshare(CLONE_NEWNS) < 0)
-		err_errno(&user, -errno, "make a mount namespace");
-	else if (r == 0)
-		probe_userns(p, &user);
+		r = probe_userns(p, &e);
+	if (r < 0) {
+		runtime_caps_lack(caps, users, "%s", e.msg);
+		return;
+	}
 	p->trial.host_network = true;
-	if (r == 0 && !*user.msg)
-		probe_userns(p, &host);
-	add_line(b, str_or_empty(version));
-	add_line(b, r < 0 ? e.msg : "");
-	add_line(b, r < 0 ? NOT_WORKING : user.msg);
-	add_line(b, r < 0 ? NOT_WORKING : *user.msg ? user.msg : host.msg);
-	if (r == 0)
-		runtime_checkpoint_check(&p->rt, &criu);
-	add_line(b, r < 0 ? NOT_WORKING : criu.msg);
-	add_line(b, r == 0 && has_net_devices(p) ? "net devices" : "");
+	if (caps->has & RCAP_BIT(RCAP_USERNS_HOST_NETWORK) && probe_userns(p, &e) < 0)
+		runtime_caps_lack(caps, RCAP_BIT(RCAP_USERNS_HOST_NETWORK), "%s", e.msg);
+}
+
+static void check_checkpoints(struct probe *p, struct runtime_caps *caps)
+{
+	const uint64_t both = RCAP_BIT(RCAP_CHECKPOINT) | RCAP_BIT(RCAP_RESTORE);
+	struct err e = ERR_NULL;
+
+	if (caps->has & both && runtime_checkpoint_check(&p->rt, &e) < 0)
+		runtime_caps_lack(caps, both, "%s", e.msg);
+}
+
+static int examine(struct probe *p, const struct runtime_host *host, struct runtime_report *ret)
+{
+	struct err e = ERR_NULL;
+
+	runtime_report_ask(&p->rt, host, ret);
+	if (*ret->problem)
+		return -EINVAL;
+	if (probe_plain(p, &e) < 0) {
+		free(ret->problem);
+		ret->problem = xstrdup(e.msg);
+		return -EINVAL;
+	}
+	try_userns_pods(p, &ret->caps);
+	check_checkpoints(p, &ret->caps);
+	return 0;
+}
+
+static int check_needs(const jv *needs, struct err *e)
+{
+	for (size_t i = 0; i < jv_len(needs); i++) {
+		int r = runtime_facility_check(str_or_empty(jv_as_string(jv_at(needs, i))), e);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* What is known from the last time is good where it stands on the same, and nobody asks anew; a
+ * failure is never kept. */
+static int report(struct probe *p, const jv *q, struct runtime_report *ret)
+{
+	const char *kept = jv_string(q, "kept", "");
+	struct runtime_host host;
+	struct err e = ERR_NULL;
+	_cleanup_free_ char *key = NULL;
+	int r;
+
+	if (check_needs(jv_get(q, "needs"), &e) < 0) {
+		ret->path = runtime_find(p->rt.path);
+		ret->problem = xstrdup(e.msg);
+		return -EINVAL;
+	}
+	runtime_host_look(&host);
+	host.cgroup_v2 = p->host.v2;
+	host.cgroup_systemd = p->rt.systemd_cgroup;
+	key = runtime_key(&p->rt, &host);
+	if (!jv_bool(q, "anew", false) && runtime_report_load(kept, key, ret) == 0)
+		return 0;
+	unlink(kept);
+	r = examine(p, &host, ret);
+	if (r == 0 && *kept && streq(ret->key, key))
+		runtime_report_save(kept, ret);
 	return r;
 }
 
-/* Prints a line each: the version, and why not (empty: it does) the runtime works, with user
- * namespaces, with such in the network of the node, makes checkpoints; what else it can do. */
+static void probe_fini(struct probe *p)
+{
+	strv_fini(&p->rt.args);
+	free(p->root);
+	free(p->bundle);
+	free(p->rootfs);
+	free(p->lower);
+	free(p->cgroup);
+	cgroup_host_fini(&p->host);
+}
+
+static void probe_init(struct probe *p, const jv *q)
+{
+	const char *dir = jv_string(q, "dir", "");
+	const jv *args = jv_get(q, "args");
+
+	*p = (struct probe){
+		.rt = {.path = jv_string(q, "path", ""),
+		       .systemd_cgroup = jv_bool(q, "systemd", false),
+		       .timeout_us = PROBE_TIMEOUT,
+		       .cancel_fd = -1},
+		.store = jv_string(q, "store", ""),
+		.root = xasprintf("%s/root", dir),
+		.bundle = xasprintf("%s/bundle", dir),
+	};
+	p->rt.root = p->root;
+	p->rootfs = xasprintf("%s/rootfs", p->bundle);
+	p->lower = xasprintf("%s/lower", p->bundle);
+	p->trial = (struct runtime_trial){.dir = p->bundle,
+					  .cgroups_path = jv_string(q, "cgroup", "")};
+	for (size_t i = 0; i < jv_len(args); i++)
+		strv_add(&p->rt.args, str_or_empty(jv_as_string(jv_at(args, i))));
+	if (cgroup_host_init(&p->host, NULL) == 0)
+		cgroup_path_of(p->trial.cgroups_path, p->rt.systemd_cgroup, &p->cgroup, NULL);
+}
+
+/* Prints the report (runtime/report.h) as JSON.  Status 1: the runtime does not work. */
 int do_probe(int argc, char **argv)
 {
+	_cleanup_runtime_report_ struct runtime_report rep = RUNTIME_REPORT_NULL;
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	_cleanup_free_ char *root = NULL;
 	_cleanup_close_ int lock = -EBADF;
-	struct probe p = {0};
+	_cleanup_jv_ jv *q = NULL;
+	struct probe p;
 	int r;
 
-	if (argc < 5)
+	if (argc != 1 || jv_parse(argv[0], strlen(argv[0]), QUESTION_MAX, "probe", &q, NULL) < 0 ||
+	    !*jv_string(q, "dir", "") || !*jv_string(q, "store", ""))
 		return 2;
-	lock = probe_lock(argv[0]);
-	root = xasprintf("%s/root", argv[0]);
-	p.store = argv[1];
-	p.bundle = xasprintf("%s/bundle", argv[0]);
-	p.rootfs = xasprintf("%s/rootfs", p.bundle);
-	p.lower = xasprintf("%s/lower", p.bundle);
-	p.trial = (struct runtime_trial){.dir = p.bundle, .cgroups_path = argv[2]};
-	p.rt = (struct runtime){.path = argv[4],
-				.root = root,
-				.systemd_cgroup = streq(argv[3], "systemd"),
-				.timeout_us = PROBE_TIMEOUT,
-				.cancel_fd = -1};
-	for (int i = 5; i < argc; i++)
-		strv_add(&p.rt.args, argv[i]);
-	if (cgroup_host_init(&p.host, NULL) == 0)
-		cgroup_path_of(argv[2], p.rt.systemd_cgroup, &p.cgroup, NULL);
+	lock = probe_lock(jv_string(q, "dir", ""));
+	probe_init(&p, q);
 	remove_container(&p); /* of a probe that was killed */
-	r = probe(&p, &b);
+	r = report(&p, q, &rep);
+	runtime_report_print(&rep, &b);
 	fs_write_all(STDOUT_FILENO, b.s, b.len);
-	fs_remove_tree(AT_FDCWD, argv[0]);
-	strv_fini(&p.rt.args);
-	free(p.bundle);
-	free(p.rootfs);
-	free(p.lower);
-	free(p.cgroup);
-	cgroup_host_fini(&p.host);
+	fs_remove_tree(AT_FDCWD, jv_string(q, "dir", ""));
+	probe_fini(&p);
 	return r < 0;
 }

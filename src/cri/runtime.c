@@ -71,6 +71,21 @@ static void handlers(struct cri_call *c, Runtime__V1__StatusResponse *r)
 			add_handler(c, r, n->runtimes[i]->config->name);
 }
 
+static void put_capabilities(const struct node_runtime *rt, struct jw *w)
+{
+	const struct runtime_caps *c = &rt->caps;
+
+	/* What has no value is there. */
+	if (!(c->has & RCAP_BIT(RCAP_USERNS)))
+		jw_key_string(w, "userNamespaces", runtime_caps_why(c, RCAP_USERNS));
+	if (!(c->has & RCAP_BIT(RCAP_CHECKPOINT)))
+		jw_key_string(w, "checkpoints", runtime_caps_why(c, RCAP_CHECKPOINT));
+	if (!str_empty(rt->note))
+		jw_key_string(w, "features", rt->note);
+	jw_key(w, "capabilities");
+	runtime_caps_print(c, w);
+}
+
 /* `crictl info`: the configuration in short and every runtime with its health. */
 static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 {
@@ -96,10 +111,8 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 		if (!rt->available)
 			jw_key_string(&w, "reason",
 				      rt->probed ? str_or_empty(rt->reason) : "not probed yet");
-		if (rt->available && !str_empty(rt->no_userns))
-			jw_key_string(&w, "userNamespaces", rt->no_userns);
-		if (rt->available && !str_empty(rt->no_checkpoint))
-			jw_key_string(&w, "checkpoints", rt->no_checkpoint);
+		if (rt->available)
+			put_capabilities(rt, &w);
 		jw_object_end(&w);
 	}
 	jw_array_end(&w);

@@ -18,7 +18,7 @@ static int check_runtime(const struct container *c, const jv *edits, struct err 
 {
 	const struct node_runtime *rt = c->runtime;
 
-	if (jv_get(edits, "netDevices") && !(rt && rt->net_devices))
+	if (jv_get(edits, "netDevices") && !(rt && rt->caps.has & RCAP_BIT(RCAP_NET_DEVICES)))
 		return err_precondition(
 			e,
 			"config.CDI_devices: they bring network devices, which runtime "

@@ -23,8 +23,8 @@ static int check_possible(const struct container *c, struct err *e)
 
 	if (!rt || !rt->probed)
 		return refuse(c, "it has not been probed", e);
-	if (!str_empty(rt->no_checkpoint))
-		return refuse(c, rt->no_checkpoint, e);
+	if (!(rt->caps.has & RCAP_BIT(RCAP_CHECKPOINT)))
+		return refuse(c, runtime_caps_why(&rt->caps, RCAP_CHECKPOINT), e);
 	if (*c->pod->userns)
 		return refuse(c, "not in a pod with a user namespace", e);
 	return 0;

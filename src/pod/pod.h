@@ -23,6 +23,7 @@
 #include "image/store.h"
 #include "ipc/ipc.h"
 #include "loop/co.h"
+#include "runtime/caps.h"
 #include "spec/spec.h"
 #include "state/state.h"
 #include "sys/cgroup.h"
@@ -55,11 +56,9 @@ struct node_runtime {
 	char *version;				       /* owned */
 	char *reason;				       /* why it is not available; owned */
 	uint64_t chosen_by_handler, chosen_by_default; /* for pods */
-	/* Why there are no pods in user namespaces, in such that have the node's network: "" where
-	 * there are; owned. */
-	char *no_userns, *no_userns_host;
-	char *no_checkpoint; /* why it makes no checkpoints, "" where it does; owned */
-	bool net_devices;    /* it can move interfaces of the host into containers */
+	char *path;		  /* where its program was found, "" nowhere; owned */
+	char *note;		  /* why it has no `features` document, "" it has; owned */
+	struct runtime_caps caps; /* replaced by every probe: not kept across a wait */
 };
 
 /* CRI's container events, of pods too; the values are CRI's. */

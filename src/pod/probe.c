@@ -13,9 +13,10 @@
 #include "pod/helper.h"
 #include "pod/node.h"
 #include "pod/runtimes.h"
+#include "runtime/report.h"
 #include "sys/apparmor.h"
 
-#define PROBE_TIMEOUT (60 * USEC_PER_SEC)
+#define PROBE_TIMEOUT (100 * USEC_PER_SEC) /* two questions, three containers, CRIU */
 #define APPARMOR_PARSER "/sbin/apparmor_parser"
 #define APPARMOR_PROFILE "gantry-default"	 /* the one that we load */
 #define RUNTIME_PROBE_AGE (10 * USEC_PER_SEC)	 /* one that does not work is tried again */
@@ -44,31 +45,40 @@ static void put(char **to, const char *v)
 
 static void tell_probe(const struct node_runtime *rt)
 {
+	const char *userns = runtime_caps_why(&rt->caps, RCAP_USERNS);
+
 	if (!rt->available)
 		log_warn("runtime %s is not available: %s", rt->config->name, rt->reason);
-	else if (*rt->no_userns)
+	else if (*userns)
 		log_info("runtime %s: %s works, but not with user namespaces: %s", rt->config->name,
-			 rt->version, rt->no_userns);
+			 rt->version, userns);
 	else
 		log_info("runtime %s: %s works", rt->config->name, rt->version);
 }
 
-/* A line each: the version, the reasons (empty: it can) of what it cannot, and what more it can. */
-static void take_probe(struct node_runtime *rt, int status, char *out, const struct err *e)
+/* What the helper prints is a report; where it could not be run to its end, that is the reason. */
+static void take_probe(struct node_runtime *rt, int status, const struct strbuf *out, struct err *e)
 {
-	char **const to[] = {&rt->version, &rt->reason, &rt->no_userns, &rt->no_userns_host,
-			     &rt->no_checkpoint};
-	bool changed = !rt->probed || rt->available != (status == 0);
+	struct runtime_report rep = RUNTIME_REPORT_NULL;
+	bool was = rt->available, changed;
+	int r = status;
 
+	if (status > 1)
+		r = err_set(e, -EIO, GRPC_INTERNAL, "its probe ended with status %d", status);
+	if (r >= 0)
+		r = runtime_report_read(str_or_empty(out->s), out->len, &rep, e);
+	changed = !rt->probed || !streq(str_or_empty(rt->version), str_or_empty(rep.version));
 	rt->probed = true;
-	rt->available = status == 0;
-	for (size_t i = 0; i < ARRAY_SIZE(to); i++) {
-		char *line = strsep(&out, "\n");
-
-		put(to[i], line ? line : i > 0 && status < 0 ? e->msg : "");
-	}
-	rt->net_devices = out && str_has_prefix(out, "net devices");
-	if (changed)
+	rt->available = r >= 0 && status == 0;
+	put(&rt->path, rep.path);
+	put(&rt->version, rep.version);
+	put(&rt->reason, r < 0 ? e->msg : rep.problem);
+	put(&rt->note, rep.note);
+	runtime_caps_fini(&rt->caps);
+	rt->caps = rep.caps;
+	rep.caps = RUNTIME_CAPS_NULL; /* moved */
+	runtime_report_fini(&rep);
+	if (changed || was != rt->available)
 		tell_probe(rt);
 }
 
@@ -104,33 +114,52 @@ static void wait_for_namesake(struct node *n, const struct node_runtime *rt)
 		}
 }
 
+/* For do_probe() of the monitor. */
+static char *question(const struct node *n, const struct config_runtime *rt, bool anew)
+{
+	const struct config *c = n->config;
+	_cleanup_free_ char *id = xasprintf("probe-%s-%s", c->instance, rt->name),
+			    *dir = xasprintf("%s/runtime/%s", c->state, id),
+			    *kept = xasprintf("%s/runtime/report-%s", c->state, rt->name),
+			    *store = xasprintf("%s/probe-%s", c->root, rt->name),
+			    *parent = n->cgroup_systemd ? xasprintf("%s.slice", c->instance)
+							: xasprintf("/%s", c->instance),
+			    *cgroup = cgroup_name_for(parent, id, n->cgroup_systemd);
+	struct strbuf b = STRBUF_NULL;
+	struct jw w = JW_INIT(&b);
+
+	jw_object_begin(&w);
+	jw_key_string(&w, "dir", dir);
+	jw_key_string(&w, "store", store);
+	jw_key_string(&w, "cgroup", cgroup);
+	jw_key_bool(&w, "systemd", n->cgroup_systemd);
+	jw_key_string(&w, "path", rt->path);
+	jw_key_array(&w, "args");
+	for (size_t i = 0; rt->args[i]; i++)
+		jw_string(&w, rt->args[i]);
+	jw_array_end(&w);
+	jw_key_string(&w, "kept", kept);
+	jw_key_bool(&w, "anew", anew);
+	jw_object_end(&w);
+	return strbuf_take(&b);
+}
+
 static void probe_run(void *arg)
 {
 	struct probe *p = arg;
 	struct node *n = p->node;
 	struct node_runtime *rt = p->rt;
-	const struct config *cfg = config_ref(n->config); /* what is borrowed below */
-	_cleanup_free_ char *id = xasprintf("probe-%s-%s", n->config->instance, rt->config->name);
-	_cleanup_free_ char *dir = xasprintf("%s/runtime/%s", n->config->state, id);
-	_cleanup_free_ char *store = xasprintf("%s/probe-%s", n->config->root, rt->config->name);
-	_cleanup_free_ char *parent = n->cgroup_systemd ? xasprintf("%s.slice", n->config->instance)
-							: xasprintf("/%s", n->config->instance);
-	_cleanup_free_ char *cgroup = cgroup_name_for(parent, id, n->cgroup_systemd);
 	_cleanup_strbuf_ struct strbuf out = STRBUF_NULL;
-	const char *argv[32] = {
-		n->monitor_path, "--probe", dir,
-		store,		 cgroup,    n->cgroup_systemd ? "systemd" : "cgroupfs",
-		rt->config->path};
+	_cleanup_free_ char *q = NULL;
+	const char *argv[] = {n->monitor_path, "--probe", NULL, NULL};
 	struct err e = ERR_NULL;
 	int r;
 
 	wait_for_namesake(n, rt);
-	for (size_t i = 0, k = 7; rt->config->args[i] && k < ARRAY_SIZE(argv) - 1; i++)
-		argv[k++] = rt->config->args[i];
+	/* What a past daemon has found is good for this one's beginning. */
+	argv[2] = q = question(n, rt->config, rt->probed);
 	r = helper_run(n->loop, argv, 0, PROBE_TIMEOUT, &out, &e);
-	strbuf_addc(&out, '\0');
-	take_probe(rt, r, out.s, &e);
-	config_unref(cfg);
+	take_probe(rt, r, &out, &e);
 	probe_done(p);
 }
 
@@ -247,9 +276,10 @@ static const char *const needs[] = {
 /* Why it is not for such a pod, NULL: it is. */
 static const char *lacks(const struct node_runtime *rt, enum node_need need)
 {
-	const char *why = need == NODE_NEEDS_USERNS	   ? rt->no_userns
-			  : need == NODE_NEEDS_USERNS_HOST ? rt->no_userns_host
-							   : "";
+	const char *why = need == NODE_NEEDS_USERNS ? runtime_caps_why(&rt->caps, RCAP_USERNS)
+			  : need == NODE_NEEDS_USERNS_HOST
+				  ? runtime_caps_why(&rt->caps, RCAP_USERNS_HOST_NETWORK)
+				  : "";
 
 	if (!rt->available)
 		return str_or_empty(rt->reason);

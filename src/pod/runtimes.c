@@ -22,9 +22,9 @@ struct node_runtime *node_runtime_unref(struct node_runtime *rt)
 	arena_fini(&rt->own);
 	free(rt->version);
 	free(rt->reason);
-	free(rt->no_userns);
-	free(rt->no_userns_host);
-	free(rt->no_checkpoint);
+	free(rt->path);
+	free(rt->note);
+	runtime_caps_fini(&rt->caps);
 	free(rt);
 	return NULL;
 }

@@ -178,11 +178,12 @@ int runtime_caps_features(const char *text, size_t n, uint64_t sure, struct runt
 
 /* What a kernel and its security modules have of what capabilities stand on. */
 struct runtime_host {
-	bool seccomp, apparmor, selinux, resctrl, userns, timens;
+	bool seccomp, apparmor, selinux, resctrl, timens;
+	bool userns;	    /* there are any, and more than none may be made */
 	bool mount_setattr; /* Linux 5.12 */
 	bool cgroup_v2, cgroup_systemd;
-	char seccomp_actions
-		[256]; /* actions_avail: "kill_process kill_thread ...", "": not known */
+	char seccomp_actions[256]; /* "kill_process kill_thread ...", "": not known */
+	char release[128];	   /* of the kernel, and its build */
 };
 /* Takes away what this host has not. */
 void runtime_caps_host(const struct runtime_host *h, struct runtime_caps *c);

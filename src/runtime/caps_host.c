@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
@@ -51,7 +52,7 @@ void runtime_caps_host(const struct runtime_host *h, struct runtime_caps *c)
 		{h->userns,
 		 RCAP_BIT(RCAP_USERNS) | RCAP_BIT(RCAP_USERNS_HOST_NETWORK) |
 			 RCAP_BIT(RCAP_JOIN_USER),
-		 "this kernel has no user namespaces"},
+		 "this node lets nobody make user namespaces"},
 		{h->timens, RCAP_BIT(RCAP_NEW_TIME), "this kernel has no time namespaces"},
 		{h->mount_setattr,
 		 RCAP_BIT(RCAP_IDMAPPED_MOUNTS) | RCAP_BIT(RCAP_RRO_MOUNTS) |
@@ -68,11 +69,25 @@ void runtime_caps_host(const struct runtime_host *h, struct runtime_caps *c)
 	take_seccomp(h, c);
 }
 
-void runtime_host_look(struct runtime_host *ret)
+/* user.max_user_namespaces: 0 is how they are forbidden (user_namespaces(7)). */
+static bool has_userns(void)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 
+	if (!fs_exists(AT_FDCWD, "/proc/self/ns/user"))
+		return false;
+	return fs_read(AT_FDCWD, "/proc/sys/user/max_user_namespaces", 64, &b) < 0 || !b.len ||
+	       strtoull(b.s, NULL, 10) > 0;
+}
+
+void runtime_host_look(struct runtime_host *ret)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct utsname u;
+
 	*ret = (struct runtime_host){0};
+	if (uname(&u) == 0)
+		snprintf(ret->release, sizeof(ret->release), "%.60s %.60s", u.release, u.version);
 	ret->seccomp = fs_exists(AT_FDCWD, "/proc/sys/kernel/seccomp");
 	if (fs_read(AT_FDCWD, "/proc/sys/kernel/seccomp/actions_avail",
 		    sizeof(ret->seccomp_actions) - 1, &b) == 0 &&
@@ -84,7 +99,7 @@ void runtime_host_look(struct runtime_host *ret)
 		ret->apparmor = *b.s == 'Y';
 	ret->selinux = fs_exists(AT_FDCWD, "/sys/fs/selinux/enforce");
 	ret->resctrl = fs_exists(AT_FDCWD, "/sys/fs/resctrl/schemata");
-	ret->userns = fs_exists(AT_FDCWD, "/proc/self/ns/user");
+	ret->userns = has_userns();
 	ret->timens = fs_exists(AT_FDCWD, "/proc/self/ns/time");
 	ret->mount_setattr = syscall(SYS_mount_setattr, -1, "", 0, NULL, 0) < 0 && errno != ENOSYS;
 }
