@@ -20,10 +20,12 @@
 #include "binds.h"
 #include "console.h"
 #include "mon.h"
+#include "runtime/blame.h"
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
 #include "unit.h"
+#include "wire/json.h"
 
 #define PID_FILE_MAX 32
 #define FILTER_MAX 32768 /* bytes: 4096 instructions */
@@ -147,6 +149,25 @@ static int make_stdio(struct making *k, struct err *e)
 	return r < 0 ? err_errno(e, r, "make the container's standard streams") : 0;
 }
 
+static bool has_hooks(const struct ipc_in *in)
+{
+	_cleanup_jv_ jv *doc = NULL;
+	const void *p;
+	size_t n;
+
+	return ipc_get_bytes(in, MON_TAG_CONFIG, &p, &n) &&
+	       jv_parse(p, n, SIZE_MAX, "config.json", &doc, NULL) == 0 && jv_get(doc, "hooks");
+}
+
+/* It may have waited for a hook; else it is its own fault that it came to no end. */
+static int blame_no_end(const struct making *k, int r, struct err *e)
+{
+	if (r != -ETIMEDOUT || has_hooks(k->in))
+		return r;
+	e->errnum = -RUNTIME_ERRNO_ITSELF;
+	return e->errnum;
+}
+
 static int run_create(struct making *k, struct err *e)
 {
 	/* With a terminal the runtime's own are not the container's, and still handed to its user. */
@@ -167,7 +188,7 @@ static int run_create(struct making *k, struct err *e)
 	}
 	argv[n++] = k->j->id;
 	argv[n] = NULL;
-	return runtime_call(&k->rt, argv, fds, k->log, k->dir, e);
+	return blame_no_end(k, runtime_call(&k->rt, argv, fds, k->log, k->dir, e), e);
 }
 
 static int read_pid(const char *path, pid_t *ret, struct err *e)
@@ -179,7 +200,7 @@ static int read_pid(const char *path, pid_t *ret, struct err *e)
 	if (r == 0 && b.s)
 		b.s[strcspn(b.s, "\n")] = '\0';
 	if (r < 0 || !b.s || !str_to_u64(b.s, &v) || v == 0 || v > INT32_MAX)
-		return err_set(e, r < 0 ? r : -EBADMSG, GRPC_INTERNAL,
+		return err_set(e, -RUNTIME_ERRNO_ITSELF, GRPC_INTERNAL,
 			       "the runtime left no process id in %s", path);
 	*ret = (pid_t)v;
 	return 0;

@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
+#include "runtime/blame.h"
 #include "runtime/sealed.h"
 #include "wire/json.h"
 
@@ -88,6 +89,8 @@ static int call_failed(const struct runtime *rt, const char *command,
 		       const struct spawn_result *out, const char *log, struct err *e)
 {
 	_cleanup_free_ char *msg = last_message(log);
+	const struct runtime_end end = {out->status, false, msg, rt->root};
+	int errnum = runtime_blame_errno(runtime_blame_of(&end), -EIO);
 
 	if (out->cancelled)
 		return err_set(e, -ECANCELED, GRPC_CANCELLED, "%s %s: cancelled", rt->path,
@@ -97,8 +100,8 @@ static int call_failed(const struct runtime *rt, const char *command,
 			       "%s %s: no end in %llu s: killed", rt->path, command,
 			       (unsigned long long)(rt->timeout_us / 1000000));
 	if (msg)
-		return err_set(e, -EIO, GRPC_INTERNAL, "%s %s: %.800s", rt->path, command, msg);
-	return err_set(e, -EIO, GRPC_INTERNAL, "%s %s: exit status %d", rt->path, command,
+		return err_set(e, errnum, GRPC_INTERNAL, "%s %s: %.800s", rt->path, command, msg);
+	return err_set(e, errnum, GRPC_INTERNAL, "%s %s: exit status %d", rt->path, command,
 		       out->status);
 }
 
@@ -143,6 +146,13 @@ static int await(struct spawn *s, const char *path, uint64_t timeout_us, struct 
 	return spawn_await(s, timeout_us, out, e);
 }
 
+/* Of errors that come of starting a program: those that are about the program (execve(2)). */
+static bool cannot_run(int r)
+{
+	return r == -ENOENT || r == -ENOEXEC || r == -EACCES || r == -EPERM || r == -ELIBBAD ||
+	       r == -ENOTDIR || r == -ETXTBSY;
+}
+
 int runtime_call(const struct runtime *rt, const char *const *argv, const int fds[3],
 		 const char *log, const char *cwd, struct err *e)
 {
@@ -153,7 +163,8 @@ int runtime_call(const struct runtime *rt, const char *const *argv, const int fd
 	int r;
 
 	if (!path)
-		return err_precondition(e, "the runtime %s is not installed", rt->path);
+		return err_set(e, -RUNTIME_ERRNO_ITSELF, GRPC_FAILED_PRECONDITION,
+			       "the runtime %s is not installed", rt->path);
 	put_options(rt, log, &all);
 	for (const char *const *a = argv; *a; a++)
 		strv_add(&all, *a);
@@ -165,6 +176,11 @@ int runtime_call(const struct runtime *rt, const char *const *argv, const int fd
 	s.cancel_fd = rt->cancel_fd;
 	memcpy(s.fds, fds, 3 * sizeof(int));
 	r = await(&s, path, rt->timeout_us, &out, e);
+	if (cannot_run(r)) {
+		r = -RUNTIME_ERRNO_ITSELF;
+		if (e)
+			e->errnum = r;
+	}
 	if (r == 0 && (out.status != 0 || out.timed_out || out.cancelled))
 		r = call_failed(rt, argv[0], &out, log, e);
 	spawn_result_fini(&out);

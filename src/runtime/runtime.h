@@ -24,7 +24,8 @@ struct runtime {
  * One call: RUNTIME [args] --root R --log L --log-format json [--systemd-cgroup] ARGV...
  * `fds` are standard input, output and error of the call (-1: /dev/null), which `create`
  * passes on to the container.  `log` is a file that the runtime's messages go to.  A failure
- * carries the runtime's own words.
+ * carries the runtime's own words, and where it is not the container's one of the numbers in blame.h;
+ * -ETIMEDOUT, -ECANCELED.
  */
 int runtime_call(const struct runtime *rt, const char *const *argv, const int fds[3],
 		 const char *log, const char *cwd, struct err *e);
