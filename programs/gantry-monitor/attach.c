@@ -319,6 +319,11 @@ static void check_request(const struct container *c, struct err *e)
 {
 	if (c->state != MON_CREATED && c->state != MON_RUNNING)
 		err_precondition(e, "container %s is neither created nor running", c->id);
+	else if (c->state == MON_CREATED && ipc_get_str(&c->create, MON_TAG_RESTORE))
+		err_precondition(e,
+				 "container %s is made of a checkpoint: it has no streams "
+				 "before it has been started",
+				 c->id);
 	else if (c->pidfd >= 0)
 		err_precondition(e,
 				 "the streams of container %s went with its pod's monitor, which "

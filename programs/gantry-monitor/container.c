@@ -18,6 +18,7 @@
 
 #define STOP_SIGNAL_DEFAULT SIGTERM
 
+static void ended(struct container *c, int status, int64_t at);
 static void next_request(struct container *c);
 static void run(struct container *c, struct request *q);
 
@@ -109,8 +110,21 @@ static void send_signal(const struct container *c, int sig)
 		kill(c->pid, sig);
 }
 
+static void on_unborn_end(struct loop_timer *t)
+{
+	struct container *c = container_of(t, struct container, grace);
+
+	ended(c, 128 + SIGKILL, clock_wall_ns());
+	monitor_step(c->mon);
+}
+
 void container_kill(struct container *c)
 {
+	if (c->unborn) { /* soon: whoever asks is in the middle of his lists */
+		if (c->state == MON_CREATED)
+			loop_timer_set(c->mon->loop, &c->grace, clock_mono_us(), on_unborn_end);
+		return;
+	}
 	/* The first process takes its PID namespace with it; without one, all are found. */
 	send_signal(c, SIGKILL);
 	if (ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
@@ -267,10 +281,31 @@ static void create_died(struct container *c)
 	c->finished_at = clock_wall_ns();
 }
 
+/* What do_create() and do_restore() answer. */
+static void take_process(struct container *c, struct ipc_in *reply)
+{
+	int out = -EBADF, err = -EBADF;
+
+	c->pid = (pid_t)ipc_get_u64(reply, MON_TAG_PID, 0);
+	free(c->cgroup);
+	c->cgroup = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_CGROUP)));
+	oom_watch(c);
+	/* The order in which they were put: output, error, input. */
+	if (reply->n_fds > 0)
+		out = TAKE_FD(reply->fds[0]);
+	if (reply->n_fds > 1)
+		err = TAKE_FD(reply->fds[1]);
+	if (reply->n_fds > 2)
+		c->stdin_fd = TAKE_FD(reply->fds[2]);
+	reply->n_fds = 0;
+	if (ipc_get_u64(&c->create, MON_TAG_TTY, 0))
+		err = fd_close(err);
+	output_open(c, out, err);
+}
+
 static void create_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
 	struct container *c = job->container;
-	int out = -EBADF, err = -EBADF;
 
 	c->mon->n_creating--;
 	warm_stop();
@@ -287,25 +322,13 @@ static void create_done(struct job *job, int r, struct ipc_in *reply, const stru
 		container_free(c);
 		return;
 	}
-	c->pid = (pid_t)ipc_get_u64(reply, MON_TAG_PID, 0);
-	free(c->cgroup);
-	c->cgroup = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_CGROUP)));
-	oom_watch(c);
 	c->state = MON_CREATED;
 	c->created_at = clock_wall_ns();
-	/* The order in which do_create() put them: output, error, input. */
-	if (reply->n_fds > 0)
-		out = TAKE_FD(reply->fds[0]);
-	if (reply->n_fds > 1)
-		err = TAKE_FD(reply->fds[1]);
-	if (reply->n_fds > 2)
-		c->stdin_fd = TAKE_FD(reply->fds[2]);
-	reply->n_fds = 0;
-	if (ipc_get_u64(&c->create, MON_TAG_TTY, 0))
-		err = fd_close(err);
-	output_open(c, out, err);
+	if (!c->unborn)
+		take_process(c, reply);
 	answer(job, r, reply, e);
-	look_for_stray(c);
+	if (!c->unborn)
+		look_for_stray(c);
 	if (!list_empty(&c->mon->waiting)) /* the pod is ending: it came too late */
 		container_kill(c);
 	job_over(c);
@@ -324,6 +347,22 @@ static void start_done(struct job *job, int r, struct ipc_in *reply, const struc
 	}
 	answer(job, r, reply, e);
 	job_over(c);
+}
+
+static void restore_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	struct container *c = job->container;
+	bool answered = r == 0;
+
+	c->mon->n_creating--;
+	c->unborn = !answered;
+	if (answered) {
+		take_process(c, reply);
+		look_for_stray(c); /* the end of its job looks for what it finds */
+	}
+	start_done(job, r, reply, e);
+	if (!list_empty(&c->mon->waiting))
+		container_kill(c);
 }
 
 static void remove_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
@@ -458,6 +497,21 @@ static bool need_state(struct container *c, struct request *q, enum mon_containe
 	return false;
 }
 
+static void start(struct container *c, struct request *q)
+{
+	struct monitor *m = c->mon;
+
+	c->busy = true;
+	if (!c->unborn) {
+		job_start(m, q, c, do_start, start_done);
+		return;
+	}
+	c->unborn = false;
+	if (m->n_creating++ == 0)
+		m->n_strays = 0;
+	job_start(m, q, c, do_restore, restore_done);
+}
+
 /* Does one request now; the container is not busy. */
 static void run(struct container *c, struct request *q)
 {
@@ -465,12 +519,12 @@ static void run(struct container *c, struct request *q)
 
 	switch (q->in.type) {
 	case MON_START:
-		if (!need_state(c, q, MON_CREATED, "created and unstarted"))
-			return;
-		c->busy = true;
-		job_start(m, q, c, do_start, start_done);
+		if (need_state(c, q, MON_CREATED, "created and unstarted"))
+			start(c, q);
 		return;
 	case MON_UPDATE:
+		if (c->unborn && !need_state(c, q, MON_RUNNING, "running"))
+			return;
 		c->busy = true;
 		job_start(m, q, c, do_update, plain_done);
 		return;
@@ -531,6 +585,7 @@ static void create(struct monitor *m, struct request *q, const char *id)
 	free(c->log_path);
 	c->log_path = xstrdup(str_or_empty(log));
 	c->log_line_max = ipc_get_u64(&c->create, MON_TAG_LOG_LINE_MAX, 16384);
+	c->unborn = ipc_get_str(&c->create, MON_TAG_RESTORE) != NULL;
 	c->busy = true;
 	if (m->n_creating++ == 0)
 		m->n_strays = 0; /* those of before have numbers that come again */

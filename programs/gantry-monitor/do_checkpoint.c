@@ -30,10 +30,9 @@ struct checkpoint {
 	const char *location;
 };
 
-/* CRIU's own words say more than the runtime's. */
-static void add_criu_words(const struct checkpoint *k, struct err *e)
+void do_add_criu_words(const char *dir, const char *log, struct err *e)
 {
-	_cleanup_free_ char *path = xasprintf("%s/dump.log", k->dir);
+	_cleanup_free_ char *path = xasprintf("%s/%s", dir, log);
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	const char *found;
 
@@ -68,7 +67,7 @@ static int dump(const struct checkpoint *k, struct err *e)
 	if (r < 0) {
 		thaw(k, &rt);
 		if (r != -ETIMEDOUT)
-			add_criu_words(k, e);
+			do_add_criu_words(k->dir, "dump.log", e);
 	}
 	unlink(log);
 	strv_fini(&rt.args);

@@ -79,6 +79,9 @@ struct making {
 	int out[2], err[2], in_pipe[2]; /* ours, the container's */
 	int console;			/* listening for the terminal */
 	int master;
+	const char *restore; /* it is made of a checkpoint: where in the writable layer that is */
+	pid_t pid;
+	char *cgroup;
 };
 
 static int make_bundle(struct making *k, struct err *e)
@@ -294,7 +297,8 @@ static void undo(struct making *k)
 	fs_remove_tree(AT_FDCWD, k->dir);
 }
 
-static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err *e)
+/* All that there is before anything runs. */
+static int make_ready(struct making *k, struct err *e)
 {
 	int r = make_bundle(k, e);
 
@@ -305,8 +309,29 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 	if (r == 0)
 		r = make_sources(k, e);
 	FAULT_POINT("job.create.sources");
-	if (r == 0)
-		r = make_stdio(k, e);
+	return r;
+}
+
+static int take_process(struct making *k, struct err *e)
+{
+	int r = read_pid(k->pid_file, &k->pid, e);
+
+	if (r == 0 && k->tty)
+		r = k->master = console_take(k->console, e);
+	if (r < 0)
+		return r;
+	k->cgroup = whole_cgroup(k, k->pid);
+	r = record_pid(k->j->mon->dir, k->j->id, k->pid, k->cgroup);
+	return r < 0 ? err_errno(e, r, "record the container's process") : 0;
+}
+
+static int make(struct making *k, struct err *e)
+{
+	int r = make_ready(k, e);
+
+	if (r < 0 || k->restore)
+		return r;
+	r = make_stdio(k, e);
 	if (r == 0)
 		r = mount_rootfs(k, e);
 	FAULT_POINT("job.create.mounted");
@@ -314,15 +339,9 @@ static int make(struct making *k, pid_t *ret_pid, char **ret_cgroup, struct err 
 		r = run_create(k, e);
 	FAULT_POINT("job.create.created");
 	if (r == 0)
-		r = read_pid(k->pid_file, ret_pid, e);
-	if (r == 0 && k->tty)
-		r = k->master = console_take(k->console, e);
-	if (r < 0)
-		return r;
-	*ret_cgroup = whole_cgroup(k, *ret_pid);
-	r = record_pid(k->j->mon->dir, k->j->id, *ret_pid, *ret_cgroup);
+		r = take_process(k, e);
 	FAULT_POINT("job.create.recorded");
-	return r < 0 ? err_errno(e, r, "record the container's process") : 0;
+	return r;
 }
 
 /* crun leaves in its state directory what it has compiled, for its exec. */
@@ -353,55 +372,164 @@ static int read_map(struct making *k, struct err *e)
 	return 0;
 }
 
-int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
+static int begin_making(struct making *k, struct job_context *j, const struct ipc_in *in,
+			struct err *e)
 {
-	struct making k = {
+	int r;
+
+	*k = (struct making){
 		.j = j,
-		.in = j->in,
+		.in = in,
 		.dir = record_dir(j->mon->dir, j->id),
-		.tty = ipc_get_u64(j->in, MON_TAG_TTY, 0),
-		.want_stdin = ipc_get_u64(j->in, MON_TAG_STDIN, 0),
+		.tty = ipc_get_u64(in, MON_TAG_TTY, 0),
+		.want_stdin = ipc_get_u64(in, MON_TAG_STDIN, 0),
 		.out = {-1, -1},
 		.err = {-1, -1},
 		.in_pipe = {-1, -1},
 		.console = -1,
 		.master = -1,
+		.restore = ipc_get_str(in, MON_TAG_RESTORE),
 	};
-	_cleanup_free_ char *cgroup = NULL;
-	pid_t pid = 0;
-	int r;
+	k->rootfs = xasprintf("%s/rootfs", k->dir);
+	k->log = xasprintf("%s/runtime.log", k->dir);
+	k->pid_file = xasprintf("%s/runtime.pid", k->dir);
+	do_read_runtime(j, in, &k->rt);
+	read_strings(in, MON_TAG_LAYER, &k->layers);
+	k->snap = (struct snapshot){
+		.layers_dir = str_or_empty(ipc_get_str(in, MON_TAG_LAYERS_DIR)),
+		.layers = &k->layers,
+		.writable = str_or_empty(ipc_get_str(in, MON_TAG_WRITABLE)),
+	};
+	k->binds = (struct binds){k->dir, k->in, j->mon->userns_fd, &k->snap, 0, 0};
+	r = snapshot_choose(ipc_get_str(in, MON_TAG_SNAPSHOTTER), e);
+	return r < 0 ? r : read_map(k, e);
+}
 
-	k.rootfs = xasprintf("%s/rootfs", k.dir);
-	k.log = xasprintf("%s/runtime.log", k.dir);
-	k.pid_file = xasprintf("%s/runtime.pid", k.dir);
-	do_read_runtime(j, j->in, &k.rt);
-	read_strings(j->in, MON_TAG_LAYER, &k.layers);
-	k.snap = (struct snapshot){
-		.layers_dir = str_or_empty(ipc_get_str(j->in, MON_TAG_LAYERS_DIR)),
-		.layers = &k.layers,
-		.writable = str_or_empty(ipc_get_str(j->in, MON_TAG_WRITABLE)),
-	};
-	k.binds = (struct binds){k.dir, k.in, j->mon->userns_fd, &k.snap, 0, 0};
-	r = snapshot_choose(ipc_get_str(j->in, MON_TAG_SNAPSHOTTER), e);
+static void put_process(const struct making *k, struct ipc_out *reply)
+{
+	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)k->pid);
+	ipc_put_str(reply, MON_TAG_CGROUP, k->cgroup);
+	if (k->tty) {
+		ipc_put_fd(reply, k->master);
+	} else {
+		ipc_put_fd(reply, k->out[0]);
+		ipc_put_fd(reply, k->err[0]);
+		if (k->want_stdin)
+			ipc_put_fd(reply, k->in_pipe[0]);
+	}
+}
+
+int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	struct making k;
+	int r = begin_making(&k, j, j->in, e);
+
 	if (r == 0)
-		r = read_map(&k, e);
-	if (r == 0)
-		r = make(&k, &pid, &cgroup, e);
+		r = make(&k, e);
 	if (r < 0) {
 		undo(&k);
 		return r;
 	}
-	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)pid);
-	ipc_put_str(reply, MON_TAG_CGROUP, cgroup);
-	put_filter(&k, reply);
-	if (k.tty) {
-		ipc_put_fd(reply, k.master);
-	} else {
-		ipc_put_fd(reply, k.out[0]);
-		ipc_put_fd(reply, k.err[0]);
-		if (k.want_stdin)
-			ipc_put_fd(reply, k.in_pipe[0]);
+	if (!k.restore) {
+		put_process(&k, reply);
+		put_filter(&k, reply);
 	}
+	return 0;
+}
+
+/* --- start of one that is made of a checkpoint --- */
+
+/* What was its standard input at the time, if a pipe, is to be one again. */
+static int make_restored_stdio(struct making *k, struct err *e)
+{
+	int r = make_stdio(k, e);
+
+	if (r < 0 || k->tty || k->want_stdin)
+		return r;
+	fd_close(k->in_pipe[1]);
+	r = make_pipe(k->in_pipe, true);
+	if (r < 0)
+		return err_errno(e, r, "make the container's standard input");
+	k->in_pipe[0] = fd_close(k->in_pipe[0]);
+	return 0;
+}
+
+static int run_restore(struct making *k, struct err *e)
+{
+	const int fds[] = {k->in_pipe[1], k->tty ? k->in_pipe[1] : k->out[1],
+			   k->tty ? k->in_pipe[1] : k->err[1]};
+	_cleanup_free_ char *work = xasprintf("%s/%s", k->snap.writable, k->restore),
+			    *images = xasprintf("%s/checkpoint", work);
+	const char *argv[20];
+	int n = 0, r;
+
+	do_give_streams(k->j->mon, fds);
+	argv[n++] = "restore";
+	argv[n++] = "--detach";
+	argv[n++] = "--bundle";
+	argv[n++] = k->dir;
+	argv[n++] = "--pid-file";
+	argv[n++] = k->pid_file;
+	argv[n++] = "--image-path";
+	argv[n++] = images;
+	argv[n++] = "--work-path";
+	argv[n++] = work;
+	argv[n++] = "--tcp-established";
+	argv[n++] = "--file-locks";
+	if (k->tty) {
+		argv[n++] = "--console-socket";
+		argv[n++] = CONSOLE;
+	}
+	argv[n++] = k->j->id;
+	argv[n] = NULL;
+	r = runtime_call(&k->rt, argv, fds, k->log, k->dir, e);
+	if (r < 0 && r != -ETIMEDOUT) {
+		do_add_criu_words(work, "restore.log", e);
+		e->code = GRPC_INTERNAL; /* as every start that fails: it is not tried again */
+	}
+	return r;
+}
+
+/* Whatever has come to life goes again; bundle and writable layer stay for MON_REMOVE. */
+static void undo_restore(struct making *k)
+{
+	const char *name = ipc_get_str(k->in, MON_TAG_CGROUP);
+	_cleanup_free_ char *path = NULL;
+
+	delete_container(&k->rt, k->j->id, NULL, false, NULL);
+	if (name && cgroup_path_of(name, k->rt.systemd_cgroup, &path, NULL) == 0)
+		do_remove_cgroup(&k->j->mon->cgroup, path);
+	binds_unmount(&k->binds);
+	umount2(k->rootfs, MNT_DETACH);
+}
+
+int do_restore(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	_cleanup_free_ char *images = NULL;
+	struct making k;
+	int64_t at = clock_wall_ns();
+	int r = begin_making(&k, j, create_of(j), e);
+
+	k.rt.cancel_fd = -1; /* it is no state to be left in */
+	if (r == 0)
+		r = make_restored_stdio(&k, e);
+	if (r == 0)
+		r = mount_rootfs(&k, e);
+	FAULT_POINT("job.restore.mounted");
+	if (r == 0)
+		r = run_restore(&k, e);
+	FAULT_POINT("job.restore.restored");
+	if (r == 0)
+		r = take_process(&k, e);
+	if (r < 0) {
+		undo_restore(&k);
+		return r;
+	}
+	images = xasprintf("%s/%s", k.snap.writable, k.restore);
+	fs_remove_tree(AT_FDCWD, images); /* memory that it has again */
+	FAULT_POINT("job.restore.recorded");
+	ipc_put_i64(reply, MON_TAG_STARTED_AT, at);
+	put_process(&k, reply);
 	return 0;
 }
 

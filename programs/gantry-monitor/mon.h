@@ -172,6 +172,7 @@ struct container {
 	struct list queue;    /* requests that wait their turn */
 	struct list stops;    /* MON_STOP, MON_REMOVE that wait for the end */
 	bool busy;	      /* a job of it runs */
+	bool unborn;	      /* of a checkpoint, not started: it has no process */
 	pid_t pid;	      /* 0: there is none, or it has been reaped */
 	int pidfd;	      /* not our child (recovered): its end is watched here */
 	struct loop_io pidfd_io;
@@ -271,9 +272,14 @@ int do_pod_stop(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_pod_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_create(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_start(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* The start of one with MON_TAG_RESTORE; its descriptors are in the reply as in do_create()'s. */
+int do_restore(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_checkpoint(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* Replaces the error by the first that CRIU has written into its log, where there is one: its own words
+ * say more than the runtime's. FAILED_PRECONDITION */
+void do_add_criu_words(const char *dir, const char *log, struct err *e);
 /* Kills what is left in a cgroup and removes it; what was killed takes a moment to go. */
 void do_remove_cgroup(const struct cgroup_host *h, const char *path);
 struct userns_map;

@@ -12,6 +12,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "snapshot/snapshot.h"
 
 #define BLOCK 512
 #define COPY_BYTES 65536
@@ -145,7 +146,8 @@ static int put_member(struct writer *w, int dir, const char *name, const char *p
 	add_number(&pax, "uid", st->st_uid, OCTAL_MAX);
 	add_number(&pax, "gid", st->st_gid, OCTAL_MAX);
 	add_number(&pax, "size", size, SIZE_OCTAL_MAX);
-	add_xattrs(&pax, dir, name);
+	if (name)
+		add_xattrs(&pax, dir, name);
 	r = put_pax(w, &pax);
 	memcpy(h.name, path, MIN(strlen(path), sizeof(h.name)));
 	memcpy(h.link, target, MIN(strlen(target), sizeof(h.link)));
@@ -202,6 +204,16 @@ static int put_file(struct writer *w, int dir, const char *name, const char *pat
 	return r < 0 ? r : put_content(w, fd, (uint64_t)st.st_size);
 }
 
+/* A directory in place of one of the image's, of which nothing is to be seen (OCI image-spec, layer.md,
+ * Opaque Whiteout). */
+static int put_opaque(struct writer *w, const char *inside)
+{
+	_cleanup_free_ char *path = xasprintf("%s.wh..wh..opq", inside);
+	const struct stat st = {.st_mode = S_IFREG};
+
+	return put_member(w, -1, NULL, path, &st, "");
+}
+
 static int put_directory(struct writer *w, int dir, const char *name, const char *path,
 			 const struct stat *st, unsigned depth)
 {
@@ -212,6 +224,8 @@ static int put_directory(struct writer *w, int dir, const char *name, const char
 	if (fd < 0)
 		return errno == ENOENT ? 0 : err_errno(w->e, -errno, "archive %s", path);
 	r = put_member(w, dir, name, inside, st, "");
+	if (r == 0 && w->gone && snapshotter->hides_all(fd))
+		r = put_opaque(w, inside);
 	if (r < 0) {
 		close(fd);
 		return r;

@@ -10,6 +10,7 @@
 /*
  * Writes everything below `dir` to the descriptor, with names relative to it, owners, times and
  * extended attributes (not overlay's own); sockets are left out.  What an overlay's layer takes away
- * (device 0/0) is added to `gone` by its name; NULL: there is nothing like it.
+ * (device 0/0) is added to `gone` by its name, and of a directory that hides those below it is said so
+ * (".wh..wh..opq"); NULL: there is nothing like it.
  */
 int tarball_write(int fd, const char *dir, struct strv *gone, struct err *e);

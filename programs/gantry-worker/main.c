@@ -121,6 +121,10 @@ static int run(struct ipc_in *in, struct ipc_out *reply, struct err *e)
 		return do_verify(in, reply, e);
 	case WORKER_NAME:
 		return do_name(in, reply, e);
+	case WORKER_CHECKPOINT:
+		return do_checkpoint(in, reply, e);
+	case WORKER_RESTORE:
+		return do_restore(in, reply, e);
 	default:
 		return err_set(e, -ENOSYS, GRPC_UNIMPLEMENTED, "request %u is not known", in->type);
 	}

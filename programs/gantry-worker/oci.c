@@ -10,6 +10,7 @@
 
 #define INDEX_MAX 1024	      /* manifests of an index */
 #define ARTIFACT_TYPE_MAX 255 /* bytes: RFC 6838 has 127 for each part */
+#define CHECKPOINT_NAME_MAX 255
 
 void descriptor_fini(struct descriptor *d)
 {
@@ -89,6 +90,20 @@ static int read_type(const jv *doc, struct manifest *m, struct err *e)
 	return 0;
 }
 
+/* As CRI-O and containerd know an image that holds a checkpoint: by an annotation of its manifest. */
+static void read_checkpoint(const jv *doc, struct manifest *m)
+{
+	struct jv_iter it = JV_ITER_INIT;
+
+	while (!m->checkpoint && jv_next(jv_get(doc, "annotations"), &it)) {
+		const char *s = jv_as_string(it.value);
+
+		if (s && (streq(it.key, "io.kubernetes.cri-o.annotations.checkpoint.name") ||
+			  streq(it.key, "org.criu.checkpoint.container.name")))
+			m->checkpoint = xstrndup(*s ? s : "-", CHECKPOINT_NAME_MAX);
+	}
+}
+
 static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 {
 	const jv *layers = jv_get(doc, "layers");
@@ -108,6 +123,8 @@ static int read_manifest(const jv *doc, struct manifest *m, struct err *e)
 	if (jv_len(layers) > IMAGE_LAYERS_MAX)
 		return err_invalid(e, "image manifest: %zu layers, at most %d are possible",
 				   jv_len(layers), IMAGE_LAYERS_MAX);
+	if (!m->artifact)
+		read_checkpoint(doc, m);
 	m->layers = xcalloc(jv_len(layers) + 1, sizeof(*m->layers));
 	for (size_t i = 0; r == 0 && i < jv_len(layers); i++) {
 		m->n_layers = i + 1;
@@ -142,6 +159,7 @@ void manifest_fini(struct manifest *m)
 	free(m->layers);
 	descriptor_fini(&m->config);
 	free(m->artifact);
+	free(m->checkpoint);
 	*m = (struct manifest){0};
 }
 

@@ -333,6 +333,7 @@ static int commit(struct pulling *p, bool with_image, struct ipc_out *reply, str
 	strv_addf(&digests, "%s@%s", p->ref.name, p->digest);
 	im.info = with_image ? &p->info : NULL;
 	im.artifact = p->manifest.artifact;
+	im.checkpoint = p->manifest.checkpoint;
 	return store_commit(&p->store, &im, 1, reply, e);
 }
 

@@ -472,6 +472,7 @@ static void fill_record(struct store *s, const struct new_image *im, struct imag
 	copy(&rec->config.env, &c->env);
 	copy(&rec->config.volumes, &c->volumes);
 	rec->artifact = xstrdup(str_or_empty(im->artifact));
+	rec->checkpoint = xstrdup(str_or_empty(im->checkpoint));
 	rec->config.user = xstrdup(str_or_empty(c->user));
 	rec->config.working_dir = xstrdup(str_or_empty(c->working_dir));
 	rec->config.stop_signal = xstrdup(str_or_empty(c->stop_signal));

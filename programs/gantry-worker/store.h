@@ -77,6 +77,7 @@ struct new_image {
 	const struct image_info *info;	   /* NULL: the layers only */
 	const struct strbuf *config;	   /* as it came; of an artifact its manifest */
 	const char *artifact;		   /* its type; NULL: it is an image */
+	const char *checkpoint;		   /* of the container of that name; NULL: it is none */
 	const struct strv *tags, *digests; /* become its names, taken from others */
 };
 

@@ -578,11 +578,29 @@ static int remove_one(struct unpacking *k, const char *path)
 	return snapshotter->hide(fd, name);
 }
 
+/* What is removed without a whiteout's entry in the tar. */
+static int mark_gone(struct unpacking *k)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && k->u->gone && i < k->u->gone->n; i++) {
+		const char *path = k->u->gone->v[i], *name;
+
+		r = enter_parent(k, path, &name);
+		if (r == 0 && streq(name, "."))
+			r = -EINVAL;
+		if (r < 0)
+			return fail(k, r, "remove", path);
+		mark(&k->removed, join(k->parent, name));
+	}
+	return r;
+}
+
 static int remove_all(struct unpacking *k)
 {
 	const char *path;
 	size_t pos = 0;
-	int r = 0;
+	int r = mark_gone(k);
 
 	while (r == 0 && (path = map_next(&k->removed, &pos))) {
 		r = remove_one(k, path);

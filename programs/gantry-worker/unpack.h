@@ -28,7 +28,8 @@ struct unpack {
 	/* How the tar is made again, which is told what goes into which file; NULL: nobody asks.
 	 * The stream's tap is the caller's to set. borrowed */
 	struct recipe_writer *recipe;
-	uint64_t bytes; /* result: bytes of its files */
+	const struct strv *gone; /* names that are removed besides whiteouts'; NULL: none */
+	uint64_t bytes;		 /* result: bytes of its files */
 	/* result: checksums of its files, but of sparse ones; owned by the caller */
 	struct contents contents;
 };

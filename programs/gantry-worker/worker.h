@@ -36,6 +36,8 @@ int do_load(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_import(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 int do_edits(const struct ipc_in *in, struct ipc_out *reply, struct err *e); /* edits.c */
 int do_save(struct ipc_in *in, struct ipc_out *reply, struct err *e);
+int do_checkpoint(const struct ipc_in *in, struct ipc_out *reply, struct err *e); /* restore.c */
+int do_restore(const struct ipc_in *in, struct ipc_out *reply, struct err *e);
 
 /* --- digest.c --- */
 
@@ -61,7 +63,8 @@ struct manifest {
 	struct descriptor config;
 	struct descriptor *layers; /* lowest first */
 	size_t n_layers;
-	char *artifact; /* its type, where it is no image; NULL */
+	char *artifact;	  /* its type, where it is no image; NULL */
+	char *checkpoint; /* name of the container that it holds the checkpoint of; NULL: none */
 };
 
 /* An image manifest of OCI or Docker schema 2, of an image or an artifact (artifact.h), or

@@ -105,6 +105,9 @@ const struct config_key config_keys[] = {
 		  "a limit as a number or unlimited"},
 	{"container.create_timeout", SECONDS, AT(container.create_timeout_us), 1, 3600,
 	 .about = "seconds that one call of an OCI runtime may take"},
+	{"container.restore_images", BOOLEAN, AT(container.restore_images),
+	 .about = "containers are restored from images that are checkpoints, which then have to be "
+		  "trusted as root is"},
 	{"streaming.address", STRING, AT(streaming.address), .fixed = true,
 	 .about = "address that exec, attach and port-forward are served on, IPv4 or IPv6"},
 	{"streaming.port", NUMBER32, AT(streaming.port), 0, 65535, .fixed = true,

@@ -167,6 +167,7 @@ struct config {
 		const char *const
 			*default_ulimits;   /* config_ulimit_parse(); the last of a name counts */
 		uint64_t create_timeout_us; /* one runtime call: 120 s */
+		bool restore_images;	    /* images may be checkpoints: false */
 	} container;
 
 	/* Exec, Attach, PortForward */

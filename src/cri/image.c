@@ -100,6 +100,8 @@ static void image_info(struct arena *a, const struct image *im, const struct str
 	jw_object_begin(&w);
 	if (*im->record.artifact)
 		jw_key_string(&w, "artifactType", im->record.artifact);
+	if (!str_empty(im->record.checkpoint))
+		jw_key_string(&w, "checkpoint", im->record.checkpoint);
 	jw_key(&w, *im->record.artifact ? "manifest" : "imageSpec");
 	jw_raw(&w, config->len ? config->s : "{}");
 	print_vector(&w, "layers", &im->record.layers);

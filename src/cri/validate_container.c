@@ -511,6 +511,8 @@ int validate_container(const struct node *n, const struct pod *p,
 
 	if (r == 0 && (!c->image || str_empty(c->image->image)))
 		r = err_invalid(e, "config.image.image: must not be empty");
+	if (r == 0 && *c->image->image == '/') /* of a checkpoint's archive */
+		r = check_path("config.image.image", c->image->image, false, e);
 	if (r == 0)
 		r = check_process(c, e);
 	if (r == 0)

@@ -28,6 +28,8 @@ void image_record_print(const struct image_record *r, struct strbuf *to)
 	jw_key_int(&w, "taggedAt", r->tagged_at);
 	if (!str_empty(r->artifact))
 		jw_key_string(&w, "artifact", r->artifact);
+	if (!str_empty(r->checkpoint))
+		jw_key_string(&w, "checkpoint", r->checkpoint);
 	if (!str_empty(r->damaged))
 		jw_key_string(&w, "damaged", r->damaged);
 	jw_key_object(&w, "config");
@@ -91,6 +93,7 @@ int image_record_parse(const char *json, size_t n, struct image_record *ret, str
 	r.pulled_at = jv_int(doc, "pulledAt", 0);
 	r.tagged_at = jv_int(doc, "taggedAt", r.pulled_at);
 	r.artifact = xstrdup(jv_string(doc, "artifact", ""));
+	r.checkpoint = xstrdup(jv_string(doc, "checkpoint", ""));
 	r.damaged = xstrdup(jv_string(doc, "damaged", ""));
 	r.config.user = xstrdup(jv_string(doc, "config.user", ""));
 	r.config.working_dir = xstrdup(jv_string(doc, "config.workingDir", ""));
@@ -116,6 +119,7 @@ void image_record_fini(struct image_record *r)
 {
 	free(r->id);
 	free(r->artifact);
+	free(r->checkpoint);
 	free(r->damaged);
 	strv_fini(&r->tags);
 	strv_fini(&r->digests);

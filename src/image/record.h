@@ -35,7 +35,8 @@ struct image_record {
 	int64_t pulled_at;   /* wall ns */
 	int64_t tagged_at;   /* wall ns: when it last took a tag, which it has before older ones */
 	char *artifact;	     /* type of an OCI artifact, which is no image to run; "": it is one */
-	char *damaged;	     /* what was found to be wrong with it; "": nothing */
+	char *checkpoint; /* name of the container whose checkpoint it holds; "": it holds none */
+	char *damaged;	  /* what was found to be wrong with it; "": nothing */
 	struct image_config config;
 };
 

@@ -61,9 +61,12 @@ enum {
 	 * made as a directory in the root where nothing is there; VOLUMES_MOUNTED: the n-th is mounted
 	 * on MON_BINDS/vn too.
 	 * ALREADY_EXISTS for an ID that is there.
+	 * RESTORE: there is no process yet (no PID in the reply), START makes it out of the checkpoint
+	 * that somebody puts into WRITABLE's RESTORE meanwhile (ipc/worker.h, WORKER_RESTORE).
 	 */
 	MON_CREATE = 20,
-	/* ID -> STARTED_AT. FAILED_PRECONDITION where it is not created. */
+	/* ID -> STARTED_AT [PID CGROUP: of one with RESTORE]. FAILED_PRECONDITION where it is not
+	 * created. */
 	MON_START = 21,
 	/* ID [SIGNAL] [GRACE]: signal, grace, SIGKILL to all of it.  -> the container's state.
 	 * Answered when it is dead (at once where it is already).  A second one never lengthens
@@ -201,6 +204,7 @@ enum {
 	MON_TAG_VOLUME = 106,	       /* repeated string: a path in the container's root */
 	MON_TAG_VOLUMES_MOUNTED = 107, /* u64 */
 	MON_TAG_LOCATION = 108,	       /* string: path of a file to be made */
+	MON_TAG_RESTORE = 109,	       /* string: a directory in WRITABLE */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */

@@ -46,7 +46,16 @@ enum {
 	/* CDI_DIR... CDI_DEVICE... HOOKS_DIR... ANNOTATION{NAME TEXT}... COMMAND HAS_BINDS -> CONTENT: what files in these directories add to a container
 	 * (programs/gantry-worker/edits.h) */
 	WORKER_EDITS = 26,
+	/* ROOT PATH, or the LAYER... of an image -> CONTENT: what the checkpoint in it is of
+	 * (programs/gantry-worker/checkpoint.h) */
+	WORKER_CHECKPOINT = 27,
+	/* ROOT NAME PATH or LAYER..., LOWER...: puts the checkpoint into the writable layer of that
+	 * name, which is there above the LOWERs: its files, and CRIU's images, in
+	 * WORKER_RESTORE_DIR/checkpoint. What it leaves when it fails is the caller's to remove. */
+	WORKER_RESTORE = 28,
 };
+
+#define WORKER_RESTORE_DIR "restore" /* in a writable layer */
 
 enum {
 	WORKER_EVENT_PROGRESS = 64, /* NAME STATE DONE TOTAL */
@@ -98,5 +107,7 @@ enum {
 	WORKER_TAG_ANNOTATION = 60,  /* nested: of a container or its pod */
 	WORKER_TAG_COMMAND = 61,     /* the first word of a container's command */
 	WORKER_TAG_HAS_BINDS = 62,   /* u64: 1: the request has mounts */
+	WORKER_TAG_LAYER = 63,	     /* a directory's name in <root>/layers; topmost first */
+	WORKER_TAG_LOWER = 64,	     /* the same */
 	WORKER_TAG_SNAPSHOTTER = 70, /* string: image.snapshotter; of every request */
 };

@@ -46,14 +46,17 @@ static void put_time(struct jw *w, const char *key, int64_t wall_ns)
 /* config.dump, as other tools read it (checkpointctl, CRI-O). */
 static void print_config(const struct container *c, struct strbuf *to)
 {
+	const char *image = c->config->image->image;
 	struct jw w = JW_INIT(to);
 
+	if (*image == '/') /* the checkpoint that it was made of itself */
+		image = str_or_empty(c->image_ref);
 	jw_object_begin(&w);
 	jw_key_string(&w, "id", c->id);
 	jw_key_string(&w, "name", c->config->metadata->name);
 	jw_key_string(&w, "rootfsImage", str_or_empty(c->image_id));
 	jw_key_string(&w, "rootfsImageRef", str_or_empty(c->image_ref));
-	jw_key_string(&w, "rootfsImageName", c->config->image->image);
+	jw_key_string(&w, "rootfsImageName", image);
 	jw_key_string(&w, "runtime", c->runtime_name);
 	put_time(&w, "createdTime", c->created_at);
 	put_time(&w, "checkpointedTime", clock_wall_ns());

@@ -10,12 +10,14 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "ipc/worker.h"
 #include "pod/device.h"
 #include "pod/edits.h"
 #include "pod/filter.h"
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
+#include "pod/restore.h"
 #include "pod/runtimes.h"
 #include "pod/stop_signal.h"
 #include "pod/volume.h"
@@ -61,6 +63,7 @@ struct creation {
 	const char *pidns;
 	bool own_pidns;
 	char *target_pidns;
+	struct restore restore;
 };
 
 static void creation_fini(struct creation *k)
@@ -76,6 +79,7 @@ static void creation_fini(struct creation *k)
 	free(k->binds_dir);
 	free(k->cgroups_path);
 	free(k->target_pidns);
+	restore_fini(&k->restore);
 }
 
 static int copy_image(struct creation *k, const struct image *im, struct err *e)
@@ -96,10 +100,10 @@ static int find_image(struct creation *k, struct err *e)
 {
 	struct container *c = k->c;
 	struct image *im;
-	int r = image_find(k->pod->node->images, c->config->image->image, &im, e);
+	int r = restore_find_image(c, &k->restore, &im, e);
 
 	if (r < 0)
-		return err_wrap(e, "config.image.image");
+		return r;
 	if (*im->record.artifact)
 		return err_precondition(e,
 					"config.image.image: \"%s\" is an OCI artifact (%s): it "
@@ -342,6 +346,8 @@ static int prepare(struct creation *k, struct err *e)
 	r = cgroup_path_of(k->cgroups_path, n->cgroup_systemd, &c->cgroup, e);
 	if (r == 0)
 		r = print_spec(k, e);
+	if (r == 0 && k->restore.wanted)
+		r = restore_check(&k->restore, c, &k->spec, e);
 	if (r == 0)
 		tell_missing(k);
 	c->stop_signal = signal_to_stop(c->config, &k->record.config);
@@ -392,12 +398,23 @@ static void create_request(struct creation *k, struct ipc_out *o)
 	for (size_t i = 0; i < k->image_volumes.n; i++)
 		ipc_put_str(o, MON_TAG_VOLUME, k->image_volumes.v[i]);
 	ipc_put_u64(o, MON_TAG_VOLUMES_MOUNTED, k->volumes_mounted);
+	if (k->restore.wanted)
+		ipc_put_str(o, MON_TAG_RESTORE, WORKER_RESTORE_DIR);
 }
 
 /* False once it has been removed, with its pod perhaps. */
 static bool linked(const struct container *c)
 {
 	return map_get(&c->node->containers, c->id) == c;
+}
+
+static void take_process(struct container *c, const struct ipc_in *in)
+{
+	c->pid = (pid_t)ipc_get_u64(in, MON_TAG_PID, (uint64_t)c->pid);
+	if (!str_empty(ipc_get_str(in, MON_TAG_CGROUP))) {
+		free(c->cgroup);
+		c->cgroup = xstrdup(ipc_get_str(in, MON_TAG_CGROUP));
+	}
 }
 
 static int make(struct creation *k, struct err *e)
@@ -413,6 +430,8 @@ static int make(struct creation *k, struct err *e)
 	create_request(k, &o);
 	r = pod_monitor_call(k->pod, &o, &in, e);
 	FAULT_POINT("daemon.create.made");
+	if (r == 0 && k->restore.wanted)
+		r = restore_fill(&k->restore, c, &k->record.layers, e);
 	if (r == 0 && co_cancelled()) /* it came too late: nobody waits for this container */
 		r = err_set(e, co_cancelled(), GRPC_CANCELLED, "cancelled");
 	if (r == 0 && !linked(c))
@@ -420,11 +439,7 @@ static int make(struct creation *k, struct err *e)
 	if (r < 0)
 		return r;
 	filter_keep(k->pod->node, c->runtime, k->seccomp.s, &in);
-	c->pid = (pid_t)ipc_get_u64(&in, MON_TAG_PID, 0);
-	if (!str_empty(ipc_get_str(&in, MON_TAG_CGROUP))) {
-		free(c->cgroup);
-		c->cgroup = xstrdup(ipc_get_str(&in, MON_TAG_CGROUP));
-	}
+	take_process(c, &in);
 	c->created_at = pod_creation_time(c->node, k->pod->config->metadata);
 	if (c->state == CONTAINER_CREATING) /* its exit may have been told already */
 		c->state = CONTAINER_CREATED;
@@ -620,6 +635,8 @@ static int start(struct container *c, struct err *e)
 		end_unstarted(c, e);
 	if (r < 0)
 		return r;
+	if (c->state == CONTAINER_CREATED) /* a checkpoint's has come to life only now */
+		take_process(c, &in);
 	if (!c->started_at)
 		c->started_at = ipc_get_i64(&in, MON_TAG_STARTED_AT, clock_wall_ns());
 	began = c->state == CONTAINER_CREATED; /* its exit may have been told already */

@@ -8,10 +8,12 @@ import os
 import subprocess
 import tarfile
 
+import grpc
 import pytest
 
 import frames
-from daemon import BUILD
+from checkpoint import fake_daemon
+from daemon import BUILD, wait_for
 from kubelet import Kubelet, Registry, clean, daemon, small_image
 
 PROGRAMS = ("gantryd", "gantry-monitor", "gantry-worker")
@@ -92,7 +94,11 @@ def saved_and_imported(k, ref, tmp_path):
 OF_USERNS = "job.userns."  # reached by pods with a user namespace only
 CHANGED = (OF_USERNS, "job.create.", "job.set-up.", "job.init.")  # go another way for them
 WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
-WITHOUT = [(p, False) for p in POINTS if not p.startswith(OF_USERNS)]
+OF_RESTORE = ("job.restore.", "worker.restore.")  # by containers made of a checkpoint
+WITHOUT = [(p, False) for p in POINTS if not p.startswith((OF_USERNS, *OF_RESTORE))]
+AT_RESTORE = [p for p in POINTS if p.startswith(OF_RESTORE)] + [
+    "daemon.create.row", "daemon.create.made", "daemon.start.started", "job.create.snapshot",
+    "monitor.create.done", "monitor.start.done"]
 
 
 @pytest.mark.parametrize("point,userns", WITHOUT + WITH,
@@ -125,6 +131,48 @@ def test_killed_at(point, userns, archive, registry, tmp_path):
         assert len(d.cri.ListImages().images) == 1
         clean(d)
         assert os.path.exists(mark), "the point was never reached"
+    finally:
+        d.env.pop("GANTRY_FAULT", None)
+        d.close()
+
+
+def restored(d, path, n, dies):
+    """A container made of the archive runs in a pod of its own, unless something is killed; `dies`: then
+    it is the daemon."""
+    pod = d.run_pod(name="restored%d" % n)
+    try:
+        ctr = d.create(pod, config=d.container_config("sleep 1000", image=path))
+        d.cri.StartContainer(container_id=ctr)
+        assert d.exec(ctr, "cat /made").stdout == b"yes\n"
+        return True
+    except grpc.RpcError:
+        if dies:
+            d.process.wait(20)
+            d.cri.close()
+            d.start()
+        return False
+    finally:
+        d.cri.RemovePodSandbox(pod_sandbox_id=pod)
+        assert os.listdir(d.root + "/containers") == []
+
+
+@pytest.mark.parametrize("point", AT_RESTORE if POINTS else [])
+def test_killed_at_restore(point, archive, tmp_path):
+    mark, path = str(tmp_path / "mark"), str(tmp_path / "c.tar")
+    d = fake_daemon(tmp_path, archive, env={"GANTRY_FAULT_MARK": mark})
+    try:
+        pod = d.run_pod()
+        ctr = d.run(pod, "echo yes >/tmp/m; mv /tmp/m /made; sleep 1000")
+        wait_for(lambda: d.exec(ctr, "test -e /made").exit_code == 0)
+        d.cri.CheckpointContainer(location=path, container_id=ctr)
+        d.cri.RemovePodSandbox(pod_sandbox_id=pod)
+        d.stop()
+        d.env["GANTRY_FAULT"] = point
+        d.start()
+        assert not restored(d, path, 0, point.startswith("daemon."))
+        assert os.path.exists(mark), "the point was never reached"
+        assert restored(d, path, 1, False)
+        clean(d)
     finally:
         d.env.pop("GANTRY_FAULT", None)
         d.close()

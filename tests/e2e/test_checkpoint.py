@@ -13,49 +13,16 @@ import time
 import grpc
 import pytest
 
+from checkpoint import GOOD, criu_path, fake_daemon
 from cri import SLOW, api
 from daemon import Daemon, processes_with, wait_for
 from test_userns import pod_config, security
 
 CODE = grpc.StatusCode
-# crun, that knows of checkpoints: `hook` is what it does for one.
-FAKE = """#!/bin/sh
-images= work= id=
-case "$*" in *" checkpoint "*|"checkpoint "*) ;; *) exec crun "$@" ;; esac
-while [ $# -gt 0 ]; do
-	case $1 in
-	--help) exit 0 ;;
-	--image-path) images=$2; shift ;;
-	--work-path) work=$2; shift ;;
-	esac
-	id=$1
-	shift
-done
-. %s
-"""
-GOOD = """mkdir "$images" && echo memory >"$images/pages-1.img" && echo "of $id" >"$work/dump.log"\n"""
-
-
-def criu_works():
-    return bool(shutil.which("criu")) and subprocess.run(
-        ["criu", "check"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL).returncode == 0
-
 
 @pytest.fixture(scope="module")
 def d(archive, tmp_path_factory):
-    """Handlers: `fake`, whose criu is one that is content; runc with what is installed."""
-    top = tmp_path_factory.mktemp("checkpoint")
-    (top / "criu").write_text("#!/bin/sh\nexit 0\n")
-    (top / "fake").write_text(FAKE % (top / "hook"))
-    for name in ("criu", "fake"):
-        (top / name).chmod(0o755)
-    daemon = Daemon(config="runtimes:\n  fake: {path: %s/fake}\n  crun: {path: crun}\n"
-                           "default_runtimes: [fake]\n" % top,
-                    env={"PATH": "%s:%s" % (top, os.environ["PATH"])})
-    daemon.hook = top / "hook"
-    daemon.hook.write_text(GOOD)
-    daemon.load(archive)
-    wait_for(lambda: len(daemon.cri.Status().runtime_handlers) == 3, timeout=60)
+    daemon = fake_daemon(tmp_path_factory.mktemp("checkpoint"), archive)
     yield daemon
     daemon.close()
 
@@ -121,9 +88,10 @@ def test_archive(d, pod, tmp_path):
 
 
 def test_archive_by_criu(archive, tmp_path):
-    if not criu_works():
-        pytest.skip("no CRIU that understands this kernel is installed (criu check)")
-    d = Daemon()
+    path = criu_path()
+    if not path:
+        pytest.skip("no CRIU that works with this kernel (criu check), nor can tests/criu fetch one")
+    d = Daemon(env={"PATH": path})
     try:
         d.load(archive)
         wait_for(lambda: any(h.name == "runc" for h in d.cri.Status().runtime_handlers))
