@@ -533,13 +533,13 @@ static unsigned trigram(const char *s)
 	return 1 + (h >> 16) % (PATTERN_SIGNATURE_BITS - 1);
 }
 
-void pattern_sign(const char *s, size_t n, struct pattern_signature *ret)
+void pattern_sign(struct pattern_signature *to, const char *s, size_t n)
 {
-	*ret = (struct pattern_signature){{1}};
+	to->bits[0] |= 1;
 	for (size_t i = 0; i + 3 <= n; i++) {
 		unsigned bit = trigram(s + i);
 
-		ret->bits[bit / 64] |= UINT64_C(1) << bit % 64;
+		to->bits[bit / 64] |= UINT64_C(1) << bit % 64;
 	}
 }
 

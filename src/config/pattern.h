@@ -74,8 +74,9 @@ bool pattern_match(const struct pattern *p, const char *s, size_t n);
 /* How many of its steps may have to be taken for one byte of a name. */
 size_t pattern_cost(const struct pattern *p);
 
-void pattern_sign(const char *s, size_t n, struct pattern_signature *ret);
-/* False: no name with that signature fits. */
+/* Adds a name to a signature, which may be that of several. */
+void pattern_sign(struct pattern_signature *to, const char *s, size_t n);
+/* False: it fits no name that was added. */
 static inline bool pattern_may_fit(const struct pattern_required *r,
 				   const struct pattern_signature *s)
 {

@@ -19,7 +19,7 @@ static unsigned rnd(unsigned below)
 static bool fits(const char *pattern, bool image, const char *s)
 {
 	_cleanup_arena_ struct arena a = ARENA_NULL;
-	struct pattern_signature sig;
+	struct pattern_signature sig = {0};
 	struct err e = ERR_NULL;
 	struct pattern p;
 	bool yes;
@@ -30,7 +30,7 @@ static bool fits(const char *pattern, bool image, const char *s)
 		return false;
 	}
 	yes = pattern_match(&p, s, strlen(s));
-	pattern_sign(s, strlen(s), &sig);
+	pattern_sign(&sig, s, strlen(s));
 	CHECK(!yes || pattern_may_fit(&p.required, &sig));
 	return yes;
 }
@@ -249,7 +249,7 @@ static void compare(const char *regex)
 		return; /* too long */
 	CHECK_INT(regcomp(&re, theirs, REG_EXTENDED | REG_NOSUB), 0);
 	for (int k = 0; k < 20; k++) {
-		struct pattern_signature sig;
+		struct pattern_signature sig = {0};
 		char s[16];
 		size_t n = rnd(12);
 		bool want, got;
@@ -259,7 +259,7 @@ static void compare(const char *regex)
 		s[n] = '\0';
 		want = regexec(&re, s, 0, NULL, 0) == 0;
 		got = pattern_match(&p, s, n);
-		pattern_sign(s, n, &sig);
+		pattern_sign(&sig, s, n);
 		if (want != got || (got && !pattern_may_fit(&p.required, &sig))) {
 			fprintf(stderr, "%s on \"%s\": %d, not %d\n", ours, s, got, want);
 			CHECK(!"the same");

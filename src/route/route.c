@@ -24,40 +24,39 @@ const char *route_by_name(enum route_by by)
 	return (size_t)by < ARRAY_SIZE(names) ? names[by] : "unknown";
 }
 
-/* FNV-1a (32 bit), never 0. */
-static uint32_t hash(const char *s)
-{
-	uint32_t h = 2166136261u;
-
-	for (; *s; s++)
-		h = (h ^ (uint8_t)*s) * 16777619u;
-	return h ? h : 1;
-}
-
 /* --- making --- */
+
+static void prepare_list(struct route *r, struct route_quick *q, enum route_subject subject,
+			 const struct pattern *p, size_t n)
+{
+	if (!n || q->n == ROUTE_QUICK_MAX)
+		return;
+	q->list[q->n].first = (uint32_t)r->n_required;
+	q->list[q->n].n = (uint16_t)n;
+	q->list[q->n++].subject = (uint16_t)subject;
+	r->used[subject] = true;
+	r->required = xrealloc(r->required, (r->n_required + n) * sizeof(*r->required));
+	for (size_t i = 0; i < n; i++)
+		r->required[r->n_required++] = p[i].required;
+}
 
 static void prepare(struct route *r, struct route_quick *q, const struct config_rule *rule)
 {
-	const struct pattern *ns = rule->namespaces;
-
-	q->first_image = (uint32_t)r->n_required;
-	q->n_images = (uint16_t)rule->n_images;
 	q->of_container = rule->n_images || rule->n_containers;
-	q->namespace_hash = rule->n_namespaces == 1 && !ns->n ? hash(ns->prefix) : 0;
-	for (size_t i = 0; i < rule->n_images; i++)
-		r->required[r->n_required++] = rule->images[i].required;
+	prepare_list(r, q, ROUTE_IMAGE, rule->images, rule->n_images);
+	prepare_list(r, q, ROUTE_NAMESPACE, rule->namespaces, rule->n_namespaces);
+	prepare_list(r, q, ROUTE_POD, rule->pods, rule->n_pods);
+	if (rule->n_labels)
+		prepare_list(r, q, ROUTE_LABELS, rule->labels->patterns, rule->labels->n);
+	prepare_list(r, q, ROUTE_CONTAINER, rule->containers, rule->n_containers);
 }
 
 struct route *route_new(const struct config *c)
 {
 	struct route *r = xcalloc(1, sizeof(*r));
-	size_t images = 0;
 
-	for (size_t i = 0; i < c->n_rules; i++)
-		images += c->rules[i].n_images;
 	r->config = c;
 	r->quick = xcalloc(c->n_rules + 1, sizeof(*r->quick));
-	r->required = xcalloc(images + 1, sizeof(*r->required));
 	for (size_t i = 0; i < c->n_rules; i++)
 		prepare(r, &r->quick[i], &c->rules[i]);
 	return r;
@@ -89,15 +88,48 @@ static void look_at_image(struct route_view *v, const struct reference *image)
 	v->name_len = strlen(image->name);
 	v->tag_len = image->tag ? v->name_len + 1 + strlen(image->tag) : 0;
 	v->text_len = strlen(image->text);
-	pattern_sign(v->image, v->text_len, &v->signature);
+}
+
+/* Adds the bytes of `s`; what no pattern fits in any case (NULL, too long) adds none. */
+static void sign(struct pattern_signature *to, const char *s)
+{
+	size_t n = s ? strnlen(s, PATTERN_SUBJECT_MAX + 1) : 0;
+
+	if (s && n <= PATTERN_SUBJECT_MAX)
+		pattern_sign(to, s, n);
 }
 
 void route_view(const struct route *r, const struct route_facts *f, struct route_view *ret)
 {
 	*ret = (struct route_view){.f = f, .handler = str_or_empty(f->handler)};
-	ret->namespace_hash = f->namespace ? hash(f->namespace) : 0;
-	if (f->container && f->image && r->n_required)
+	if (f->container && f->image)
 		look_at_image(ret, f->image);
+	if (r->used[ROUTE_IMAGE])
+		sign(&ret->signatures[ROUTE_IMAGE], ret->image);
+	if (r->used[ROUTE_NAMESPACE])
+		sign(&ret->signatures[ROUTE_NAMESPACE], f->namespace);
+	if (r->used[ROUTE_POD])
+		sign(&ret->signatures[ROUTE_POD], f->pod);
+	if (r->used[ROUTE_CONTAINER])
+		sign(&ret->signatures[ROUTE_CONTAINER], f->container_name);
+	for (size_t i = 0; r->used[ROUTE_LABELS] && i < f->n_labels; i++)
+		sign(&ret->signatures[ROUTE_LABELS], f->labels[i].value);
+}
+
+/* False: one of its conditions cannot hold. */
+static bool may_fit(const struct route *r, const struct route_quick *q, const struct route_view *v)
+{
+	for (size_t k = 0; k < q->n; k++) {
+		const struct pattern_required *p = &r->required[q->list[k].first];
+		const struct pattern_signature *s = &v->signatures[q->list[k].subject];
+		bool any = false;
+
+		for (size_t i = 0; !any && i < q->list[k].n; i++)
+			any = pattern_may_fit(&p[i], s);
+		if (!any)
+			return false;
+	}
+	return true;
 }
 
 static bool any_fits(const struct pattern *p, size_t n, const char *s)
@@ -125,13 +157,11 @@ static bool image_fits(const struct pattern *p, const struct route_view *v)
 	}
 }
 
-static bool images_fit(const struct route *r, size_t i, const struct route_view *v)
+static bool images_fit(const struct config_rule *rule, const struct route_view *v)
 {
-	const struct route_quick *q = &r->quick[i];
-
-	for (size_t k = 0; v->image && k < q->n_images; k++)
-		if (pattern_may_fit(&r->required[q->first_image + k], &v->signature) &&
-		    image_fits(&r->config->rules[i].images[k], v))
+	for (size_t k = 0; v->image && k < rule->n_images; k++)
+		if (pattern_may_fit(&rule->images[k].required, &v->signatures[ROUTE_IMAGE]) &&
+		    image_fits(&rule->images[k], v))
 			return true;
 	return false;
 }
@@ -171,14 +201,11 @@ static bool bool_fits(enum config_match_bool want, bool is)
 enum route_condition route_rule_miss(const struct route *r, size_t i, const struct route_view *v)
 {
 	const struct config_rule *rule = &r->config->rules[i];
-	const struct route_quick *q = &r->quick[i];
 	const struct route_facts *f = v->f;
 
-	if (q->of_container && !f->container)
+	if (r->quick[i].of_container && !f->container)
 		return ROUTE_MISS_STAGE;
-	if (q->namespace_hash && q->namespace_hash != v->namespace_hash)
-		return ROUTE_MISS_NAMESPACE;
-	if (q->n_images && !images_fit(r, i, v))
+	if (rule->n_images && !images_fit(rule, v))
 		return ROUTE_MISS_IMAGE;
 	if (rule->handlers && !is_among(rule->handlers, v->handler))
 		return ROUTE_MISS_HANDLER;
@@ -326,7 +353,8 @@ int route_choose(const struct route *r, const struct route_facts *f,
 		size_t i = 0;
 
 		route_view(r, f, &v);
-		while (i < r->config->n_rules && route_rule_miss(r, i, &v) != ROUTE_FITS)
+		while (i < r->config->n_rules &&
+		       !(may_fit(r, &r->quick[i], &v) && route_rule_miss(r, i, &v) == ROUTE_FITS))
 			i++;
 		if (i < r->config->n_rules)
 			rule = &r->config->rules[i];

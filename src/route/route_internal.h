@@ -5,11 +5,26 @@
 #include "config/pattern.h"
 #include "route/route.h"
 
-/* What tells most rules apart without a look at them. */
+/* What a pattern may be about, each with a signature of its own. */
+enum route_subject {
+	ROUTE_IMAGE,
+	ROUTE_NAMESPACE,
+	ROUTE_POD,
+	ROUTE_CONTAINER,
+	ROUTE_LABELS, /* the values of all */
+	ROUTE_SUBJECTS
+};
+
+/* What tells most rules apart without a look at them: of each of these lists of patterns one has to
+ * fit its subject. */
+#define ROUTE_QUICK_MAX 2
 struct route_quick {
-	uint32_t namespace_hash; /* of the one name that it must be; 0: there is no such */
-	uint32_t first_image;	 /* in route.required */
-	uint16_t n_images;
+	struct {
+		uint32_t first; /* in route.required */
+		uint16_t n;
+		uint16_t subject;
+	} list[ROUTE_QUICK_MAX];
+	uint8_t n;
 	bool of_container; /* looks at what only containers have */
 };
 
@@ -18,16 +33,16 @@ struct route {
 	struct route_quick *quick; /* one for each rule */
 	struct pattern_required *required;
 	size_t n_required;
+	bool used[ROUTE_SUBJECTS];
 };
 
 /* A request, looked at once for all rules. */
 struct route_view {
 	const struct route_facts *f;
 	const char *handler; /* never NULL */
-	uint32_t namespace_hash;
-	const char *image; /* name[:tag][@digest]; NULL: none */
+	const char *image;   /* name[:tag][@digest]; NULL: none */
 	size_t name_len, tag_len, text_len;
-	struct pattern_signature signature;
+	struct pattern_signature signatures[ROUTE_SUBJECTS];
 };
 void route_view(const struct route *r, const struct route_facts *f, struct route_view *ret);
 

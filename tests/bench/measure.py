@@ -2,6 +2,7 @@
 """What is measured, in which order: the servers in turn within every part."""
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -242,6 +243,17 @@ def pulls(servers, f, rounds, images):
             settled(s)
 
 
+def routes(f, rounds):
+    """What a decision costs: processor time of one with 1000 rules, of which the last fits."""
+    build = os.environ.get("GANTRY_BUILD", 
+                           os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "build"))
+    out = subprocess.run([os.path.join(build, "tests", "bench", "bench-routes"), "1000", str(rounds)],
+                         check=True, stdout=subprocess.PIPE, text=True).stdout
+    for line in out.splitlines():
+        kind, us = line.split()
+        f.setdefault(("gantry", "route " + kind), []).append(float(us))
+
+
 def measure(servers, quick, only, images, most=500):
     f = Figures()
     for s in servers:
@@ -261,6 +273,8 @@ def measure(servers, quick, only, images, most=500):
                    ((1, 8), (4, 32), (16, 64)) if quick else ((1, 16), (4, 48), (16, 96)))
     if not only or "scale" in only:
         scale(servers, f, quick, most)
+    if not only or "routes" in only:
+        routes(f, 5 if quick else 21)
     return f
 
 

@@ -77,6 +77,14 @@ ROWS = [
     ("ListPodSandboxMetrics 500", "ListPodSandboxMetrics, 500", MS, "ms", 1),
     ("restart", "**restart with 50 pods** to serving", MS, "ms", 1),
     ("restart exec", "restart to ExecSync done", MS, "ms", 1),
+    ("route globs", "**choice of a runtime**, processor time, 1,000 rules: globs of images", 1, "µs", 1),
+    ("route hosts", "globs of registries", 1, "µs", 1),
+    ("route expressions", "regular expressions", 1, "µs", 1),
+    ("route bare", "regular expressions without three literal bytes in a row", 1, "µs", 0),
+    ("route namespaces", "namespaces", 1, "µs", 1),
+    ("route labels", "labels", 1, "µs", 1),
+    ("route mixed", "image, namespace and label", 1, "µs", 1),
+    ("route explained", "globs of images, explained", 1, "µs", 0),
 ]
 
 PEER, CNI, OWN = "containerd", "gantry-cni", "gantry"
@@ -104,6 +112,9 @@ TARGETS = [
     ("ListPodSandboxMetrics with 200, ms", "ListPodSandboxMetrics 200", OWN, 1000, 150, "most"),
     ("ListPodSandbox with 200, ms", "ListPodSandbox 200", OWN, 1000, 0.5, "most"),
     ("restart to serving with 50 pods, ms", "restart", OWN, 1000, 100, "most"),
+    ("choice with 1,000 rules, globs, µs", "route globs", OWN, 1, 50, "most"),
+    ("choice with 1,000 rules, regular expressions, µs", "route expressions", OWN, 1, 50, "most"),
+    ("choice with 1,000 rules, mixed, µs", "route mixed", OWN, 1, 50, "most"),
 ]
 
 
