@@ -15,5 +15,5 @@ struct gunzip *gunzip_free(struct gunzip *g);
 /* A member begins. */
 void gunzip_begin(struct gunzip *g);
 /* Takes from *in and puts to *out, as far as there is input and room, and moves them on.  1: it
- * was the end of the member, 0: it goes on, -EBADMSG: it is not well-formed. */
+ * was the end of the member, 0: it goes on, -EBADMSG: it is not well-formed, nothing is moved on. */
 int gunzip_some(struct gunzip *g, const uint8_t **in, size_t *n_in, uint8_t **out, size_t *n_out);

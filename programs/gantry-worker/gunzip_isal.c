@@ -37,11 +37,12 @@ int gunzip_some(struct gunzip *g, const uint8_t **in, size_t *n_in, uint8_t **ou
 	z->next_out = *out;
 	z->avail_out = (uint32_t)*n_out;
 	r = isal_inflate(z);
+	/* After an error ISA-L counts input that there was not: avail_in may be below zero. */
+	if (r != ISAL_DECOMP_OK && r != ISAL_END_INPUT)
+		return -EBADMSG;
 	*in += *n_in - z->avail_in;
 	*out += *n_out - z->avail_out;
 	*n_in = z->avail_in;
 	*n_out = z->avail_out;
-	if (r != ISAL_DECOMP_OK && r != ISAL_END_INPUT)
-		return -EBADMSG;
 	return z->block_state == ISAL_BLOCK_FINISH;
 }

@@ -44,11 +44,11 @@ int gunzip_some(struct gunzip *g, const uint8_t **in, size_t *n_in, uint8_t **ou
 	z->next_out = *out;
 	z->avail_out = (uInt)*n_out;
 	r = inflate(z, Z_NO_FLUSH);
+	if (r != Z_OK && r != Z_BUF_ERROR && r != Z_STREAM_END)
+		return -EBADMSG;
 	*in += *n_in - z->avail_in;
 	*out += *n_out - z->avail_out;
 	*n_in = z->avail_in;
 	*n_out = z->avail_out;
-	if (r == Z_STREAM_END)
-		return 1;
-	return r == Z_OK || r == Z_BUF_ERROR ? 0 : -EBADMSG; /* Z_BUF_ERROR: no input, or no room */
+	return r == Z_STREAM_END; /* Z_BUF_ERROR: no input, or no room */
 }

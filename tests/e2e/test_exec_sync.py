@@ -15,7 +15,7 @@ import pytest
 import http2
 from bystander import Bystander
 from cri import SLOW, api
-from daemon import Daemon, processes_with, wait_for
+from daemon import Daemon, anonymous, at_rest, processes_with, wait_for
 
 CODE = grpc.StatusCode
 RUNTIMES = ["crun", "runc"]
@@ -62,11 +62,6 @@ def monitor_of(d, pod):
 
 def descriptors(pid):
     return len(os.listdir("/proc/%d/fd" % pid))
-
-
-def pss(pid):
-    with open("/proc/%d/smaps_rollup" % pid) as f:
-        return next(int(x.split()[1]) for x in f if x.startswith("Pss:"))
 
 
 # --- exit codes and errors ---
@@ -408,7 +403,7 @@ def test_many_at_once(d, ctr):
 def test_given_up_in_a_loop(d, pod, ctr):
     """Commands that are asked for and given up at once: others are answered, and none is left."""
     q = api.ExecSyncRequest(container_id=ctr, cmd=["sh", "-c", "(setsid sleep 7537 &); sleep 7537"])
-    before = len(monitors(d))
+    before = len(at_rest(lambda: monitors(d)))
     with Bystander(d.address) as b, http2.Connection(d.address) as c:
         for _ in range(10):
             for _ in range(40):
@@ -439,18 +434,27 @@ def test_probes_leave_nothing(d, pod, ctr, how):
             return e.code()
     want = 0 if how == "ends" else CODE.DEADLINE_EXCEEDED
 
-    before = len(monitors(d))
+    before = len(at_rest(lambda: monitors(d)))
     daemon, monitor = d.process.pid, monitor_of(d, pod)
     room = 350000 if d.sanitized() else 200  # kB; sanitizers keep freed memory for a while
 
     def rest():
         d.exec(ctr, "pkill -9 -f 'sleep 7533' || true")
         wait_for(lambda: len(monitors(d)) == before)
+
+    def held():
         return descriptors(daemon), descriptors(monitor)
     with concurrent.futures.ThreadPoolExecutor(48) as pool:
-        set(pool.map(probe, range(48)))  # what the first ones take is kept
-        fds = rest()
-        kb = [min(pss(x) for _ in range(30) if not time.sleep(0.05)) for x in (daemon, monitor)]
+        set(pool.map(probe, range(n)))  # what the first ones take is kept
+        for _ in range(1500):
+            d.cri.Version()  # nghttp2 keeps a connection's last thousand streams
+        rest()
+        fds = at_rest(held)
+        kb = [min(anonymous(x) for _ in range(30) if not time.sleep(0.05)) for x in (daemon, monitor)]
         assert set(pool.map(probe, range(n))) == {want}
-    assert rest() == fds
-    wait_for(lambda: pss(daemon) < kb[0] + room and pss(monitor) < kb[1] + room)
+    rest()
+    assert at_rest(held) == fds
+    try:
+        wait_for(lambda: anonymous(daemon) < kb[0] + room and anonymous(monitor) < kb[1] + room)
+    except TimeoutError:
+        raise AssertionError("%s kB before, %s now" % (kb, [anonymous(x) for x in (daemon, monitor)]))

@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from cri import api
-from daemon import Daemon, wait_for
+from daemon import Daemon, at_rest, wait_for
 
 HOST_NET = api.NamespaceOption(network=api.NODE, pid=api.CONTAINER)
 
@@ -359,7 +359,7 @@ def test_no_descriptors_left(fresh):
     d = fresh
     p = d.run_pod(name="first")
     c = d.run(p, "sleep 1000")
-    used = len(os.listdir("/proc/%d/fd" % d.process.pid))
+    used = at_rest(lambda: len(os.listdir("/proc/%d/fd" % d.process.pid)))
     subprocess.run(["prlimit", "--pid", str(d.process.pid), "--nofile=%d:" % (used + 2)], check=True)
     codes = {code(d.run_pod, name="more%d" % i) for i in range(4)}
     assert codes - {"OK"}

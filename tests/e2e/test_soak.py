@@ -7,18 +7,13 @@ import grpc
 import pytest
 
 from cri import SLOW, api
-from daemon import wait_for
+from daemon import anonymous, wait_for
 
 ROUNDS = 60
 
 
 def descriptors(d):
     return len(os.listdir("/proc/%d/fd" % d.process.pid))
-
-
-def pss(d):
-    with open("/proc/%d/smaps_rollup" % d.process.pid) as f:
-        return next(int(x.split()[1]) for x in f if x.startswith("Pss:"))
 
 
 def fails(call, **kw):
@@ -75,12 +70,12 @@ def test_mixed_calls(d):
         wait_for(lambda: not d.cri.ListPodSandbox().items and not d.leftovers())
     rounds(0, 20)  # what the first ones take is kept
     wait_for(lambda: descriptors(d) < 40)
-    fds, kb = descriptors(d), min(pss(d) for _ in range(3))
+    fds, kb = descriptors(d), min(anonymous(d.process.pid) for _ in range(3))
     n = max(ROUNDS // SLOW, 8)
     rounds(20, n)
     wait_for(lambda: descriptors(d) <= fds)
     room = 350000 if d.sanitized() else 400  # kB; sanitizers keep freed memory for a while
     try:
-        wait_for(lambda: pss(d) <= kb + room)
+        wait_for(lambda: anonymous(d.process.pid) <= kb + room)
     except TimeoutError:
-        raise AssertionError("%d kB before, %d after %d rounds" % (kb, pss(d), n))
+        raise AssertionError("%d kB before, %d after %d rounds" % (kb, anonymous(d.process.pid), n))

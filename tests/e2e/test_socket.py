@@ -16,7 +16,7 @@ import pytest
 import http2
 from bystander import Bystander
 from cri import SLOW, api
-from daemon import Daemon, wait_for
+from daemon import Daemon, anonymous, wait_for
 from http2 import Connection, frame, message
 
 VERSION = "/runtime.v1.RuntimeService/Version"
@@ -39,18 +39,13 @@ def descriptors(d):
     return len(os.listdir("/proc/%d/fd" % d.process.pid))
 
 
-def pss(d):
-    with open("/proc/%d/smaps_rollup" % d.process.pid) as f:
-        return next(int(x.split()[1]) for x in f if x.startswith("Pss:"))
-
-
 @contextlib.contextmanager
 def unharmed(d):
     """What is within may not hurt anybody; the daemon is afterwards as it was."""
     with Connection(d.address) as c:
         assert c.call(VERSION).status == 0
     wait_for(lambda: descriptors(d) < 40)
-    fds, kb = descriptors(d), pss(d)
+    fds, kb = descriptors(d), anonymous(d.process.pid)
     with Bystander(d.address) as b:
         yield
     assert not b.failed, b.failed[:3]
@@ -59,9 +54,9 @@ def unharmed(d):
     wait_for(lambda: descriptors(d) <= fds)
     room = 350000 if d.sanitized() else 400  # kB; sanitizers keep freed memory for a while
     try:
-        wait_for(lambda: pss(d) <= kb + room, timeout=10)
+        wait_for(lambda: anonymous(d.process.pid) <= kb + room, timeout=10)
     except TimeoutError:
-        raise AssertionError("%d kB before, %d now" % (kb, pss(d)))
+        raise AssertionError("%d kB before, %d now" % (kb, anonymous(d.process.pid)))
 
 
 def literal(name, value, how=0):
@@ -246,7 +241,7 @@ def test_requests_that_have_only_begun(g):
 
 def test_connections_that_have_only_begun(g):
     """All that there may be, each with a request that does not end: new ones make their way."""
-    kb = pss(g)
+    kb = anonymous(g.process.pid)
     with Bystander(g.address) as b:
         held = connect(g, CONNECTIONS_MAX - 20)
         for c in held:
@@ -255,7 +250,7 @@ def test_connections_that_have_only_begun(g):
         wait_for(lambda: served(g), timeout=5)
         drop(held + more)
     assert not b.failed and b.waits[-1] < WAIT_MAX * SLOW
-    wait_for(lambda: pss(g) <= kb + (350000 if g.sanitized() else 400))
+    wait_for(lambda: anonymous(g.process.pid) <= kb + (350000 if g.sanitized() else 400))
     wait_for(lambda: descriptors(g) < 40)
 
 

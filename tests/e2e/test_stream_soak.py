@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from cri import SLOW
-from daemon import Daemon, processes_with, wait_for
+from daemon import Daemon, anonymous, at_rest, processes_with, wait_for
 
 COUNT = int(os.environ.get("GANTRY_SOAK") or 240)
 AT_ONCE = 4
 WARM = 40  # before the first look: pools and pages that are used from then on
 CALLS = 1500  # nghttp2 keeps a connection's last thousand streams, those that have ended too
-GROWTH = 320 << 10  # bytes: what an allocator moves about, however many sessions there were
+GROWTH = 320  # kB: what an allocator moves about, however many sessions there were
 
 
 class WebSocket:
@@ -132,20 +132,17 @@ WAYS = (to_its_end, in_a_terminal, to_its_end, cut_off, to_its_end, attached, to
         to_its_end, never_used)
 
 
-def held(d, monitor, c):
-    """What must be as it was: descriptors and children of both, processes of the container."""
+def held(d, monitor):
+    """What must be as it was: descriptors and children of both."""
     def children(pid):
         with open("/proc/%d/task/%d/children" % (pid, pid)) as f:
             return len(f.read().split())
     return (len(os.listdir("/proc/%d/fd" % d.process.pid)), children(d.process.pid),
-            len(os.listdir("/proc/%d/fd" % monitor)), children(monitor),
-            [line.split(None, 1)[1] for line in
-             d.exec(c, "ps -o pid,args").stdout.decode().splitlines() if "3333" in line])
+            len(os.listdir("/proc/%d/fd" % monitor)), children(monitor))
 
 
-def memory(pid):
-    with open("/proc/%d/status" % pid) as f:
-        return int(dict(x.split(":", 1) for x in f)["RssAnon"].split()[0]) << 10
+def cut_off_run_on(d, c):
+    return [x for x in d.exec(c, "ps -o args").stdout.decode().splitlines() if "3333" in x]
 
 
 @pytest.fixture(scope="module")
@@ -162,22 +159,26 @@ def test_sessions_leave_nothing(d, pod):
         pytest.skip("a sanitizer keeps what was freed")
     c = d.run(pod, "while :; do echo tick; sleep 0.05; done")
     monitor, = [pid for pid, cmd in processes_with(pod) if "gantry-monitor" in cmd]
-    before = held(d, monitor, c)
+    before = at_rest(lambda: held(d, monitor))
 
     def one(i):
         WAYS[i % len(WAYS)](d, c, i)
 
-    def settled():
-        return held(d, monitor, c) == before
+    def settle():
+        wait_for(lambda: not cut_off_run_on(d, c))
+        try:
+            wait_for(lambda: held(d, monitor) == before)
+        except TimeoutError:
+            raise AssertionError("%s before, %s now" % (before, held(d, monitor)))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(one, range(WARM)))
         for _ in range(CALLS):
             d.cri.Version()
-        wait_for(settled)
-        was = memory(d.process.pid), memory(monitor)
+        settle()
+        was = anonymous(d.process.pid), anonymous(monitor)
         for start in range(0, COUNT, 1000):
             list(pool.map(one, range(start, min(COUNT, start + 1000))))
-            wait_for(settled)
-    grown = [now - then for now, then in zip((memory(d.process.pid), memory(monitor)), was)]
-    print("%d sessions; the daemon and the monitor have grown by %s bytes" % (COUNT, grown))
+            settle()
+    grown = [now - then for now, then in zip((anonymous(d.process.pid), anonymous(monitor)), was)]
+    print("%d sessions; the daemon and the monitor have grown by %s kB" % (COUNT, grown))
     assert max(grown) <= GROWTH, grown

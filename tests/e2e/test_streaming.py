@@ -15,7 +15,7 @@ import pytest
 
 import streaming
 from cri import SLOW, api
-from daemon import Daemon, wait_for
+from daemon import Daemon, at_rest, wait_for
 from service import LARGE, Service
 from streaming import V4, V5, Exec, Forward, ForwardChannels, Gone, Refused, exit_code
 
@@ -844,7 +844,7 @@ def test_nothing_is_left_of_many_sessions(d, ctr):
     for _ in range(3):
         start(d, ctr, "true").code()
     wait_for(lambda: not programs(d))
-    before, rss = state(), memory(d.process.pid)
+    before, rss = at_rest(state), memory(d.process.pid)
     for i in range(120):
         s = start(d, ctr, "true", protocol=("spdy", V5)[i % 2])
         if i % 3 == 2:

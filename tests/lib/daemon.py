@@ -27,6 +27,25 @@ def wait_for(what, timeout=20, every=0.01):
         time.sleep(every)
 
 
+def at_rest(look, seconds=1):
+    """The value of look() once it has been the same for so long: a baseline."""
+    seen, since = look(), time.monotonic()
+    while time.monotonic() - since < seconds * SLOW:
+        time.sleep(0.01)
+        now = look()
+        if now != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
+def anonymous(pid):
+    """kB of memory of its own.  Not Pss: that of the program's own pages changes with every other
+    process that runs the same program."""
+    with open("/proc/%d/status" % pid) as f:
+        status = dict(x.split(":", 1) for x in f)
+    return sum(int(status[k].split()[0]) for k in ("RssAnon", "RssShmem"))
+
+
 def processes_with(word):
     """(pid, command line) of each process on the machine whose command line has this in it."""
     found = []
