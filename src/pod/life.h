@@ -83,3 +83,8 @@ int life_pod_derive(struct pod *p, struct err *e);
 
 /* Created, running or exited: what lists and statuses show. */
 bool life_container_listed(const struct container *c);
+/* False once it has been removed, with its pod perhaps. */
+bool life_container_linked(const struct container *c);
+/* Its process and cgroup, where the monitor's reply has them. Private to pod/. */
+struct ipc_in;
+void life_take_process(struct container *c, const struct ipc_in *in);
