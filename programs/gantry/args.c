@@ -42,9 +42,27 @@ const struct command *command_find_sub(const struct command *c, const char *sub)
 	return NULL;
 }
 
+static bool is_among(const char *words, const char *word)
+{
+	size_t n = strlen(word);
+
+	for (const char *p = str_or_empty(words); *p; p += strcspn(p, " "), p += *p == ' ')
+		if (strncmp(p, word, n) == 0 && (p[n] == ' ' || !p[n]))
+			return true;
+	return false;
+}
+
+const struct opt *opt_next(const struct command *c, const struct opt *o)
+{
+	for (o = o ? o + 1 : c ? c->opts : NULL; o && o->name; o++)
+		if (!is_among(c->without, o->name))
+			return o;
+	return NULL;
+}
+
 const struct opt *opt_find(const struct command *c, const char *name)
 {
-	for (const struct opt *o = c ? c->opts : NULL; o && o->name; o++)
+	for (const struct opt *o = opt_next(c, NULL); o; o = opt_next(c, o))
 		if (streq(o->name, name))
 			return o;
 	for (const struct opt *o = cli_options; o->name; o++)
@@ -55,7 +73,7 @@ const struct opt *opt_find(const struct command *c, const char *name)
 
 const struct opt *opt_find_short(const struct command *c, char letter)
 {
-	for (const struct opt *o = c ? c->opts : NULL; o && o->name; o++)
+	for (const struct opt *o = opt_next(c, NULL); o; o = opt_next(c, o))
 		if (o->c == letter)
 			return o;
 	for (const struct opt *o = cli_options; o->name; o++)
@@ -87,7 +105,7 @@ const char *command_suggest(const char *name)
 		{"pod", "pods"},     {"delete", "rm"},	   {"remove", "rm"},
 		{"kill", "stop"},    {"list", "ps"},	   {"status", "info"},
 		{"log", "logs"},     {"top", "stats"},	   {"describe", "inspect"},
-		{"create", "run"},   {"start", "run"}};
+		{"create", "run"},   {"start", "run"},	   {"dump", "checkpoint"}};
 	const char *ret = NULL;
 	unsigned best = 99;
 
@@ -104,7 +122,7 @@ const char *opt_suggest(const struct command *c, const char *name)
 	const char *ret = NULL;
 	unsigned best = 99;
 
-	for (const struct opt *o = c ? c->opts : NULL; o && o->name; o++)
+	for (const struct opt *o = opt_next(c, NULL); o; o = opt_next(c, o))
 		consider(name, o->name, &best, &ret);
 	for (const struct opt *o = cli_options; o->name; o++)
 		consider(name, o->name, &best, &ret);

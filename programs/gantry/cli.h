@@ -79,6 +79,7 @@ struct command {
 	const char *text;	/* paragraphs, separated by '\n' */
 	const char *examples;	/* lines */
 	const struct opt *opts; /* ends with a NULL name; NULL: none */
+	const char *without;	/* names of those that it does not take; NULL: it takes all */
 	enum complete complete; /* its operands */
 	const char *words;	/* the operands there are; NULL: free */
 	unsigned min, max;	/* operands */
@@ -119,6 +120,8 @@ int args_duration(const struct args *a, const char *name, uint64_t otherwise, ui
 		  struct err *e);
 int args_number(const struct args *a, const char *name, int64_t min, int64_t max, int64_t otherwise,
 		int64_t *ret, struct err *e);
+/* Those of a command in order: the first after NULL; NULL after the last. */
+const struct opt *opt_next(const struct command *c, const struct opt *o);
 const struct opt *opt_find(const struct command *c, const char *name);
 const struct opt *opt_find_short(const struct command *c, char letter);
 const struct command *command_find(const char *name);
@@ -211,6 +214,7 @@ int complete_main(struct cli *cli, int argc, char **argv); /* gantry __complete 
 
 extern const struct command cmd_run, cmd_exec, cmd_attach, cmd_forward, cmd_logs, cmd_stop, cmd_rm,
 	cmd_wait;
+extern const struct command cmd_checkpoint, cmd_restore;
 extern const struct command cmd_ps, cmd_pods, cmd_stats, cmd_inspect;
 extern const struct command cmd_images, cmd_pull, cmd_load, cmd_save, cmd_import, cmd_rmi, cmd_tag,
 	cmd_image;

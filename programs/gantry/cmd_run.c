@@ -65,7 +65,7 @@ static int get_image(struct run *r, Runtime__V1__ImageSpec *image, struct err *e
 static int get_images(struct run *r, struct err *e)
 {
 	const Runtime__V1__ContainerConfig *c = &r->c.container;
-	int res = get_image(r, c->image, e);
+	int res = r->c.archive ? 0 : get_image(r, c->image, e);
 
 	for (size_t i = 0; res == 0 && i < c->n_mounts; i++)
 		if (c->mounts[i]->image)
@@ -365,7 +365,10 @@ static int start(struct run *r, struct err *e)
 
 static int failed(struct run *r, struct err *e)
 {
-	int status = e->errnum == -EREMOTEIO ? exec_failure_status(e) : EXIT_OURS, said;
+	int status = !r->a->command->passes_status ? EXIT_FAILED
+		     : e->errnum == -EREMOTEIO	   ? exec_failure_status(e)
+						   : EXIT_OURS,
+	    said;
 
 	said = cli_fail(r->cli, e); /* before the signal is taken note of */
 	return said == EXIT_INTERRUPTED ? said : status;
@@ -431,5 +434,31 @@ const struct command cmd_run = {
 	.max = UNLIMITED,
 	.own_options_first = true,
 	.passes_status = true,
+	.run = run,
+};
+
+const struct command cmd_restore = {
+	.name = "restore",
+	.operands = "FILE|IMAGE",
+	.summary = "go on with a container from its checkpoint, in a pod of its own",
+	.text = "Makes a container of an archive that 'gantry checkpoint' (or CRI-O, or "
+		"containerd) "
+		"wrote, or of an image that holds one, which is fetched where it is not on the "
+		"node; "
+		"its processes go on where they were. Prints the container's id and leaves it "
+		"running: see it with 'gantry logs' and 'gantry attach', end it with 'gantry rm -f "
+		"NAME'.\n"
+		"The image that the container was made of has to be on the node. Each place where "
+		"it had a volume needs a --volume or --mount again; -t and -i are to be as they "
+		"were. Images are taken for checkpoints only where the node trusts them "
+		"(container.restore_images).",
+	.examples = "gantry checkpoint counter ./counter.tar\n"
+		    "gantry restore ./counter.tar\n"
+		    "gantry restore --name again -p 8080:80 -v ./data:/data web.tar",
+	.opts = run_options,
+	.without = "detach rm keep env env-file pid userns workdir user group-add entrypoint",
+	.complete = COMPLETE_FILE,
+	.min = 1,
+	.max = 1,
 	.run = run,
 };

@@ -92,9 +92,11 @@ static void offer_subs(struct completion *c, const struct command *of)
 		offer(c, command_word(of->subs[i]), of->subs[i]->summary);
 }
 
-static void offer_options(struct completion *c, const struct opt *opts)
+static const struct command every = {.opts = cli_options};
+
+static void offer_options(struct completion *c, const struct command *of)
 {
-	for (const struct opt *o = opts; o && o->name; o++) {
+	for (const struct opt *o = opt_next(of, NULL); o; o = opt_next(of, o)) {
 		_cleanup_free_ char *s = xasprintf("--%s", o->name);
 
 		offer(c, s, o->help);
@@ -284,8 +286,8 @@ void complete_words(struct cli *cli, const char *const *words, size_t n, struct 
 		if (o && o->metavar)
 			complete_value(&c, o);
 	} else if (!p.no_options && *c.word == '-') {
-		offer_options(&c, p.command ? p.command->opts : NULL);
-		offer_options(&c, cli_options);
+		offer_options(&c, p.command);
+		offer_options(&c, &every);
 	} else if (!p.command && p.operands == 0) {
 		offer_commands(&c);
 	} else if (p.command && p.command->subs) {

@@ -28,6 +28,9 @@ static void fill(struct strbuf *b, const char *s, size_t column, size_t indent)
 	strbuf_addc(b, '\n');
 }
 
+/* Stands for the options of every command. */
+static const struct command every = {.opts = cli_options};
+
 static void option_words(const struct opt *o, struct strbuf *b)
 {
 	if (o->c)
@@ -39,9 +42,9 @@ static void option_words(const struct opt *o, struct strbuf *b)
 		strbuf_addf(b, " %s", o->metavar);
 }
 
-static void print_options(const struct opt *opts, struct strbuf *b)
+static void print_options(const struct command *c, struct strbuf *b)
 {
-	for (const struct opt *o = opts; o && o->name; o++) {
+	for (const struct opt *o = opt_next(c, NULL); o; o = opt_next(c, o)) {
 		_cleanup_strbuf_ struct strbuf head = STRBUF_NULL, help = STRBUF_NULL;
 
 		strbuf_adds(&head, "  ");
@@ -87,10 +90,10 @@ int help_command(const struct command *c)
 		strbuf_addf(&b, "  %-12s %s\n", command_word(c->subs[i]), c->subs[i]->summary);
 	if (c->opts) {
 		strbuf_adds(&b, "\nOptions:\n");
-		print_options(c->opts, &b);
+		print_options(c, &b);
 	}
 	strbuf_adds(&b, "\nOptions of every command:\n");
-	print_options(cli_options, &b);
+	print_options(&every, &b);
 	if (c->examples) {
 		strbuf_adds(&b, "\nExamples:\n");
 		for (p = c->examples; *p; p += strcspn(p, "\n"), p += *p == '\n')
@@ -110,7 +113,7 @@ int help_overview(void)
 	for (size_t i = 0; cli_commands[i]; i++)
 		strbuf_addf(&b, "  %-12s %s\n", cli_commands[i]->name, cli_commands[i]->summary);
 	strbuf_adds(&b, "\nOptions:\n");
-	print_options(cli_options, &b);
+	print_options(&every, &b);
 	strbuf_adds(&b,
 		    "\nPods and containers are named by the beginning of their id, by NAME, by\n"
 		    "POD/NAME or NAMESPACE/POD/NAME.\n"
@@ -180,7 +183,7 @@ static void roff_command(struct strbuf *b, const struct command *c)
 	}
 	if (c->aliases)
 		strbuf_addf(b, ".PP\nAlso: %s\n", c->aliases);
-	for (const struct opt *o = c->opts; o && o->name; o++)
+	for (const struct opt *o = opt_next(c, NULL); o; o = opt_next(c, o))
 		roff_option(b, o);
 	if (c->examples) {
 		strbuf_adds(b, ".PP\nExamples:\n.PP\n.nf\n");

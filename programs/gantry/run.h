@@ -16,6 +16,7 @@ struct run_config {
 	const char *pull; /* missing, always, never */
 	const char *username, *password;
 	bool detach, keep, quiet;
+	bool archive; /* the image is a checkpoint's archive, by its path: nothing to be fetched */
 	uint64_t stop_us; /* between the stop signal and SIGKILL */
 };
 

@@ -598,12 +598,20 @@ static bool name_valid(const char *s)
 			 "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == n;
 }
 
+/* "counter" of counter.tar.gz. */
+static const char *stem(struct cli *cli, const struct run_config *c)
+{
+	const char *base = c->archive ? strrchr(c->image, '/') : NULL;
+
+	return base ? arena_strndup(&cli->arena, base + 1, strcspn(base + 1, ".")) : c->image;
+}
+
 static int set_names(struct cli *cli, const struct args *a, struct run_config *c, struct err *e)
 {
 	const char *host = args_get(a, "hostname"), *network = args_get(a, "network");
 
 	c->name = args_get(a, "name") ? args_get(a, "name")
-				      : run_name_of_image(&cli->arena, c->image);
+				      : run_name_of_image(&cli->arena, stem(cli, c));
 	c->namespace_ = args_get(a, "namespace") ? args_get(a, "namespace") : "default";
 	if (!name_valid(c->name))
 		return err_invalid(e,
@@ -708,16 +716,28 @@ static void init(struct cli *cli, struct run_config *c)
 	runtime__v1__image_spec__init(c->container.image);
 }
 
+/* A file, or where there is none of that name, an image. */
+static void set_checkpoint(struct cli *cli, struct run_config *c)
+{
+	_cleanup_free_ char *path = realpath(c->image, NULL);
+
+	c->archive = path || strchr("./", *c->image);
+	if (path)
+		c->image = arena_strdup(&cli->arena, path);
+}
+
 static void set_rest(struct cli *cli, const struct args *a, struct run_config *c)
 {
 	const char *creds = args_get(a, "creds"), *colon = creds ? strchr(creds, ':') : NULL;
 
 	c->image = a->v[0];
+	if (a->command == &cmd_restore)
+		set_checkpoint(cli, c);
 	c->container.image->image = (char *)(uintptr_t)c->image;
 	c->handler = str_or_empty(args_get(a, "runtime"));
 	c->join = args_get(a, "pod");
 	c->pull = args_get(a, "pull") ? args_get(a, "pull") : "missing";
-	c->detach = args_has(a, "detach");
+	c->detach = args_has(a, "detach") || a->command == &cmd_restore;
 	c->keep = args_has(a, "keep");
 	c->quiet = args_has(a, "quiet");
 	if (creds) {

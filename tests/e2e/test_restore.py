@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import tarfile
 
 import grpc
@@ -14,7 +15,7 @@ import pytest
 import image
 from checkpoint import CORE, INVENTORY, GOOD, changed, criu_path, fake_daemon, rewrite
 from cri import SLOW, api
-from daemon import Daemon, processes_with, wait_for
+from daemon import BUILD, Daemon, processes_with, wait_for
 from registry import Registry
 from test_streaming import attach
 from test_userns import pod_config
@@ -34,7 +35,8 @@ def busybox_with_dir(busybox):
     for name in ("usr", "usr/share", "usr/share/dir"):
         t.dir(name)
     t.add("usr/share/dir/below", b"of the image")
-    return image.Image(busybox.tars + [t.bytes()], config=json.loads(busybox.config)["config"])
+    config = dict(json.loads(busybox.config)["config"], Cmd=["sh", "-c", COUNT])
+    return image.Image(busybox.tars + [t.bytes()], config=config)
 
 
 @pytest.fixture(scope="module")
@@ -399,6 +401,42 @@ def test_the_daemon_is_killed_while_it_creates(d, origin, pod):
     d.start()
     wait_for(lambda: os.listdir(d.root + "/containers") == [])
     assert not d.cri.ListContainers().containers
+
+
+# --- by hand ---
+
+def gantry(d, *args, **kw):
+    return subprocess.run([BUILD + "/programs/gantry/gantry", "--address", d.address, *map(str, args)],
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **kw)
+
+
+def test_by_hand(d, tmp_path):
+    d.hook.write_text(GOOD)
+    made = gantry(d, "run", "-d", "--name", "counter", "--pull", "never", "test/busybox", "sh", "-c", COUNT)
+    ctr = made.stdout.strip()
+    assert made.returncode == 0, made.stderr
+    wait_for(lambda: count(d, ctr) > 3)
+    r = gantry(d, "checkpoint", "counter", "counter.tar.x", cwd=tmp_path)
+    assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
+    n = count(d, ctr)
+    assert gantry(d, "restore", "--name", "counter", tmp_path / "counter.tar.x").returncode == 1
+    assert gantry(d, "rm", "-f", "counter").returncode == 0
+    r = gantry(d, "restore", "-l", "a=b", "./counter.tar.x", cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    again = r.stdout.strip()
+    name = d.status(again).metadata.name
+    assert re.fullmatch("counter-[0-9a-f]{6}", name) and d.status(again).labels == {"a": "b"}
+    wait_for(lambda: d.exec(again, "test -s /n").exit_code == 0 and count(d, again) > 3)
+    assert d.status(again).state == api.CONTAINER_RUNNING and n
+    assert gantry(d, "rm", "-f", name).returncode == 0
+    for args, words in ((("restore", "./none.tar"), "none.tar"),
+                        (("restore", "--pull", "never", "no/such:1"), "not on this node"),
+                        (("checkpoint", "none", "x"), "none"),
+                        (("checkpoint", "none", "/no/such/directory/x"), "/no/such/directory")):
+        r = gantry(d, *args, cwd=tmp_path)
+        assert r.returncode == 1 and words in r.stderr and not r.stdout, r.stderr
+    assert "unknown option --env" in gantry(d, "restore", "--env", "A=1", "x").stderr
+    assert not d.cri.ListPodSandbox().items and os.listdir(d.root + "/containers") == []
 
 
 # --- by CRIU ---
