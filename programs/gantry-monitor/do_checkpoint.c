@@ -30,13 +30,24 @@ struct checkpoint {
 	const char *location;
 };
 
+static bool is_noise(const char *line)
+{
+	const char *rlimit = strstr(line, "rlimit:");
+
+	return rlimit && (size_t)(rlimit - line) < strcspn(line, "\n");
+}
+
 void do_add_criu_words(const char *dir, const char *log, struct err *e)
 {
 	_cleanup_free_ char *path = xasprintf("%s/%s", dir, log);
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	const char *found;
+	const char *found = NULL;
 
-	if (fs_read(AT_FDCWD, path, LOG_MAX, &b) == 0 && b.s && (found = strstr(b.s, "Error")))
+	/* That it cannot have more descriptors is no reason by itself. */
+	if (fs_read(AT_FDCWD, path, LOG_MAX, &b) == 0 && b.s)
+		for (found = strstr(b.s, "Error"); found && is_noise(found);)
+			found = strstr(found + 1, "Error");
+	if (found)
 		err_precondition(e, "CRIU: %.*s", (int)MIN(strcspn(found, "\n"), 400u), found);
 }
 

@@ -745,6 +745,7 @@ int unpack_layer(struct unpack *u, struct stream *s, struct err *e)
 	forget_parent(&k);
 	if (r == 0)
 		r = remove_all(&k);
+	forget_parent(&k);
 	if (r == 0)
 		set_dir_times(&k);
 	free_names(&k.removed);

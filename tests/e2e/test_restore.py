@@ -353,7 +353,8 @@ def test_stopped_before_it_was_started(d, origin, pod):
 
 def test_a_restore_that_fails(d, origin, pod):
     ctr = create(d, pod, origin[0])
-    d.hook_restore.write_text("echo '(00.1) Error (criu/x.c:7): cannot' >$work/restore.log; exit 1\n")
+    d.hook_restore.write_text("echo '(00.0) Error (criu/util.c:1): rlimit: cannot\n(00.1) Error "
+                              "(criu/x.c:7): cannot' >$work/restore.log; exit 1\n")
     with pytest.raises(grpc.RpcError) as e:
         d.cri.StartContainer(container_id=ctr)
     assert "CRIU: Error (criu/x.c:7): cannot" in e.value.details()
