@@ -144,6 +144,9 @@ const struct config_key config_runtime_keys[] = {
 	{RUNTIMES "path", STRING, RT(path), .about = "a name for PATH, or an absolute path"},
 	{RUNTIMES "args", STRINGS, RT(args), .may_be_empty = true,
 	 .about = "put before the runtime's command"},
+	{RUNTIMES "needs", FACILITIES, RT(needs), .may_be_empty = true,
+	 .about = "what it needs of the node: kvm, unix:PATH (somebody listens there), "
+		  "program:NAME, file:PATH"},
 	{RUNTIMES "isolation", ISOLATION, RT(isolation),
 	 .about = "how far it keeps containers from the node: plain, userns (always a user "
 		  "namespace), kernel "
@@ -205,6 +208,7 @@ static void add_runtime(struct config *c, const char *name, const char *path)
 		.name = arena_strdup(&c->arena, name),
 		.path = arena_strdup(&c->arena, path),
 		.args = vector(&c->arena, NULL, 0),
+		.needs = vector(&c->arena, NULL, 0),
 		.pod_annotations = vector(&c->arena, NULL, 0),
 		.container_annotations = vector(&c->arena, NULL, 0),
 	};
@@ -362,6 +366,9 @@ static int read_vector(struct config_reader *r, const struct config_key *k, cons
 		if (k->kind == ULIMITS && !config_ulimit_parse(s, &(struct config_ulimit){0}))
 			return config_bad(r, item, k->name,
 					  "NAME=SOFT:HARD, as nofile=1024:4096 or core=unlimited");
+		if (k->kind == FACILITIES && !config_facility_good(s))
+			return config_bad(r, item, k->name,
+					  "kvm, unix:/PATH, program:NAME or file:/PATH");
 		v[i] = arena_strdup(&r->c->arena, s);
 	}
 	*(const char *const **)config_member(r->base, k) = v;
@@ -402,7 +409,7 @@ static int read_value(struct config_reader *r, const struct config_key *k, const
 {
 	const char *s = config_scalar(n);
 
-	if (k->kind == STRINGS || k->kind == PATHS || k->kind == ULIMITS)
+	if (k->kind == STRINGS || k->kind == PATHS || k->kind == ULIMITS || k->kind == FACILITIES)
 		return read_vector(r, k, n);
 	if (!s)
 		return config_bad(r, n, k->name, "a single value");
@@ -500,7 +507,7 @@ static int read_runtime(struct config_reader *r, const yaml_node_t *name, const 
 		const struct config_key *k = find_runtime_key(config_scalar(key));
 		int res = k ? read_value(&sub, k, v)
 			    : config_bad(r, key, "runtimes",
-					 "path, args, isolation, unit, routes, "
+					 "path, args, needs, isolation, unit, routes, "
 					 "privileged_without_host_devices, "
 					 "pod_annotations or container_annotations");
 
@@ -812,6 +819,7 @@ void config_print_value(struct strbuf *b, const void *base, const struct config_
 		strbuf_addf(b, "%" PRIu64, *(const uint64_t *)p / USEC_PER_SEC);
 		break;
 	case ULIMITS:
+	case FACILITIES:
 	case STRINGS:
 	case PATHS:
 		print_vector(b, *(const char *const *const *)p);

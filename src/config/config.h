@@ -33,11 +33,15 @@ const char *config_isolation_name(enum config_isolation i); /* static */
 /* What a runtime makes at once: a container, or a pod that its containers are put into. */
 enum config_unit { CONFIG_UNIT_CONTAINER, CONFIG_UNIT_POD };
 
+/* "kvm", "unix:/PATH", "program:NAME" or "file:/PATH". */
+bool config_facility_good(const char *s);
+
 /* One entry of `runtimes:`; the name is the handler that RunPodSandbox may ask for. */
 struct config_runtime {
 	const char *name;
 	const char *path;		 /* absolute, or a name looked up in PATH */
 	const char *const *args;	 /* put before the command, NULL-terminated; never NULL */
+	const char *const *needs;	 /* config_facility_good(); NULL-terminated, never NULL */
 	enum config_isolation isolation; /* plain */
 	enum config_unit unit;		 /* container */
 	bool routes;			 /* rules of `routes:` are for pods that name it, too */

@@ -13,12 +13,13 @@ enum config_kind {
 	ISOLATION, /* enum config_isolation */
 	UNIT,	   /* enum config_unit */
 	BOOLEAN,
-	NUMBER32, /* uint32_t */
-	NUMBER64, /* int64_t */
-	BYTES,	  /* uint64_t; 16KiB, 1MiB, ... */
-	SECONDS,  /* uint64_t microseconds; whole seconds in the file */
-	ULIMITS,  /* STRINGS that config_ulimit_parse() takes */
-	STRINGS,  /* NULL-terminated vector */
+	NUMBER32,   /* uint32_t */
+	NUMBER64,   /* int64_t */
+	BYTES,	    /* uint64_t; 16KiB, 1MiB, ... */
+	SECONDS,    /* uint64_t microseconds; whole seconds in the file */
+	ULIMITS,    /* STRINGS that config_ulimit_parse() takes */
+	FACILITIES, /* STRINGS that config_facility_good() takes */
+	STRINGS,    /* NULL-terminated vector */
 	PATHS,
 };
 

@@ -80,6 +80,7 @@ static void copy_value(struct config *to, const struct config *from, const struc
 		*(const char **)p = arena_strdup(&to->arena, *(const char *const *)q);
 		break;
 	case ULIMITS:
+	case FACILITIES:
 	case STRINGS:
 	case PATHS:
 		*(const char *const **)p = copy_vector(&to->arena, *(const char *const *const *)q);

@@ -135,9 +135,12 @@ static void test_errors(void)
 		{"default_runtimes: [nope]\n", "\"nope\" is not among the runtimes"},
 		{"runtimes: {UP: {path: x}}\n", "a handler's name"},
 		{"runtimes: {a: {path: x, b: c}}\n",
-		 "path, args, isolation, unit, routes, privileged_without_host_devices, "
+		 "path, args, needs, isolation, unit, routes, privileged_without_host_devices, "
 		 "pod_annotations or container_annotations"},
 		{"runtimes: {a: {isolation: strong}}\n", "expected plain, userns, kernel or vm"},
+		{"runtimes: {a: {needs: [horse]}}\n", "expected kvm, unix:/PATH, program:NAME or"},
+		{"runtimes: {a: {needs: [\"unix:x\"]}}\n", "expected kvm, unix:/PATH"},
+		{"runtimes: {a: {needs: [\"program:\"]}}\n", "expected kvm, unix:/PATH"},
 		{"runtimes: {a: {unit: node}}\n", "expected container or pod"},
 		{"runtimes: {a: {routes: yes}}\n", "expected true or false"},
 		{"container: {default_ulimits: [nofile=5:4]}\n", "expected NAME=SOFT:HARD"},

@@ -54,7 +54,8 @@ static void add_handler(struct cri_call *c, Runtime__V1__StatusResponse *r, cons
 	h->name = arena_strdup(c->arena, name);
 	h->features = arena_alloc(c->arena, sizeof(*h->features));
 	runtime__v1__runtime_handler_features__init(h->features);
-	h->features->recursive_read_only_mounts = c->node->has_rro;
+	h->features->recursive_read_only_mounts =
+		c->node->has_rro && node_runtime_can(c->node, name, NODE_NEEDS_RRO);
 	h->features->user_namespaces = node_runtime_can(c->node, name, NODE_NEEDS_USERNS);
 	r->runtime_handlers[r->n_runtime_handlers++] = h;
 }

@@ -19,6 +19,7 @@
 #include "base/spawn.h"
 #include "pod/filter.h"
 #include "pod/monitor.h"
+#include "pod/probe_watch.h"
 #include "pod/runtimes.h"
 #include "pod/volume.h"
 #include "runtime/runtime.h"
@@ -383,6 +384,7 @@ struct node *node_close(struct node *n)
 	state_close(n->state);
 	cgroup_host_fini(&n->cgroup);
 	fd_close(n->state_dirfd);
+	probe_watch_end(n);
 	node_runtimes_drop(n);
 	config_unref(n->config);
 	map_fini(&n->pods);

@@ -30,6 +30,7 @@ enum node_need {
 	NODE_NEEDS_NOTHING = 0,
 	NODE_NEEDS_USERNS,	/* user namespaces */
 	NODE_NEEDS_USERNS_HOST, /* such, in the node's network */
+	NODE_NEEDS_RRO,		/* recursive read-only mounts */
 };
 
 /*
@@ -49,8 +50,11 @@ bool node_runtime_can(struct node *n, const char *handler, enum node_need need);
 bool node_runtimes_known(const struct node *n);
 /* The same, after a wait of a few seconds at most: for an answer that had better be right. */
 bool node_runtimes_await(struct node *n);
-/* Starts the probes of every runtime and of AppArmor, in the background. */
+/* Starts the probes of every runtime and of AppArmor, in the background; they are made anew, but for
+ * the first ones, which may go by what a past daemon found. */
 void node_probe(struct node *n);
+/* Looks at every runtime, and probes those that may have changed since they were. */
+void node_probe_check(struct node *n);
 /* The same for runtimes that have not been probed yet: of a configuration that is new. */
 void node_probe_new(struct node *n);
 

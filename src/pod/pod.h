@@ -89,8 +89,14 @@ struct node {
 	int sealed_fd;		    /* crun's program (runtime/sealed.h), for monitors; -EBADF */
 	struct co_event probed;	    /* all runtimes have been probed */
 	bool probed_once;
-	unsigned probing;			/* probes under way */
-	uint64_t probed_at;			/* clock_mono_us(); 0: they are being probed */
+	unsigned probing;   /* probes under way */
+	uint64_t probed_at; /* clock_mono_us(); 0: they are being probed */
+	struct {
+		struct loop_io io;
+		struct loop_timer timer;
+		int fd;				/* inotify(7) */
+		bool begun, pending;		/* something has changed */
+	} watch;				/* of the runtimes' programs: see probe_watch.h */
 	uint64_t reloads, reloads_failed;	/* of the configuration */
 	bool reload_bad;			/* the last one failed */
 	struct map pods, pod_names;		/* by id; by "name/namespace/uid/attempt" */

@@ -12,6 +12,7 @@
 #include "network/network.h"
 #include "pod/helper.h"
 #include "pod/node.h"
+#include "pod/probe_watch.h"
 #include "pod/runtimes.h"
 #include "runtime/report.h"
 #include "sys/apparmor.h"
@@ -35,6 +36,7 @@
 struct probe {
 	struct node *node;
 	struct node_runtime *rt; /* a reference; NULL: not of a runtime */
+	bool anew;		 /* what was found before does not count */
 };
 
 static void put(char **to, const char *v)
@@ -138,6 +140,10 @@ static char *question(const struct node *n, const struct config_runtime *rt, boo
 	for (size_t i = 0; rt->args[i]; i++)
 		jw_string(&w, rt->args[i]);
 	jw_array_end(&w);
+	jw_key_array(&w, "needs");
+	for (size_t i = 0; rt->needs[i]; i++)
+		jw_string(&w, rt->needs[i]);
+	jw_array_end(&w);
 	jw_key_string(&w, "kept", kept);
 	jw_key_bool(&w, "anew", anew);
 	jw_object_end(&w);
@@ -156,10 +162,11 @@ static void probe_run(void *arg)
 	int r;
 
 	wait_for_namesake(n, rt);
-	/* What a past daemon has found is good for this one's beginning. */
-	argv[2] = q = question(n, rt->config, rt->probed);
+	argv[2] = q = question(n, rt->config, p->anew);
 	r = helper_run(n->loop, argv, 0, PROBE_TIMEOUT, &out, &e);
 	take_probe(rt, r, &out, &e);
+	if (!n->draining)
+		probe_watch(n);
 	probe_done(p);
 }
 
@@ -234,11 +241,11 @@ int node_apparmor_need_default(struct node *n, struct err *e)
 	return r < 0 ? err_wrap(e, "AppArmor") : 0;
 }
 
-static void start_probe(struct node *n, co_fn *fn, struct node_runtime *rt)
+static void start_probe(struct node *n, co_fn *fn, struct node_runtime *rt, bool anew)
 {
 	struct probe *p = xmalloc(sizeof(*p));
 
-	*p = (struct probe){n, rt ? node_runtime_ref(rt) : NULL};
+	*p = (struct probe){n, rt ? node_runtime_ref(rt) : NULL, anew};
 	n->probing++;
 	n->probed_at = 0;
 	co_event_reset(&n->probed);
@@ -255,35 +262,45 @@ void node_probe(struct node *n)
 
 	for (size_t i = 0; i < n->n_runtimes; i++)
 		if (!n->runtimes[i]->probing)
-			start_probe(n, probe_run, n->runtimes[i]);
+			start_probe(n, probe_run, n->runtimes[i], n->runtimes[i]->probed);
 	if (apparmor)
-		start_probe(n, probe_apparmor, NULL);
+		start_probe(n, probe_apparmor, NULL, true);
+}
+
+void node_probe_check(struct node *n)
+{
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		if (!n->runtimes[i]->probing)
+			start_probe(n, probe_run, n->runtimes[i], false);
 }
 
 void node_probe_new(struct node *n)
 {
 	for (size_t i = 0; i < n->n_runtimes; i++)
 		if (!n->runtimes[i]->probed && !n->runtimes[i]->probing)
-			start_probe(n, probe_run, n->runtimes[i]);
+			start_probe(n, probe_run, n->runtimes[i], false);
 }
 
-static const char *const needs[] = {
-	[NODE_NEEDS_USERNS] = " with user namespaces",
-	[NODE_NEEDS_USERNS_HOST] = " with user namespaces and the node's network",
-	[NODE_NEEDS_NOTHING] = "",
+static const struct {
+	const char *words;
+	uint64_t caps;
+} needs[] = {
+	[NODE_NEEDS_NOTHING] = {"", 0},
+	[NODE_NEEDS_USERNS] = {" with user namespaces", RCAP_BIT(RCAP_USERNS)},
+	[NODE_NEEDS_USERNS_HOST] = {" with user namespaces and the node's network",
+				    RCAP_BIT(RCAP_USERNS_HOST_NETWORK)},
+	[NODE_NEEDS_RRO] = {" with recursive read-only mounts", RCAP_BIT(RCAP_RRO_MOUNTS)},
 };
 
 /* Why it is not for such a pod, NULL: it is. */
 static const char *lacks(const struct node_runtime *rt, enum node_need need)
 {
-	const char *why = need == NODE_NEEDS_USERNS ? runtime_caps_why(&rt->caps, RCAP_USERNS)
-			  : need == NODE_NEEDS_USERNS_HOST
-				  ? runtime_caps_why(&rt->caps, RCAP_USERNS_HOST_NETWORK)
-				  : "";
+	uint64_t missing = runtime_caps_missing(&rt->caps, needs[need].caps);
 
 	if (!rt->available)
 		return str_or_empty(rt->reason);
-	return str_empty(why) ? NULL : why;
+	return missing ? runtime_caps_why(&rt->caps, (enum runtime_cap)__builtin_ctzll(missing))
+		       : NULL;
 }
 
 static int choose_default(struct node *n, enum node_need need, struct node_runtime **ret,
@@ -301,7 +318,7 @@ static int choose_default(struct node *n, enum node_need need, struct node_runti
 		strbuf_addf(&why, "%s%s: %s", why.len ? "; " : "", rt->config->name,
 			    lacks(rt, need));
 	}
-	return err_precondition(e, "no runtime works on this node%s: %s", needs[need], why.s);
+	return err_precondition(e, "no runtime works on this node%s: %s", needs[need].words, why.s);
 }
 
 /* What does not work now may work soon: installed, or the machine was short of something. */
@@ -338,9 +355,9 @@ static int pick(struct node *n, const char *handler, enum node_need need, struct
 	if (!rt)
 		return err_invalid(e, "runtime_handler: no runtime \"%s\" is configured", handler);
 	if (rt->probed && lacks(rt, need))
-		return err_precondition(e,
-					"runtime_handler: \"%s\" does not work on this node%s: %s",
-					handler, rt->available ? needs[need] : "", lacks(rt, need));
+		return err_precondition(
+			e, "runtime_handler: \"%s\" does not work on this node%s: %s", handler,
+			rt->available ? needs[need].words : "", lacks(rt, need));
 	*ret = rt;
 	return 0;
 }

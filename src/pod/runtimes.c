@@ -129,6 +129,7 @@ static struct config_runtime *read_settings(const char *name, const jv *doc, str
 		.name = arena_strdup(a, name),
 		.path = arena_strdup(a, jv_string(doc, "path", "")),
 		.args = v,
+		.needs = none,
 		.pod_annotations = none,
 		.container_annotations = none,
 	};
