@@ -258,11 +258,20 @@ class Kubelet:
                 left += self.cgroups.close()
             else:
                 subprocess.run(["systemctl", "stop", "kubepods.slice"], check=False)
+            self.keep_logs()
             if os.environ.get("GANTRY_TEST_KEEP"):
                 print("kept: " + self.dir)
             else:
                 shutil.rmtree(self.dir, ignore_errors=True)
         assert not left, "left behind: %s" % left
+
+    def keep_logs(self):
+        """Where somebody will want to read them (tests/guest)."""
+        where = os.environ.get("GANTRY_TEST_LOGS")
+        if where:
+            os.makedirs(where, exist_ok=True)
+            for log in (self.log_file, self.daemon.log_file):
+                shutil.copy(log, where)
 
     def volumes(self):
         with open("/proc/self/mountinfo") as f:
@@ -368,15 +377,22 @@ class Kubelet:
         self.wait_for(lambda: pod not in self.pods() and not self.sandboxes(pod, ready=True),
                       timeout=timeout, every=0.1)
 
+    def selector(self, pod):
+        """The labels of what is its. Of a pod of another file, which had that name, there may be
+        something until it is collected: while the kubelet knows the pod, it is this one alone."""
+        labels = {"io.kubernetes.pod.name": "%s-%s" % (pod, NODE)}
+        known = self.pods().get(pod)
+        if known:
+            labels["io.kubernetes.pod.uid"] = known["metadata"]["uid"]
+        return {"label_selector": labels}
+
     def sandboxes(self, pod, ready=False):
-        return [s for s in self.daemon.cri.ListPodSandbox(filter={"label_selector": {
-            "io.kubernetes.pod.name": "%s-%s" % (pod, NODE)}}).items
-            if not ready or s.state == 0]
+        return [s for s in self.daemon.cri.ListPodSandbox(filter=self.selector(pod)).items
+                if not ready or s.state == 0]
 
     def containers(self, pod):
         """What the runtime has of it, the last ones first."""
-        found = self.daemon.cri.ListContainers(filter={"label_selector": {
-            "io.kubernetes.pod.name": "%s-%s" % (pod, NODE)}}).containers
+        found = self.daemon.cri.ListContainers(filter=self.selector(pod)).containers
         return sorted(found, key=lambda c: -c.metadata.attempt)
 
 

@@ -98,7 +98,8 @@ def test_exec_in_a_terminal(client):
     flags = ["-stdin", "-tty", "-size", "77x33"]
     ours, theirs = pty.openpty()
     p = subprocess.Popen(client("exec", "exec", flags=flags, tty=1, input=1, output=1, command=[
-        "sh", "-c", "stty -echo; test -t 0 && echo ready; read x; stty size; exit 3"]),
+        "sh", "-c", "stty -echo; test -t 0 && echo ready; read x;"  # its size may come after that
+        "until test \"$(stty size)\" = '33 77'; do sleep 0.05; done; stty size; exit 3"]),
         stdin=theirs, stdout=subprocess.PIPE)
     assert p.stdout.readline() == b"ready\r\n"
     os.write(ours, b"go\n")
@@ -141,10 +142,15 @@ def test_attach_to_a_terminal(client, kubelet):
     p = subprocess.Popen(client("attach", "attach-tty", flags=["-stdin", "-tty", "-size", "91x17"],
                                 tty=1, input=1, output=1), stdin=subprocess.PIPE,
                          stdout=subprocess.PIPE)
-    p.stdin.write(b"x\n")
-    p.stdin.flush()
-    lines = [p.stdout.readline() for _ in range(3)]
-    assert b"got x\r\n" in lines and b"17 91\r\n" in lines
+
+    def has_size():
+        """The size may come after the input."""
+        p.stdin.write(b"x\n")
+        p.stdin.flush()
+        lines = [p.stdout.readline() for _ in range(3)]
+        assert b"got x\r\n" in lines
+        return b"17 91\r\n" in lines
+    kubelet.wait_for(has_size, every=0.1)
     p.kill()
     p.wait()
     p.stdin.close()
