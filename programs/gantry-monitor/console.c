@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -24,6 +25,13 @@ int console_listen(const char *dir, const char *name)
 	if (fd < 0 || bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 1) < 0)
 		return -errno;
 	return TAKE_FD(fd);
+}
+
+char *console_path(const char *dir, const char *name)
+{
+	int d = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+
+	return d < 0 ? xstrdup(name) : xasprintf("/proc/%d/fd/%d/%s", (int)getpid(), d, name);
 }
 
 int console_take(int listening, struct err *e)

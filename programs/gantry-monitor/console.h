@@ -5,9 +5,11 @@
 #include "base/err.h"
 
 /*
- * Listens on DIR/NAME, which is removed first where it is there.  The runtime is told NAME and runs
- * in DIR: the path from / would not fit into an address.  Returns the socket, owned; -errno.
+ * Listens on DIR/NAME, which is removed first where it is there.  Returns the socket, owned; -errno.
  */
 int console_listen(const char *dir, const char *name);
+/* What the runtime is told of it: a path by way of a descriptor of this process, which stays open, as the
+ * path itself would not fit into an address; and absolute, as youki moves before it looks. owned */
+char *console_path(const char *dir, const char *name);
 /* The runtime has ended: the terminal's master that it sent, owned. INTERNAL where it sent none. */
 int console_take(int listening, struct err *e);

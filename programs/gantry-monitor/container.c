@@ -41,6 +41,7 @@ struct container *container_new(struct monitor *m, const char *id)
 	c->cgroup = xstrdup("");
 	c->log_path = xstrdup("");
 	c->pidfd = c->oom_fd = c->stdin_fd = c->log_fd = c->out.fd = c->err.fd = -EBADF;
+	c->stdio[0] = c->stdio[1] = c->stdio[2] = -EBADF;
 	list_init(&c->clients);
 	list_init(&c->queue);
 	list_init(&c->stops);
@@ -64,6 +65,7 @@ static void fail_list(struct list *l, const char *why)
 
 void container_free(struct container *c)
 {
+	sandbox_forget(c);
 	job_forget_container(c);
 	fail_list(&c->queue, "the container has been removed");
 	fail_list(&c->stops, "the container has been removed");
@@ -73,6 +75,7 @@ void container_free(struct container *c)
 	oom_forget(c);
 	attach_end(c);
 	output_close(c);
+	sandbox_close_stdio(c);
 	list_remove(&c->link);
 	c->mon->n_containers--;
 	ipc_in_fini(&c->create);
@@ -84,12 +87,15 @@ void container_free(struct container *c)
 
 void container_put_state(const struct container *c, struct ipc_out *o)
 {
+	const struct container *sandbox = c->inside ? sandbox_of(c->mon) : NULL;
 	struct ipc_out n;
 
+	if (sandbox_is(c))
+		return;
 	ipc_out_init(&n, 0, 0);
 	ipc_put_str(&n, MON_TAG_ID, c->id);
 	ipc_put_u64(&n, MON_TAG_STATE, c->state);
-	ipc_put_u64(&n, MON_TAG_PID, (uint64_t)c->pid);
+	ipc_put_u64(&n, MON_TAG_PID, (uint64_t)(sandbox ? sandbox->pid : c->pid));
 	ipc_put_i64(&n, MON_TAG_CREATED_AT, c->created_at);
 	ipc_put_i64(&n, MON_TAG_STARTED_AT, c->started_at);
 	ipc_put_i64(&n, MON_TAG_FINISHED_AT, c->finished_at);
@@ -102,9 +108,11 @@ void container_put_state(const struct container *c, struct ipc_out *o)
 /* --- exits --- */
 
 /* To its first process.  One of ours keeps its number until it is reaped. */
-static void send_signal(const struct container *c, int sig)
+static void send_signal(struct container *c, int sig)
 {
-	if (c->pidfd >= 0)
+	if (c->inside)
+		sandbox_signal(c, sig);
+	else if (c->pidfd >= 0)
 		spawn_pidfd_signal(c->pidfd, sig);
 	else if (c->pid > 0)
 		kill(c->pid, sig);
@@ -127,7 +135,7 @@ void container_kill(struct container *c)
 	}
 	/* The first process takes its PID namespace with it; without one, all are found. */
 	send_signal(c, SIGKILL);
-	if (ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
+	if (!c->inside && ipc_get_u64(&c->create, MON_TAG_SHARED_PIDNS, 0) && *c->cgroup)
 		cgroup_kill(&c->mon->cgroup, c->cgroup);
 }
 
@@ -163,7 +171,12 @@ static void take_exit(struct container *c)
 	FAULT_POINT("monitor.exit.seen");
 	record_exit(c);
 	FAULT_POINT("monitor.exit.recorded");
-	tell_exit(c);
+	sandbox_close_stdio(c);
+	sandbox_forget(c);
+	if (sandbox_is(c))
+		sandbox_over(c);
+	else
+		tell_exit(c);
 	FAULT_POINT("monitor.exit.told");
 	attach_end(c);
 	while (!list_empty(&c->stops)) { /* to a list of our own: answering may add others */
@@ -202,6 +215,12 @@ static void ended(struct container *c, int status, int64_t at)
 	else
 		loop_timer_set(c->mon->loop, &c->grace, clock_mono_us() + MON_LATE_START,
 			       on_late_start);
+}
+
+void container_ended(struct container *c, int status, int64_t at)
+{
+	if (c->state != MON_EXITED && !c->exit_pending)
+		ended(c, status, at);
 }
 
 bool container_exited(struct monitor *m, pid_t pid, int status, int64_t at)
@@ -281,6 +300,29 @@ static void create_died(struct container *c)
 	c->finished_at = clock_wall_ns();
 }
 
+/* The order in which do_create() put them: output, error, input; the container's own ends. */
+static void take_streams(struct container *c, struct ipc_in *reply, int *ret_out, int *ret_err)
+{
+	bool tty = ipc_get_u64(&c->create, MON_TAG_TTY, 0);
+	unsigned n = sandbox_is(c)				 ? 0
+		     : tty					 ? 1
+		     : ipc_get_u64(&c->create, MON_TAG_STDIN, 0) ? 3
+								 : 2;
+	int *const to[] = {ret_out, ret_err, &c->stdin_fd};
+
+	for (unsigned i = 0; i < reply->n_fds; i++) {
+		int fd = TAKE_FD(reply->fds[i]);
+
+		if (i < n)
+			*to[i] = fd;
+		else if (i - n < ARRAY_SIZE(c->stdio))
+			c->stdio[i - n] = fd;
+		else
+			close(fd);
+	}
+	reply->n_fds = 0;
+}
+
 /* What do_create() and do_restore() answer. */
 static void take_process(struct container *c, struct ipc_in *reply)
 {
@@ -290,16 +332,8 @@ static void take_process(struct container *c, struct ipc_in *reply)
 	free(c->cgroup);
 	c->cgroup = xstrdup(str_or_empty(ipc_get_str(reply, MON_TAG_CGROUP)));
 	oom_watch(c);
-	/* The order in which they were put: output, error, input. */
-	if (reply->n_fds > 0)
-		out = TAKE_FD(reply->fds[0]);
-	if (reply->n_fds > 1)
-		err = TAKE_FD(reply->fds[1]);
-	if (reply->n_fds > 2)
-		c->stdin_fd = TAKE_FD(reply->fds[2]);
-	reply->n_fds = 0;
-	if (ipc_get_u64(&c->create, MON_TAG_TTY, 0))
-		err = fd_close(err);
+	take_streams(c, reply, &out, &err);
+	sandbox_take(c);
 	output_open(c, out, err);
 }
 
@@ -345,6 +379,9 @@ static void start_done(struct job *job, int r, struct ipc_in *reply, const struc
 		if (c->exit_pending && c->exit_at < c->started_at)
 			c->started_at = c->exit_at;
 	}
+	sandbox_close_stdio(c);
+	if (r == 0 && c->inside)
+		sandbox_watch(c);
 	answer(job, r, reply, e);
 	job_over(c);
 }
@@ -567,8 +604,15 @@ static void create(struct monitor *m, struct request *q, const char *id)
 	struct container *c;
 	const char *log;
 
+	const struct container *sandbox = sandbox_of(m);
+
 	if (!m->ready)
 		err_precondition(&e, "pod sandbox %s is not ready", m->pod_id);
+	else if (ipc_get_u64(&q->in, MON_TAG_SANDBOX, 0) && !streq(id, m->pod_id))
+		err_invalid(&e, "the sandbox container of pod %s has the pod's id", m->pod_id);
+	else if (ipc_get_u64(&q->in, MON_TAG_IN_SANDBOX, 0) &&
+		 (!sandbox || sandbox->state != MON_RUNNING))
+		err_precondition(&e, "pod %s has no sandbox container that runs", m->pod_id);
 	else if (container_find(m, id))
 		err_set(&e, -EEXIST, GRPC_ALREADY_EXISTS, "container %s exists", id);
 	else if (m->n_containers >= MON_CONTAINERS_MAX)

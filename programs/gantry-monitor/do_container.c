@@ -76,6 +76,7 @@ struct making {
 	char *lower; /* where mapped layers are mounted for a moment */
 	struct binds binds;
 	bool tty, want_stdin;
+	bool sandbox, inside;		/* the pod's sandbox container; one in it (sandbox.c) */
 	int out[2], err[2], in_pipe[2]; /* ours, the container's */
 	int console;			/* listening for the terminal */
 	int master;
@@ -135,14 +136,14 @@ static int make_stdio(struct making *k, struct err *e)
 {
 	int r = 0;
 
-	if (k->tty || !k->want_stdin) {
+	if (k->tty || k->sandbox || !k->want_stdin) {
 		r = k->in_pipe[1] = runtime_no_input(e);
 		if (r < 0)
 			return r;
 	}
 	if (k->tty) {
 		r = k->console = console_listen(k->dir, CONSOLE);
-	} else {
+	} else if (!k->sandbox) {
 		r = make_pipe(k->out, false);
 		if (r == 0)
 			r = make_pipe(k->err, false);
@@ -174,8 +175,10 @@ static int blame_no_end(const struct making *k, int r, struct err *e)
 static int run_create(struct making *k, struct err *e)
 {
 	/* With a terminal the runtime's own are not the container's, and still handed to its user. */
-	const int fds[] = {k->in_pipe[1], k->tty ? k->in_pipe[1] : k->out[1],
-			   k->tty ? k->in_pipe[1] : k->err[1]};
+	bool none = k->tty || k->sandbox;
+	const int fds[] = {k->in_pipe[1], none ? k->in_pipe[1] : k->out[1],
+			   none ? k->in_pipe[1] : k->err[1]};
+	_cleanup_free_ char *console = k->tty ? console_path(k->dir, CONSOLE) : NULL;
 	const char *argv[12];
 	int n = 0;
 
@@ -187,7 +190,7 @@ static int run_create(struct making *k, struct err *e)
 	argv[n++] = k->pid_file;
 	if (k->tty) {
 		argv[n++] = "--console-socket";
-		argv[n++] = CONSOLE; /* the runtime runs in the bundle */
+		argv[n++] = console;
 	}
 	argv[n++] = k->j->id;
 	argv[n] = NULL;
@@ -218,12 +221,43 @@ static char *whole_cgroup(const struct making *k, pid_t pid)
 	const char *name = ipc_get_str(k->in, MON_TAG_CGROUP);
 	_cleanup_free_ char *of_process = NULL, *told = NULL;
 
+	if (k->inside) /* the process is in the sandbox' cgroup */
+		return name && cgroup_path_of(name, k->rt.systemd_cgroup, &told, NULL) == 0
+			       ? TAKE_PTR(told)
+			       : xstrdup("");
 	if (cgroup_of_process(&k->j->mon->cgroup, pid, &of_process) < 0)
 		return xstrdup("");
 	if (name && cgroup_path_of(name, k->rt.systemd_cgroup, &told, NULL) == 0 &&
 	    str_has_prefix(of_process, told) && of_process[strlen(told)] == '/')
 		return TAKE_PTR(told);
 	return TAKE_PTR(of_process);
+}
+
+/* The root of a sandbox container: this program, and what is mounted on. */
+static int mount_sandbox(struct making *k, struct err *e)
+{
+	static const char *const dirs[] = {"proc", "dev", "sys"};
+	_cleanup_free_ char *init = xasprintf("%s/init", k->rootfs);
+	const struct idmap plain = {.userns = -1};
+	_cleanup_close_ int program = -EBADF;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(dirs); i++) {
+		_cleanup_free_ char *dir = xasprintf("%s/%s", k->rootfs, dirs[i]);
+
+		r = fs_mkdir_p(AT_FDCWD, dir, 0755);
+	}
+	if (r == 0)
+		r = fs_write_atomic(AT_FDCWD, init, "", 0, 0755, false);
+	if (r < 0)
+		return err_errno(e, r, "make the sandbox' root in %s", k->rootfs);
+	/* While we are where its mount is; by then an update may have removed the file. */
+	program = idmap_clone(GANTRY_PROBE_INIT, &plain, e);
+	if (program < 0)
+		return program;
+	if (unshare(CLONE_NEWNS) < 0)
+		return err_errno(e, -errno, "make a mount namespace");
+	return idmap_attach(program, init, e);
 }
 
 static int mount_rootfs(struct making *k, struct err *e)
@@ -270,11 +304,10 @@ static int need_bundle(const char *dir, struct err *e)
 static int delete_container(const struct runtime *rt, const char *id, const char *log, bool ended,
 			    struct err *e)
 {
-	_cleanup_free_ char *state = rt->root ? xasprintf("%s/%s", rt->root, id) : NULL;
 	_cleanup_free_ char *program = runtime_find(rt->path);
 	int r;
 
-	if (!state)
+	if (!rt->root)
 		return 0;
 	if (program) {
 		r = runtime_delete(rt, id, log, e);
@@ -282,14 +315,14 @@ static int delete_container(const struct runtime *rt, const char *id, const char
 			return r;
 		/* It waits for ever for a hook (poststop): there is no container any more. */
 	}
-	r = fs_remove_tree(AT_FDCWD, state);
-	return r < 0 ? err_errno(e, r, "remove %s", state) : 0;
+	return runtime_forget(rt, id, e);
 }
 
 static void undo(struct making *k)
 {
 	delete_container(&k->rt, k->j->id, NULL, false, NULL);
-	snapshotter->remove(&k->snap, NULL);
+	if (!k->sandbox)
+		snapshotter->remove(&k->snap, NULL);
 	/* The root file system is mounted in our own namespace only; the tree stays on its
 	 * file system and so stops there, and the bundle goes once we are out of the way. */
 	binds_unmount(&k->binds);
@@ -303,7 +336,7 @@ static int make_ready(struct making *k, struct err *e)
 	int r = make_bundle(k, e);
 
 	FAULT_POINT("job.create.bundle");
-	if (r == 0)
+	if (r == 0 && !k->sandbox)
 		r = snapshotter->prepare(&k->snap, e);
 	FAULT_POINT("job.create.snapshot");
 	if (r == 0)
@@ -320,6 +353,8 @@ static int take_process(struct making *k, struct err *e)
 		r = k->master = console_take(k->console, e);
 	if (r < 0)
 		return r;
+	k->inside = ipc_get_u64(k->in, MON_TAG_IN_SANDBOX, 0) && sandbox_of(k->j->mon) &&
+		    sandbox_of(k->j->mon)->pid == k->pid;
 	k->cgroup = whole_cgroup(k, k->pid);
 	r = record_pid(k->j->mon->dir, k->j->id, k->pid, k->cgroup);
 	return r < 0 ? err_errno(e, r, "record the container's process") : 0;
@@ -333,7 +368,7 @@ static int make(struct making *k, struct err *e)
 		return r;
 	r = make_stdio(k, e);
 	if (r == 0)
-		r = mount_rootfs(k, e);
+		r = k->sandbox ? mount_sandbox(k, e) : mount_rootfs(k, e);
 	FAULT_POINT("job.create.mounted");
 	if (r == 0)
 		r = run_create(k, e);
@@ -381,6 +416,7 @@ static int begin_making(struct making *k, struct job_context *j, const struct ip
 		.j = j,
 		.in = in,
 		.dir = record_dir(j->mon->dir, j->id),
+		.sandbox = ipc_get_u64(in, MON_TAG_SANDBOX, 0),
 		.tty = ipc_get_u64(in, MON_TAG_TTY, 0),
 		.want_stdin = ipc_get_u64(in, MON_TAG_STDIN, 0),
 		.out = {-1, -1},
@@ -402,21 +438,34 @@ static int begin_making(struct making *k, struct job_context *j, const struct ip
 	};
 	k->binds = (struct binds){k->dir, k->in, j->mon->userns_fd, &k->snap, 0, 0};
 	r = snapshot_choose(ipc_get_str(in, MON_TAG_SNAPSHOTTER), e);
-	return r < 0 ? r : read_map(k, e);
+	return r < 0 || k->sandbox ? r : read_map(k, e);
+}
+
+/* Our ends of its streams; and its own, where the runtime wants them once more to start it. */
+static void put_streams(const struct making *k, struct ipc_out *reply)
+{
+	if (k->sandbox)
+		return;
+	if (k->tty) {
+		ipc_put_fd(reply, k->master);
+		return;
+	}
+	ipc_put_fd(reply, k->out[0]);
+	ipc_put_fd(reply, k->err[0]);
+	if (k->want_stdin)
+		ipc_put_fd(reply, k->in_pipe[0]);
+	if (k->inside) {
+		ipc_put_fd(reply, k->in_pipe[1]);
+		ipc_put_fd(reply, k->out[1]);
+		ipc_put_fd(reply, k->err[1]);
+	}
 }
 
 static void put_process(const struct making *k, struct ipc_out *reply)
 {
 	ipc_put_u64(reply, MON_TAG_PID, (uint64_t)k->pid);
 	ipc_put_str(reply, MON_TAG_CGROUP, k->cgroup);
-	if (k->tty) {
-		ipc_put_fd(reply, k->master);
-	} else {
-		ipc_put_fd(reply, k->out[0]);
-		ipc_put_fd(reply, k->err[0]);
-		if (k->want_stdin)
-			ipc_put_fd(reply, k->in_pipe[0]);
-	}
+	put_streams(k, reply);
 }
 
 int do_create(struct job_context *j, struct ipc_out *reply, struct err *e)
@@ -535,17 +584,29 @@ int do_restore(struct job_context *j, struct ipc_out *reply, struct err *e)
 
 /* --- start, update, remove --- */
 
+/* Into a sandbox that runs, a root file system goes when the container is started: it is mounted in
+ * a namespace of this job, as it was when it was created. */
+static int mount_again(struct job_context *j, struct err *e)
+{
+	struct making k;
+	int r = begin_making(&k, j, create_of(j), e);
+
+	return r < 0 ? r : mount_rootfs(&k, e);
+}
+
 int do_start(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	_cleanup_free_ char *log = xasprintf("%s/containers/%s/runtime.log", j->mon->dir, j->id);
 	const char *argv[] = {"start", j->id, NULL};
-	const int none[] = {-1, -1, -1};
+	const struct container *c = container_find(j->mon, j->id);
 	struct runtime rt;
-	int r;
+	int r = c->inside ? mount_again(j, e) : 0;
 
+	if (r < 0)
+		return r;
 	do_read_runtime(j, create_of(j), &rt);
 	ipc_put_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
-	r = runtime_call(&rt, argv, none, log, NULL, e);
+	r = runtime_call(&rt, argv, c->stdio, log, NULL, e);
 	if (r == -ECANCELED) /* the monitor has seen its process end */
 		r = err_precondition(e, "container %s ended before it was started", j->id);
 	FAULT_POINT("job.start.started");

@@ -92,15 +92,15 @@ static int wait_ms(uint64_t deadline)
 }
 
 /* Kills it; from now on there is only a moment left to see it go. */
-static void give_up(const struct job_context *j, struct running *x)
+static void give_up(struct job_context *j, struct running *x)
 {
-	tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
+	exec_kill(j);
 	x->deadline = clock_mono_us() + EXEC_GONE_MAX;
 	x->cancel_fd = -1;
 }
 
 /* Until the command has ended, or was killed and does not go. */
-static void attend(const struct job_context *j, struct running *x)
+static void attend(struct job_context *j, struct running *x)
 {
 	bool out = true, err = true;
 
@@ -181,6 +181,7 @@ int do_exec(struct job_context *j, struct ipc_out *reply, struct err *e)
 		return err_set(e, -ECANCELED, GRPC_CANCELLED, "cancelled: the command was killed");
 	if (r < 0)
 		return err_errno(e, r, "wait for the command");
+	exec_over(j);
 	ipc_put_u64(reply, MON_TAG_EXIT_CODE, (uint64_t)status);
 	lseek(x.out.file, 0, SEEK_SET);
 	lseek(x.err.file, 0, SEEK_SET);
@@ -193,6 +194,6 @@ int do_exec_end(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	(void)reply;
 	(void)e;
-	tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
+	exec_kill(j);
 	return 0;
 }

@@ -462,20 +462,27 @@ static void unmount_shm(const char *dir)
 		;
 }
 
+static int remove_one(const struct job_context *j, const struct container *c, struct err *e)
+{
+	struct job_context one = *j;
+
+	one.id = c->id;
+	return do_remove(&one, NULL, e);
+}
+
+/* Their sandbox last: without it a runtime may know nothing of them any more. */
 static int remove_containers(struct job_context *j, struct err *e)
 {
-	struct container *c;
-	int r = 0;
+	const struct container *sandbox = sandbox_of(j->mon), *c;
+	int r = 0, k;
 
 	list_for_each (c, &j->mon->containers, link) {
-		struct job_context one = *j;
-		int k;
-
-		one.id = c->id;
-		k = do_remove(&one, NULL, r < 0 ? NULL : e);
+		if (c == sandbox)
+			continue;
+		k = remove_one(j, c, r < 0 ? NULL : e);
 		r = r < 0 ? r : k;
 	}
-	return r;
+	return r < 0 || !sandbox ? r : remove_one(j, sandbox, e);
 }
 
 /* Last the directory: while it is there, whoever comes after knows what is to be removed. */

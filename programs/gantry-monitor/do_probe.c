@@ -5,6 +5,7 @@
  *   dir     on the file system of bundles, store on that of layers: made and removed again
  *   cgroup  of the trial, as cgroupsPath; systemd: it is systemd's
  *   path    of the program, and args before the command
+ *   unit    "pod": a sandbox is tried, and a container in it
  *   needs   of the node besides (runtime_facility_check())
  *   kept    file that a report is kept in for the next time, which anew does without
  */
@@ -20,22 +21,23 @@
 #include "base/mem.h"
 #include "mon.h"
 #include "runtime/report.h"
+#include "runtime/unit.h"
 #include "snapshot/snapshot.h"
 #include "sys/userns.h"
 #include "wire/json.h"
 
 #define PROBE_TIMEOUT (20 * USEC_PER_SEC)
 #define QUESTION_MAX (256u << 10) /* bytes */
+/* What a pod cannot share with the node when it is in a sandbox. */
+#define NOT_IN_SANDBOXES                                                                           \
+	(RCAP_BIT(RCAP_USERNS) | RCAP_BIT(RCAP_USERNS_HOST_NETWORK) |                              \
+	 RCAP_BIT(RCAP_HOST_NETWORK) | RCAP_BIT(RCAP_HOST_PID) | RCAP_BIT(RCAP_HOST_IPC) |         \
+	 RCAP_BIT(RCAP_JOIN_USER))
 #define PROBE_PROGRAM_MAX (256u << 20)
 
 /* Ids outside, which nothing else should have. */
 #define PROBE_HOST_ID 0x70000000
 #define PROBE_IDS 65536
-
-/* The static program that a container of the probe runs: this one, where it is static. */
-#ifndef GANTRY_PROBE_INIT
-#define GANTRY_PROBE_INIT "/proc/self/exe"
-#endif
 
 /* A probe that an earlier daemon began and did not live to see the end of goes first: both use
  * one directory and one cgroup. */
@@ -53,6 +55,7 @@ static int probe_lock(const char *dir)
 
 struct probe {
 	struct runtime rt;
+	bool pod; /* its unit: a sandbox is tried, and a container in it */
 	struct cgroup_host host;
 	char *cgroup; /* below the hierarchies' roots */
 	const char *store;
@@ -90,7 +93,7 @@ static void remove_container(struct probe *p)
 
 static int try_runtime(struct probe *p, struct err *e)
 {
-	int r = runtime_try(&p->rt, &p->trial, e);
+	int r = p->pod ? runtime_try_pod(&p->rt, &p->trial, e) : runtime_try(&p->rt, &p->trial, e);
 
 	remove_container(p);
 	return r;
@@ -211,6 +214,9 @@ static int examine(struct probe *p, const struct runtime_host *host, struct runt
 		ret->problem = xstrdup(e.msg);
 		return -EINVAL;
 	}
+	if (p->pod)
+		runtime_caps_lack(&ret->caps, NOT_IN_SANDBOXES,
+				  "pods are in sandboxes of their own (unit: pod)");
 	try_userns_pods(p, &ret->caps);
 	check_checkpoints(p, &ret->caps);
 	return 0;
@@ -276,6 +282,7 @@ static void probe_init(struct probe *p, const jv *q)
 		       .systemd_cgroup = jv_bool(q, "systemd", false),
 		       .timeout_us = PROBE_TIMEOUT,
 		       .cancel_fd = -1},
+		.pod = streq(jv_string(q, "unit", ""), "pod"),
 		.store = jv_string(q, "store", ""),
 		.root = xasprintf("%s/root", dir),
 		.bundle = xasprintf("%s/bundle", dir),

@@ -155,7 +155,7 @@ static bool sink_open(int fd)
 
 /* True when the command has ended; false when it has been killed because nobody wants it any more: then
  * it is not waited for, it may be frozen, or wait for a disk. */
-static bool attend(const struct job_context *j, struct session *s)
+static bool attend(struct job_context *j, struct session *s)
 {
 	struct pollfd pf[] = {{s->pidfd, POLLIN, 0},
 			      {s->control, POLLIN, 0},
@@ -172,7 +172,7 @@ static bool attend(const struct job_context *j, struct session *s)
 		if (!pf[2].revents && !(pf[1].revents && has_gone(s->control)))
 			continue;
 		FAULT_POINT("job.exec-stream.gone");
-		tree_kill(&j->tree, j->mon, container_find(j->mon, j->id));
+		exec_kill(j);
 		return false;
 	}
 	return true;
@@ -207,6 +207,7 @@ int do_exec_stream(struct job_context *j, struct ipc_out *reply, struct err *e)
 		return exec_start_failed(j, r, e);
 	if (attend(j, &s) && spawn_wait(s.pid, &status) == 0)
 		tell_end(&s, status);
+	exec_over(j);
 	return JOB_ANSWERED;
 }
 
@@ -245,29 +246,60 @@ static int connect_to(const struct sockaddr *sa, socklen_t n, int cancel_fd, uin
 	return r < 0 ? r : TAKE_FD(fd);
 }
 
-int do_connect(struct job_context *j, struct ipc_out *reply, struct err *e)
+/* The pod's address, of which a sandbox has taken charge: its loopback is nobody's but its own. */
+static int connect_inside(const struct job_context *j, uint16_t port, uint64_t until)
 {
-	uint16_t port = (uint16_t)ipc_get_u64(j->in, STREAM_TAG_PORT, 0);
+	_cleanup_free_ char *ips = xstrdup(str_or_empty(j->mon->ips));
+	int r = -EADDRNOTAVAIL;
+	char *save = NULL;
+
+	for (char *ip = strtok_r(ips, " ", &save); ip; ip = strtok_r(NULL, " ", &save)) {
+		struct sockaddr_in v4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+		struct sockaddr_in6 v6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+
+		if (inet_pton(AF_INET, ip, &v4.sin_addr) == 1)
+			r = connect_to((struct sockaddr *)&v4, sizeof(v4), j->cancel_fd, until);
+		else if (inet_pton(AF_INET6, ip, &v6.sin6_addr) == 1)
+			r = connect_to((struct sockaddr *)&v6, sizeof(v6), j->cancel_fd, until);
+		if (r >= 0 || r == -ECANCELED)
+			break;
+	}
+	return r;
+}
+
+/* Its loopback; what the first address says is what people look for. */
+static int connect_loopback(const struct job_context *j, uint16_t port, uint64_t until)
+{
 	struct sockaddr_in v4 = {.sin_family = AF_INET,
 				 .sin_port = htons(port),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
 				  .sin6_port = htons(port),
 				  .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-	uint64_t until = clock_mono_us() + CONNECT_TIME_MAX;
 	int fd, first;
 
-	if (j->mon->netns_fd >= 0 && setns(j->mon->netns_fd, CLONE_NEWNET) < 0)
-		return err_errno(e, -errno, "enter the pod's network namespace");
 	first = fd = connect_to((struct sockaddr *)&v4, sizeof(v4), j->cancel_fd, until);
 	if (fd < 0 && fd != -ECANCELED)
 		fd = connect_to((struct sockaddr *)&v6, sizeof(v6), j->cancel_fd, until);
+	return fd < 0 && fd != -ECANCELED ? first : fd;
+}
+
+int do_connect(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	uint16_t port = (uint16_t)ipc_get_u64(j->in, STREAM_TAG_PORT, 0);
+	uint64_t until = clock_mono_us() + CONNECT_TIME_MAX;
+	bool inside = sandbox_of(j->mon) != NULL;
+	int fd;
+
+	if (!inside && j->mon->netns_fd >= 0 && setns(j->mon->netns_fd, CLONE_NEWNET) < 0)
+		return err_errno(e, -errno, "enter the pod's network namespace");
+	fd = inside ? connect_inside(j, port, until) : connect_loopback(j, port, until);
 	FAULT_POINT("job.connect.connected");
 	if (fd == -ECANCELED)
 		return err_set(e, fd, GRPC_CANCELLED, "cancelled");
-	if (fd < 0) /* what the usual address says is what people look for */
-		return err_set(e, first, GRPC_UNAVAILABLE, "connect to port %u of the pod: %s",
-			       port, strerror(-first));
+	if (fd < 0)
+		return err_set(e, fd, GRPC_UNAVAILABLE, "connect to port %u of the pod: %s", port,
+			       strerror(-fd));
 	ipc_put_fd(reply, fd);
 	return 0;
 }

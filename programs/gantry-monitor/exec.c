@@ -3,13 +3,14 @@
 #include "exec.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/fs.h"
 #include "base/mem.h"
 #include "console.h"
-#include "runtime/runtime.h"
+#include "runtime/unit.h"
 
 #define STAT_MAX 4096 /* bytes of a stat file; and a flag in it (include/linux/sched.h) */
 #define PF_EXITING 4u
@@ -27,13 +28,57 @@ static bool is_exiting(pid_t pid)
 	return sscanf(p, ") %*c %*d %*d %*d %*d %*d %u", &flags) != 1 || flags & PF_EXITING;
 }
 
+static int read_pid_file(const char *path, pid_t *ret)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	if (fs_read(AT_FDCWD, path, 32, &b) < 0 || !b.s)
+		return -ESRCH;
+	*ret = atoi(b.s);
+	return *ret > 0 ? 0 : -ESRCH;
+}
+
+/* Where the runtime leaves the number that a command has inside of the sandbox. */
+static char *inner_path(const struct job_context *j)
+{
+	_cleanup_free_ char *dir = record_dir(j->mon->dir, j->id);
+
+	return xasprintf("%s/exec-%d.inner", dir, (int)(j->ends ? j->ends : getpid()));
+}
+
+void exec_kill(struct job_context *j)
+{
+	const struct container *c = container_find(j->mon, j->id);
+	_cleanup_free_ char *inner = inner_path(j), *log = xasprintf("%s.log", inner);
+	pid_t pid;
+
+	if (c->inside && read_pid_file(inner, &pid) == 0) {
+		struct runtime rt;
+
+		do_read_runtime(j, &c->create, &rt);
+		rt.cancel_fd = -1;
+		runtime_kill(&rt, j->id, SIGKILL, pid, log, NULL);
+		strv_fini(&rt.args);
+		unlink(log);
+	}
+	tree_kill(&j->tree, j->mon, c);
+	exec_over(j);
+}
+
+void exec_over(const struct job_context *j)
+{
+	_cleanup_free_ char *inner = inner_path(j);
+
+	unlink(inner);
+}
+
 int exec_start_failed(struct job_context *j, int r, struct err *e)
 {
 	const struct container *c = container_find(j->mon, j->id);
 	_cleanup_free_ char *why = NULL;
 
-	tree_kill(&j->tree, j->mon, c);
-	if (e->code != GRPC_INTERNAL || !is_exiting(c->pid))
+	exec_kill(j);
+	if (e->code != GRPC_INTERNAL || c->inside || !is_exiting(c->pid))
 		return r;
 	why = xstrdup(e->msg);
 	return err_precondition(e, "container %s is not running any more: %s", j->id, why);
@@ -70,16 +115,6 @@ static int write_process(const struct job_context *j, const char *path, struct e
 	return r < 0 ? err_errno(e, r, "write %s", path) : 0;
 }
 
-static int read_pid_file(const char *path, pid_t *ret)
-{
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-
-	if (fs_read(AT_FDCWD, path, 32, &b) < 0 || !b.s)
-		return -ESRCH;
-	*ret = atoi(b.s);
-	return *ret > 0 ? 0 : -ESRCH;
-}
-
 /* The files of one call, in the bundle. */
 struct files {
 	char *dir, *process, *pid, *log, *console; /* the last a name in `dir` */
@@ -113,7 +148,10 @@ static int call(struct job_context *j, const struct files *f, const int fds[3], 
 		struct err *e)
 {
 	uint64_t timeout = ipc_get_u64(j->in, MON_TAG_TIMEOUT, 0); /* the runtime's, too */
-	const char *argv[12];
+	const struct container *c = container_find(j->mon, j->id);
+	_cleanup_free_ char *inner = inner_path(j),
+			    *console = tty ? console_path(f->dir, f->console) : NULL;
+	const char *argv[14];
 	struct runtime rt;
 	int n = 0, r;
 
@@ -123,13 +161,17 @@ static int call(struct job_context *j, const struct files *f, const int fds[3], 
 	argv[n++] = f->process;
 	argv[n++] = "--pid-file";
 	argv[n++] = f->pid;
+	if (c->inside) {
+		argv[n++] = "--internal-pid-file";
+		argv[n++] = inner;
+	}
 	if (tty) {
 		argv[n++] = "--console-socket";
-		argv[n++] = f->console; /* the runtime runs in the bundle */
+		argv[n++] = console;
 	}
 	argv[n++] = j->id;
 	argv[n] = NULL;
-	do_read_runtime(j, &container_find(j->mon, j->id)->create, &rt);
+	do_read_runtime(j, &c->create, &rt);
 	if (timeout)
 		rt.timeout_us = MIN(rt.timeout_us, timeout);
 	r = runtime_call(&rt, argv, fds, f->log, tty ? f->dir : NULL, e);

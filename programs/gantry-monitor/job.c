@@ -22,7 +22,8 @@ static _Noreturn void child(const struct job *job, int fd, job_fn *fn, pid_t par
 				.in = job->request ? &job->request->in : NULL,
 				.id = job->container ? job->container->id : NULL,
 				.cancel_fd = fd,
-				.tree = job->tree};
+				.tree = job->tree,
+				.ends = job->ends};
 	struct err e = ERR_NULL;
 	struct ipc_out reply;
 	sigset_t none;
@@ -203,11 +204,12 @@ void job_end_tree(struct job *of)
 		return; /* it was removed, and everything in it with it */
 	job = job_new(of->mon, of->container, end_done, false);
 	job->tree = of->tree;
+	job->ends = of->pid;
 	job_fork(job, do_exec_end);
 }
 
 /* A frame on the job's socket: it sees that as "give up". */
-static void cancel(struct job *job)
+void job_give_up(struct job *job)
 {
 	struct ipc_out o;
 
@@ -235,7 +237,7 @@ void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq)
 	list_for_each (job, &m->jobs, link)
 		if (job->request && job->request->conn == c && job->request->in.seq == seq) {
 			if (may_be_cancelled(job->request->in.type))
-				cancel(job);
+				job_give_up(job);
 			return;
 		}
 }
@@ -246,7 +248,7 @@ void job_cancel_start(struct container *c)
 
 	list_for_each (job, &c->mon->jobs, link)
 		if (job->container == c && job->request && job->request->in.type == MON_START)
-			cancel(job);
+			job_give_up(job);
 }
 
 void job_forget_container(struct container *c)
@@ -264,7 +266,7 @@ void job_cancel_execs(struct monitor *m, const struct conn *c)
 
 	list_for_each (job, &m->jobs, link)
 		if (job->request && job->request->conn == c && is_exec(job->request->in.type))
-			cancel(job);
+			job_give_up(job);
 }
 
 void job_cancel_setup(struct monitor *m)
@@ -273,7 +275,7 @@ void job_cancel_setup(struct monitor *m)
 
 	list_for_each (job, &m->jobs, link)
 		if (job->request && job->request->in.type == MON_POD_SETUP)
-			cancel(job);
+			job_give_up(job);
 }
 
 bool job_exited(struct monitor *m, pid_t pid)

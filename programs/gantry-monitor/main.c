@@ -168,6 +168,18 @@ void monitor_event(struct monitor *m, struct ipc_out *o)
 	ipc_out_fini(o);
 }
 
+void monitor_not_ready(struct monitor *m)
+{
+	struct ipc_out o;
+
+	if (!m->ready)
+		return;
+	m->ready = false;
+	ipc_out_init(&o, MON_EVENT_POD, 0);
+	ipc_put_u64(&o, MON_TAG_POD_READY, 0);
+	monitor_event(m, &o);
+}
+
 /* --- memory: what an idle monitor keeps --- */
 
 static void on_trim(struct loop_timer *t)
@@ -541,15 +553,8 @@ static int listen_in(const char *dir)
 /* With its process 1 the pod's PID namespace is dead, and all that ran in it. */
 static void init_ended(struct monitor *m)
 {
-	struct ipc_out o;
-
 	m->init_pid = 0;
-	if (!m->ready)
-		return;
-	m->ready = false;
-	ipc_out_init(&o, MON_EVENT_POD, 0);
-	ipc_put_u64(&o, MON_TAG_POD_READY, 0);
-	monitor_event(m, &o);
+	monitor_not_ready(m);
 }
 
 static void on_sigchld(struct loop *l, int signo, void *arg)

@@ -5,6 +5,7 @@
  *   main.c       arguments, connections, which request goes where
  *   job.c        forked children and their answers
  *   container.c  containers: requests in order, exits
+ *   sandbox.c    containers that share their pod's sandbox, where the runtime makes such
  *   warm.c       a child that keeps joins of cgroups quick
  *   oom.c        kills for want of memory
  *   output.c     stdio to CRI logs
@@ -32,6 +33,12 @@
 #include "loop/loop.h"
 #include "sys/cgroup.h"
 #include "tree.h"
+
+/* The static program that a probe's containers and pods' sandbox containers run: this one, where it is
+ * static. */
+#ifndef GANTRY_PROBE_INIT
+#define GANTRY_PROBE_INIT "/proc/self/exe"
+#endif
 
 #define MON_CONTAINERS_MAX 1024 /* of one pod */
 #define MON_CONNECTIONS_MAX 8
@@ -97,8 +104,10 @@ void request_answer(struct request *q, struct ipc_out *o);
 void request_forget_conn(struct monitor *m, const struct conn *c);
 
 void monitor_event(struct monitor *m, struct ipc_out *o); /* to all connections */
-void monitor_trim_later(struct monitor *m);		  /* gives memory back when it is quiet */
-void monitor_step(struct monitor *m);			  /* a container or a job has ended */
+/* Of itself: all connections are told, where it was ready. */
+void monitor_not_ready(struct monitor *m);
+void monitor_trim_later(struct monitor *m); /* gives memory back when it is quiet */
+void monitor_step(struct monitor *m);	    /* a container or a job has ended */
 
 /* --- job.c --- */
 
@@ -112,6 +121,7 @@ struct job_context {
 	const char *id; /* container, or NULL */
 	int cancel_fd;	/* readable: give up */
 	struct tree tree;
+	pid_t ends; /* do_exec_end(): the job that has left something */
 };
 typedef int job_fn(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* In the monitor, once the job has answered: `reply` carries a success when r is 0. */
@@ -125,6 +135,7 @@ struct job {
 	job_done_fn *done;
 	struct ipc_conn ipc;
 	pid_t pid;
+	pid_t ends;
 	struct tree tree; /* of what runs in the container for it */
 	bool answered;
 	bool died;     /* without an answer: what it began has not been undone */
@@ -142,6 +153,7 @@ void job_start_session(struct monitor *m, struct request *q, struct container *c
 		       job_done_fn *done);
 /* Kills what one has left in its container that has died. */
 void job_end_tree(struct job *of);
+void job_give_up(struct job *job); /* its cancel_fd becomes readable */
 void job_cancel(struct monitor *m, const struct conn *c, uint32_t seq);
 void job_cancel_setup(struct monitor *m);   /* whoever asked for it */
 void job_cancel_start(struct container *c); /* its process has gone */
@@ -190,6 +202,10 @@ struct container {
 	struct stream out, err;
 	struct list clients; /* attached: struct attach */
 	int stdin_fd;
+	/* Its processes are its pod's sandbox's: there is none of its own on the host (sandbox.c). */
+	bool inside;
+	int stdio[3]; /* its ends of its streams, which the runtime wants to start it; -EBADF */
+	int signal;   /* that a job is to send */
 	char *log_path;
 	size_t log_line_max;
 	int log_fd;
@@ -205,8 +221,30 @@ bool container_exited(struct monitor *m, pid_t pid, int status, int64_t at);
 /* SIGKILL to everything in it. */
 void container_kill(struct container *c);
 void container_put_state(const struct container *c, struct ipc_out *o);
+/* It has ended, though nobody reaped a process of it: `status` is its exit code. */
+void container_ended(struct container *c, int status, int64_t at);
 /* Watches a container of a past monitor; `pidfd` is taken over. */
 void container_adopt(struct container *c, int pidfd);
+
+/* --- sandbox.c --- */
+
+/* The pod's sandbox container, NULL: it has none. */
+struct container *sandbox_of(const struct monitor *m);
+bool sandbox_is(const struct container *c);
+/* Whether the runtime puts it into that. */
+bool sandbox_wants(const struct container *c);
+/* The runtime has made it, or a past monitor had: its first process is that of the sandbox, so it
+ * is known by the runtime's word alone. */
+void sandbox_take(struct container *c);
+/* It has been started: from now on the runtime is asked for its end. */
+void sandbox_watch(struct container *c);
+/* Sends it a signal by the runtime; with SIGKILL to all of it. */
+void sandbox_signal(struct container *c, int sig);
+/* The sandbox has ended, and what was in it. */
+void sandbox_over(struct container *sandbox);
+void sandbox_close_stdio(struct container *c);
+/* Jobs of it need not come to an end any more. */
+void sandbox_forget(struct container *c);
 
 /* --- warm.c --- */
 
@@ -275,6 +313,8 @@ int do_start(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* The start of one with MON_TAG_RESTORE; its descriptors are in the reply as in do_create()'s. */
 int do_restore(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_signal(struct job_context *j, struct ipc_out *reply, struct err *e);
+int do_wait(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_checkpoint(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Replaces the error by the first that CRIU has written into its log, where there is one: its own words

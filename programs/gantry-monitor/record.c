@@ -198,6 +198,19 @@ static void recover_container(struct monitor *m, const char *id, bool alive)
 	c->unseen = true;
 }
 
+/* What is in it has the sandbox's process for its own in its record. */
+static void recover_sandbox(struct monitor *m)
+{
+	struct container *c;
+
+	list_for_each (c, &m->containers, link)
+		if (c->state == MON_RUNNING) {
+			sandbox_take(c);
+			if (c->inside)
+				sandbox_watch(c);
+		}
+}
+
 void record_recover(struct monitor *m)
 {
 	_cleanup_free_ char *setup = xasprintf("%s/setup", m->dir);
@@ -213,4 +226,5 @@ void record_recover(struct monitor *m)
 		if (e->d_name[0] != '.')
 			recover_container(m, e->d_name, alive);
 	closedir(d);
+	recover_sandbox(m);
 }

@@ -63,6 +63,12 @@ enum {
 	 * ALREADY_EXISTS for an ID that is there.
 	 * RESTORE: there is no process yet (no PID in the reply), START makes it out of the checkpoint
 	 * that somebody puts into WRITABLE's RESTORE meanwhile (ipc/worker.h, WORKER_RESTORE).
+	 *
+	 * Where the runtime's unit is the pod, one with SANDBOX and the pod's ID is created and started
+	 * first: no LAYER, no WRITABLE; its root is made here and has only the program "/init", which
+	 * waits for ever as "/init --init".  It is in no state and no event; when it ends, so have all
+	 * others, and MON_EVENT_POD says that the pod is not ready.  It goes with the pod.  Containers
+	 * that are to be put into it have IN_SANDBOX: FAILED_PRECONDITION where it does not run.
 	 */
 	MON_CREATE = 20,
 	/* ID -> STARTED_AT [PID CGROUP: of one with RESTORE]. FAILED_PRECONDITION where it is not
@@ -205,6 +211,8 @@ enum {
 	MON_TAG_VOLUMES_MOUNTED = 107, /* u64 */
 	MON_TAG_LOCATION = 108,	       /* string: path of a file to be made */
 	MON_TAG_RESTORE = 109,	       /* string: a directory in WRITABLE */
+	MON_TAG_SANDBOX = 115,	  /* u64, 1: the pod's sandbox container, whose ID is the pod's */
+	MON_TAG_IN_SANDBOX = 116, /* u64, 1: the runtime puts it into that */
 
 	/* MON_STOP, MON_KILL */
 	MON_TAG_SIGNAL = 112, /* u64, absent: SIGTERM */
@@ -268,7 +276,7 @@ enum mon_pod_state {
 int monitor_connect(const char *pod_dir, struct err *e);
 
 /*
- * --probe: `gantry-monitor --probe DIR STORE CGROUPS_PATH systemd|cgroupfs RUNTIME ARG...` runs
+ * --probe: `gantry-monitor --probe DIR STORE CGROUPS_PATH DRIVER[,pod] RUNTIME ARG...` runs
  * containers of one static program, the bundle in DIR, the layer in STORE (both removed again),
  * and prints four lines: the runtime's version, and why it does not work, has no user namespaces,
  * has none with the node's network; "" where there is no reason.

@@ -15,6 +15,7 @@
 #include "pod/node.h"
 #include "pod/restore.h"
 #include "pod/runtimes.h"
+#include "pod/sandbox.h"
 #include "pod/stop_signal.h"
 #include "pod/volume.h"
 #include "wire/grpc.h"
@@ -377,6 +378,7 @@ static void create_request(struct creation *k, struct ipc_out *o)
 	ipc_put_str(o, MON_TAG_CGROUP, k->cgroups_path);
 	ipc_put_u64(o, MON_TAG_TIMEOUT, cfg->container.create_timeout_us);
 	ipc_put_u64(o, MON_TAG_SHARED_PIDNS, !k->own_pidns);
+	ipc_put_u64(o, MON_TAG_IN_SANDBOX, pod_sandbox_wanted(c->runtime));
 	ipc_put_u64(o, MON_TAG_WANT_FILTER,
 		    k->has_seccomp && !filter_find(n, c->runtime, k->seccomp.s));
 	for (size_t i = 0; i < c->config->n_mounts; i++)

@@ -11,6 +11,8 @@
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
+#include "pod/runtimes.h"
+#include "pod/sandbox.h"
 #include "pod/stream.h"
 #include "sys/userns.h"
 #include "wire/json.h"
@@ -259,7 +261,7 @@ static void take(char **to, const struct ipc_in *in, uint16_t tag)
 	*to = xstrdup(str_or_empty(ipc_get_str(in, tag)));
 }
 
-static int set_up(struct pod *p, struct err *e)
+static int set_up(struct pod *p, const struct node_runtime *rt, struct err *e)
 {
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	struct ipc_out o;
@@ -280,6 +282,9 @@ static int set_up(struct pod *p, struct err *e)
 	take(&p->utsns, &in, MON_TAG_UTSNS_PATH);
 	take(&p->pidns, &in, MON_TAG_PIDNS_PATH);
 	take(&p->userns, &in, MON_TAG_USERNS_PATH);
+	r = pod_sandbox_bind(p, rt, e);
+	if (r < 0)
+		return r;
 	return pod_set_state(p, POD_READY, e);
 }
 
@@ -383,13 +388,13 @@ static void undo(struct pod *p)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
 }
 
-static int run(struct pod *p, struct err *e)
+static int run(struct pod *p, const struct node_runtime *rt, struct err *e)
 {
 	int r = pod_set_state(p, POD_CREATING, e);
 
 	FAULT_POINT("daemon.run-pod.row");
 	if (r == 0)
-		r = set_up(p, e);
+		r = set_up(p, rt, e);
 	if (r < 0)
 		undo(p);
 	else
@@ -454,9 +459,11 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 		r = link_pod(p, e);
 	if (r < 0)
 		return r;
-	co_lock(&p->lock); /* free: nobody knew of it */
-	r = run(p, e);
+	(void)node_runtime_ref(rt); /* a reload may drop it */
+	co_lock(&p->lock);	    /* free: nobody knew of it */
+	r = run(p, rt, e);
 	co_unlock(&p->lock);
+	node_runtime_unref(rt);
 	if (r < 0)
 		return r;
 	memcpy(ret_id, p->id, ID_SIZE);

@@ -122,7 +122,8 @@ static char *question(const struct node *n, const struct config_runtime *rt, boo
 	const struct config *c = n->config;
 	_cleanup_free_ char *id = xasprintf("probe-%s-%s", c->instance, rt->name),
 			    *dir = xasprintf("%s/runtime/%s", c->state, id),
-			    *kept = xasprintf("%s/runtime/report-%s", c->state, rt->name),
+			    *kept = xasprintf("%s/runtime/report-%s%s", c->state, rt->name,
+					      rt->unit == CONFIG_UNIT_POD ? "-pod" : ""),
 			    *store = xasprintf("%s/probe-%s", c->root, rt->name),
 			    *parent = n->cgroup_systemd ? xasprintf("%s.slice", c->instance)
 							: xasprintf("/%s", c->instance),
@@ -144,6 +145,7 @@ static char *question(const struct node *n, const struct config_runtime *rt, boo
 	for (size_t i = 0; rt->needs[i]; i++)
 		jw_string(&w, rt->needs[i]);
 	jw_array_end(&w);
+	jw_key_string(&w, "unit", rt->unit == CONFIG_UNIT_POD ? "pod" : "container");
 	jw_key_string(&w, "kept", kept);
 	jw_key_bool(&w, "anew", anew);
 	jw_object_end(&w);

@@ -165,14 +165,15 @@ static const enum runtime_cap ordinary[] = {
 
 void runtime_identify(const char *version_text, struct runtime_identity *ret)
 {
-	const char *line = version_text, *v = strstr(line, " version ");
+	const char *line = version_text, *v = strstr(line, " version");
 	size_t n = strcspn(line, "\n");
 
 	*ret = (struct runtime_identity){0};
 	if (!v || (size_t)(v - line) >= n)
 		return;
 	snprintf(ret->program, sizeof(ret->program), "%.*s", (int)MIN(v - line, 31), line);
-	v += strlen(" version ");
+	v += strlen(" version");
+	v += strspn(v, ": "); /* "youki version: 0.7.0" */
 	snprintf(ret->version, sizeof(ret->version), "%.*s", (int)MIN(strcspn(v, " \n"), 63u), v);
 	/* No more than three digits each: a date ("release-20250203") is not one of these. */
 	ret->knows_number = sscanf(ret->version, "%3u.%3u.%3u", &ret->number[0], &ret->number[1],

@@ -3,23 +3,31 @@
  * runtime.md, for the life cycle. */
 #include "runtime/runtime.h"
 
+#include <ctype.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/spawn.h"
 #include "runtime/blame.h"
+#include "runtime/internal.h"
 #include "runtime/sealed.h"
+#include "runtime/unit.h"
 #include "wire/json.h"
 
 #define OUTPUT_MAX 65536 /* bytes of a program that is asked what it can */
 #define CHECK_TIMEOUT (5 * USEC_PER_SEC)
 #define ERROR_LINE_MAX 512u	  /* ... and of its first line, which says what it cannot */
 #define FEATURES_MAX (256u << 10) /* bytes of what a runtime says of itself */
-#define LOG_MAX (64u << 10)	  /* bytes of a runtime's log that are looked at */
-#define SEALED_MAX (8 << 20)	  /* bytes of a program that is copied into memory */
+#define PID_FILE_MAX 32
+#define LOG_MAX (64u << 10)  /* bytes of a runtime's log that are looked at */
+#define SEALED_MAX (8 << 20) /* bytes of a program that is copied into memory */
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x10U
 #endif
@@ -44,6 +52,21 @@ char *runtime_find(const char *name)
 	return NULL;
 }
 
+/* `msg` of a line, or of the last object in it: runsc ends no lines. owned, NULL: none */
+static char *message_in(const char *line)
+{
+	static const char next[] = "}{\"msg\":";
+	_cleanup_jv_ jv *v = NULL;
+	const char *msg;
+
+	for (const char *at = line; (at = strstr(at, next));)
+		line = ++at;
+	if (jv_parse(line, strlen(line), LOG_MAX, "log", &v, NULL) < 0)
+		return NULL;
+	msg = jv_string(v, "msg", jv_string(v, "message", NULL)); /* youki's; a stack may follow */
+	return msg ? xstrndup(msg, strcspn(msg, "\n")) : NULL;
+}
+
 /* The last error line of a log in JSON lines ({"msg":...,"level":"error"}), or its last line. */
 static char *last_message(const char *log)
 {
@@ -53,18 +76,15 @@ static char *last_message(const char *log)
 	if (!log || fs_read(AT_FDCWD, log, LOG_MAX, &b) < 0 || !b.len)
 		return NULL;
 	for (char *l = strtok_r(b.s, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		_cleanup_jv_ jv *v = NULL;
-		const char *msg = NULL;
-
-		if (jv_parse(l, strlen(l), LOG_MAX, "log", &v, NULL) == 0)
-			msg = jv_string(v, "msg", NULL);
 		free(found);
-		found = xstrdup(msg ? msg : l);
+		found = message_in(l);
+		if (!found)
+			found = xstrdup(l);
 	}
 	return found;
 }
 
-static void put_options(const struct runtime *rt, const char *log, struct strv *argv)
+void runtime_put_options(const struct runtime *rt, const char *log, struct strv *argv)
 {
 	const char *base = strrchr(rt->path, '/');
 
@@ -165,7 +185,7 @@ int runtime_call(const struct runtime *rt, const char *const *argv, const int fd
 	if (!path)
 		return err_set(e, -RUNTIME_ERRNO_ITSELF, GRPC_FAILED_PRECONDITION,
 			       "the runtime %s is not installed", rt->path);
-	put_options(rt, log, &all);
+	runtime_put_options(rt, log, &all);
 	for (const char *const *a = argv; *a; a++)
 		strv_add(&all, *a);
 	if (log)
@@ -187,22 +207,61 @@ int runtime_call(const struct runtime *rt, const char *const *argv, const int fd
 	return r;
 }
 
+/* The id, and not a part of a longer one. */
+static bool names(const char *file, const char *id)
+{
+	const char *at = strstr(file, id);
+
+	return at && !isalnum((unsigned char)at[strlen(id)]);
+}
+
+/* What a runtime keeps of a container: ROOT/ID, or files with that in their names (runsc has
+ * ID_sandbox:SANDBOX.state, of which the sandbox' name is none of ours, and a socket).  Looks for it, or
+ * removes it: true where there was any. */
+static bool each_state(const struct runtime *rt, const char *id, bool remove)
+{
+	DIR *d = opendir(rt->root);
+	bool found = false;
+
+	for (struct dirent *e; d && (e = readdir(d));) {
+		const char *sandbox = strstr(e->d_name, "_sandbox:");
+		_cleanup_free_ char *own =
+			xstrndup(e->d_name, sandbox ? (size_t)(sandbox - e->d_name) : SIZE_MAX);
+
+		if (!names(own, id))
+			continue;
+		found = true;
+		if (remove)
+			fs_remove_tree(dirfd(d), e->d_name);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+int runtime_forget(const struct runtime *rt, const char *id, struct err *e)
+{
+	each_state(rt, id, true);
+	return each_state(rt, id, false)
+		       ? err_set(e, -EIO, GRPC_INTERNAL, "remove what is of %s in %s", id, rt->root)
+		       : 0;
+}
+
 int runtime_delete(const struct runtime *rt, const char *id, const char *log, struct err *e)
 {
 	const char *argv[] = {"delete", "--force", id, NULL};
-	_cleanup_free_ char *state = xasprintf("%s/%s", rt->root, id);
 	struct runtime quiet = *rt;
 	int none[3] = {-1, -1, -1}, r;
 
-	if (!fs_exists(AT_FDCWD, state))
+	if (!each_state(rt, id, false))
 		return 0; /* never made, or deleted already */
 	quiet.cancel_fd = -1;
 	r = runtime_call(&quiet, argv, none, log, NULL, e);
-	if (r < 0 && !fs_exists(AT_FDCWD, state))
+	if (r < 0 && !each_state(rt, id, false))
 		r = 0;
 	/* What a call of it that was killed had put there meanwhile (runc: runc.XXXXXX). */
 	if (r == 0)
-		fs_remove_tree(AT_FDCWD, state);
+		each_state(rt, id, true);
 	return r;
 }
 
@@ -226,9 +285,10 @@ int runtime_version(const struct runtime *rt, char **ret, struct err *e)
 			    "%s --version: exit status %d: %.200s", path, out.status,
 			    str_or_empty(out.err.s));
 	if (r == 0) {
-		const char *v = strstr(out.out.s, "version ");
+		const char *v = strstr(out.out.s, "version");
 
-		v = v ? v + strlen("version ") : out.out.s;
+		v = v ? v + strlen("version") : out.out.s;
+		v += strspn(v, ": ");
 		*ret = xstrndup(v, strcspn(v, "\n"));
 	}
 	spawn_result_fini(&out);
@@ -346,8 +406,10 @@ static void trial_namespaces(const struct runtime_trial *t, struct jw *w)
 }
 
 /* The least that every runtime accepts: one static program, its own namespaces. */
-static void trial_config(const struct runtime_trial *t, struct strbuf *b)
+static void trial_config(const struct runtime_trial *t, const char *type, const char *sandbox,
+			 struct strbuf *b)
 {
+	bool first = type && streq(type, "sandbox");
 	struct jw w = JW_INIT(b);
 
 	jw_object_begin(&w);
@@ -357,9 +419,12 @@ static void trial_config(const struct runtime_trial *t, struct strbuf *b)
 	jw_object_end(&w);
 	jw_key_object(&w, "process");
 	jw_key_string(&w, "cwd", "/");
+	jw_key_array(&w, "env"); /* youki 0.7 wants it */
+	jw_string(&w, "PATH=/");
+	jw_array_end(&w);
 	jw_key_array(&w, "args");
 	jw_string(&w, "/init");
-	jw_string(&w, "--version");
+	jw_string(&w, first ? "--init" : "--version"); /* waits for ever, or ends */
 	jw_array_end(&w);
 	jw_key_object(&w, "user");
 	jw_key_int(&w, "uid", 0);
@@ -367,14 +432,33 @@ static void trial_config(const struct runtime_trial *t, struct strbuf *b)
 	jw_object_end(&w);
 	jw_object_end(&w);
 	trial_mounts(t, &w);
+	if (type) {
+		jw_key_object(&w, "annotations");
+		jw_key_string(&w, UNIT_TYPE, type);
+		jw_key_string(&w, UNIT_SANDBOX_ID, sandbox);
+		jw_object_end(&w);
+	}
 	jw_key_object(&w, "linux");
-	jw_key_string(&w, "cgroupsPath", t->cgroups_path);
+	if (!type || first)
+		jw_key_string(&w, "cgroupsPath", t->cgroups_path);
 	/* crun 1.21 dies of a missing one where systemd makes the cgroup. */
 	jw_key_object(&w, "resources");
 	jw_object_end(&w);
 	trial_namespaces(t, &w);
 	jw_object_end(&w);
 	jw_object_end(&w);
+}
+
+int runtime_trial_write(const struct runtime_trial *t, const char *type, const char *sandbox,
+			struct err *e)
+{
+	_cleanup_free_ char *config = xasprintf("%s/config.json", t->dir);
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r;
+
+	trial_config(t, type, sandbox, &b);
+	r = fs_write_atomic(AT_FDCWD, config, b.s, b.len, 0600, false);
+	return r < 0 ? err_errno(e, r, "write %s", config) : 0;
 }
 
 /* Files of the trial's own: the runtime gives them to the container's root. */
@@ -386,26 +470,70 @@ static int open_streams(int fds[3])
 	return fds[0] < 0 || fds[1] < 0 || fds[2] < 0 ? -EMFILE : 0;
 }
 
+int runtime_trial_pid(const char *path, pid_t *ret, struct err *e)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	int r = fs_read(AT_FDCWD, path, PID_FILE_MAX, &b);
+
+	*ret = r == 0 && b.s ? atoi(b.s) : 0;
+	return *ret > 0 ? 0
+			: err_set(e, -EBADMSG, GRPC_INTERNAL,
+				  "the runtime left no process id in %s", path);
+}
+
+/* Of a child, which this process is the subreaper of. */
+static int await_end(pid_t pid, uint64_t timeout_us, struct err *e)
+{
+	_cleanup_close_ int fd = spawn_pidfd_open(pid);
+	struct pollfd pf = {fd, POLLIN, 0};
+	int status = 0, r;
+
+	if (fd < 0)
+		return err_errno(e, fd, "watch the trial's process");
+	if (poll(&pf, 1, (int)MIN(timeout_us / USEC_PER_MS, (uint64_t)INT32_MAX)) <= 0)
+		return err_set(e, -ETIMEDOUT, GRPC_INTERNAL, "the trial's process does not end");
+	r = spawn_wait(pid, &status);
+	if (r < 0)
+		return err_errno(e, r, "wait for the trial's process");
+	return status ? err_set(e, -EIO, GRPC_INTERNAL, "the trial's process ended with %d", status)
+		      : 0;
+}
+
+/* As containers are run, and not by `run`: youki's (0.7.0) waits for ever for a process that was
+ * quicker than itself. */
+static int run_trial(const struct runtime *rt, const struct runtime_trial *t, const char *id,
+		     const int fds[3], struct err *e)
+{
+	_cleanup_free_ char *log = xasprintf("%s/log", t->dir), *file = xasprintf("%s/pid", t->dir);
+	const char *create[] = {"create", "--bundle", t->dir, "--pid-file", file, id, NULL},
+		   *start[] = {"start", id, NULL};
+	const int none[] = {-1, -1, -1};
+	pid_t pid = 0;
+	int r;
+
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	r = runtime_call(rt, create, fds, log, NULL, e);
+	if (r == 0)
+		r = runtime_trial_pid(file, &pid, e);
+	if (r == 0)
+		r = runtime_call(rt, start, none, log, NULL, e);
+	return r < 0 ? r : await_end(pid, rt->timeout_us, e);
+}
+
 int runtime_try(const struct runtime *rt, const struct runtime_trial *t, struct err *e)
 {
-	_cleanup_free_ char *log = xasprintf("%s/log", t->dir),
-			    *config = xasprintf("%s/config.json", t->dir),
-			    *id = xasprintf("probe-%d", (int)getpid());
-	const char *argv[] = {"run", "--bundle", t->dir, id, NULL};
-	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
-	int fds[3], r;
+	_cleanup_free_ char *id = xasprintf("probe-%d", (int)getpid());
+	int fds[3], r = runtime_trial_write(t, NULL, NULL, e);
 
-	trial_config(t, &b);
-	r = fs_write_atomic(AT_FDCWD, config, b.s, b.len, 0600, false);
 	if (r < 0)
-		return err_errno(e, r, "write %s", config);
+		return r;
 	r = open_streams(fds);
 	if (r < 0)
 		err_errno(e, r, "open files for the trial's streams");
 	else
-		r = runtime_call(rt, argv, fds, log, NULL, e);
+		r = run_trial(rt, t, id, fds, e);
 	for (int i = 0; i < 3; i++)
 		fd_close(fds[i]);
-	runtime_delete(rt, id, log, NULL);
+	runtime_delete(rt, id, NULL, NULL);
 	return r;
 }

@@ -45,6 +45,9 @@ int runtime_no_input(struct err *e);
 /* `delete --force`; a container that the runtime does not know is success. */
 int runtime_delete(const struct runtime *rt, const char *id, const char *log, struct err *e);
 
+/* Removes what it keeps of the container, without asking it. */
+int runtime_forget(const struct runtime *rt, const char *id, struct err *e);
+
 /* The absolute path of a program: itself, or found in PATH. NULL where there is none. owned */
 char *runtime_find(const char *name);
 
@@ -68,5 +71,6 @@ struct runtime_trial {
 	const char *userns, *mappings;
 	bool host_network;
 };
-/* Whether the runtime can run it on this host; nothing of it is left but the bundle. */
+/* Whether the runtime can run it on this host; nothing of it is left but the bundle.  The caller becomes
+ * a subreaper. */
 int runtime_try(const struct runtime *rt, const struct runtime_trial *t, struct err *e);

@@ -53,10 +53,18 @@ static void put_property(void *arg, const char *name, uint64_t value)
 	put(arg, key, text);
 }
 
+static void put_pod(const Runtime__V1__PodSandboxConfig *pod, const char *id, struct printing *p)
+{
+	const Runtime__V1__PodSandboxMetadata *m = pod->metadata;
+
+	put(p, "io.kubernetes.cri.sandbox-id", id);
+	put(p, "io.kubernetes.cri.sandbox-name", m->name);
+	put(p, "io.kubernetes.cri.sandbox-namespace", m->namespace_);
+	put(p, "io.kubernetes.cri.sandbox-uid", m->uid);
+}
+
 static void put_own(const struct spec_container *s, struct printing *p)
 {
-	const Runtime__V1__PodSandboxMetadata *m = s->pod->metadata;
-
 	/* Else crun makes one more cgroup below systemd's scope, of whose limits systemd and
 	 * whoever reads figures know nothing. */
 	if (s->host->cgroup_v2)
@@ -68,16 +76,21 @@ static void put_own(const struct spec_container *s, struct printing *p)
 	put(p, "io.kubernetes.cri.container-type", "container");
 	put(p, "io.kubernetes.cri.container-name", s->config->metadata->name);
 	put(p, "io.kubernetes.cri.image-name", s->image_name);
-	put(p, "io.kubernetes.cri.sandbox-id", s->pod_id);
-	put(p, "io.kubernetes.cri.sandbox-name", m->name);
-	put(p, "io.kubernetes.cri.sandbox-namespace", m->namespace_);
-	put(p, "io.kubernetes.cri.sandbox-uid", m->uid);
+	put_pod(s->pod, s->pod_id, p);
 }
 
 /* A filter is compiled code for the kernel, made of a profile that has been read: never a user's. */
 static bool never(const char *key)
 {
 	return streq(key, "run.oci.seccomp_bpf_data");
+}
+
+static void put_passed_on(const Runtime__V1__PodSandboxConfig *pod, const char *const *patterns,
+			  struct printing *p)
+{
+	for (size_t i = 0; i < pod->n_annotations; i++)
+		if (!never(pod->annotations[i]->key) && listed(pod->annotations[i]->key, patterns))
+			put(p, pod->annotations[i]->key, pod->annotations[i]->value);
 }
 
 void spec_annotations_print(const struct spec_container *s, struct jw *w)
@@ -92,10 +105,19 @@ void spec_annotations_print(const struct spec_container *s, struct jw *w)
 		if (!never(key) && (!steered_by(key) || listed(key, s->container_annotations)))
 			put(&p, key, s->config->annotations[i]->value);
 	}
-	for (size_t i = 0; i < s->pod->n_annotations; i++)
-		if (!never(s->pod->annotations[i]->key) &&
-		    listed(s->pod->annotations[i]->key, s->pod_annotations))
-			put(&p, s->pod->annotations[i]->key, s->pod->annotations[i]->value);
+	put_passed_on(s->pod, s->pod_annotations, &p);
+	jw_object_end(w);
+	strv_fini(&p.keys);
+}
+
+void spec_sandbox_annotations_print(const struct spec_sandbox *s, struct jw *w)
+{
+	struct printing p = {.w = w};
+
+	jw_key_object(w, "annotations");
+	put(&p, "io.kubernetes.cri.container-type", "sandbox");
+	put_pod(s->pod, s->pod_id, &p);
+	put_passed_on(s->pod, s->pod_annotations, &p);
 	jw_object_end(w);
 	strv_fini(&p.keys);
 }

@@ -39,6 +39,8 @@ bool spec_same_path(const char *a, const char *b);
 /* `annotations`, into an object that is open: annotations.c. */
 void spec_annotations_print(const struct spec_container *s, struct jw *w);
 
+void spec_sandbox_annotations_print(const struct spec_sandbox *s, struct jw *w);
+
 /* What files on the node add, into config.json and into its `linux`, which are open: edits.c. */
 void spec_edits_print(const struct spec_container *s, struct jw *w);
 void spec_edits_print_linux(const struct spec_container *s, struct jw *w);

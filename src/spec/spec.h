@@ -139,6 +139,20 @@ void spec_edits_print_exec(const jv *edits, struct strbuf *to);
 /* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);
 
+/* The container that a runtime wants first of a pod, where its unit is the pod.  Its root has "/init",
+ * which waits for ever as "/init --init". */
+struct spec_sandbox {
+	const Runtime__V1__PodSandboxConfig *pod;
+	const struct spec_host *host;
+	const char *pod_id;
+	const char *netns, *ipcns; /* paths */
+	const char *pidns;	   /* one that containers share; "": none */
+	const char *cgroups_path;
+	const char *const *pod_annotations; /* patterns, as above */
+};
+/* config.json, appended. */
+void spec_sandbox_print(const struct spec_sandbox *s, struct strbuf *to);
+
 /*
  * Directories that the image wants to be there for data (OCI image-spec, config.md, Volumes) and that
  * no mount takes the place of, added: the caller makes them in the root.  In a read-only root they

@@ -534,6 +534,57 @@ static int print_all(void)
 	return test_failed ? 1 : 0;
 }
 
+/* Limits are the pod's with its overhead, where it has any; what steers runtimes is not its users'. */
+static void test_sandbox(void)
+{
+	Runtime__V1__PodSandboxMetadata m = RUNTIME__V1__POD_SANDBOX_METADATA__INIT;
+	Runtime__V1__PodSandboxConfig pod = RUNTIME__V1__POD_SANDBOX_CONFIG__INIT;
+	Runtime__V1__LinuxPodSandboxConfig lin = RUNTIME__V1__LINUX_POD_SANDBOX_CONFIG__INIT;
+	Runtime__V1__LinuxContainerResources all = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT,
+					     over = RUNTIME__V1__LINUX_CONTAINER_RESOURCES__INIT;
+	Runtime__V1__PodSandboxConfig__AnnotationsEntry
+		mine = RUNTIME__V1__POD_SANDBOX_CONFIG__ANNOTATIONS_ENTRY__INIT,
+		steers = mine, *annotations[] = {&mine, &steers};
+	static const char *const patterns[] = {"dev.gvisor.*", "*", NULL};
+	const struct spec_host host = {0};
+	const struct spec_sandbox s = {.pod = &pod,
+				       .host = &host,
+				       .pod_id = "p1",
+				       .netns = "/run/netns/x",
+				       .ipcns = "/ipc",
+				       .pidns = "",
+				       .cgroups_path = "/g/p1",
+				       .pod_annotations = patterns};
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+
+	m.name = (char *)"n";
+	pod.metadata = &m;
+	pod.hostname = (char *)"h";
+	pod.linux = &lin;
+	lin.resources = &all;
+	lin.overhead = &over;
+	all.memory_limit_in_bytes = 100;
+	over.memory_limit_in_bytes = 20;
+	over.cpu_quota = 5; /* the containers have none: it is no limit */
+	mine.key = (char *)"dev.gvisor.x";
+	mine.value = (char *)"1";
+	steers.key = (char *)"io.kubernetes.cri.container-type";
+	steers.value = (char *)"container";
+	pod.annotations = annotations;
+	pod.n_annotations = 2;
+	spec_sandbox_print(&s, &b);
+	CHECK_INT(jv_parse(b.s, b.len, SIZE_MAX, "config", &doc, NULL), 0);
+	CHECK_STR(jv_string(doc, "hostname", ""), "h");
+	CHECK_STR(jv_string(doc, "linux.cgroupsPath", ""), "/g/p1");
+	CHECK_INT(jv_int(doc, "linux.resources.memory.limit", -1), 120);
+	CHECK_INT(jv_int(doc, "linux.resources.cpu.quota", -1), -1);
+	CHECK(strstr(b.s, "\"io.kubernetes.cri.container-type\":\"sandbox\""));
+	CHECK(strstr(b.s, "\"io.kubernetes.cri.sandbox-id\":\"p1\""));
+	CHECK(strstr(b.s, "\"dev.gvisor.x\":\"1\""));
+	CHECK(!strstr(b.s, "\"container\""));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc > 1 && streq(argv[1], "--print"))
@@ -547,5 +598,6 @@ int main(int argc, char **argv)
 	TEST(unit_properties);
 	TEST(bandwidth);
 	TEST(merge);
+	TEST(sandbox);
 	return test_done();
 }
