@@ -10,9 +10,9 @@
 #include "base/mem.h"
 
 static const struct cri_method *const tables[] = {
-	cri_methods_runtime, cri_methods_sandbox, cri_methods_container,
-	cri_methods_stats,   cri_methods_image,	  cri_methods_gantry,
-	cri_methods_events,  cri_methods_metrics, cri_methods_stream,
+	cri_methods_runtime, cri_methods_sandbox, cri_methods_container, cri_methods_stats,
+	cri_methods_image,   cri_methods_gantry,  cri_methods_runtimes,	 cri_methods_events,
+	cri_methods_metrics, cri_methods_stream,
 };
 
 /* --- helpers of the handlers --- */

@@ -88,6 +88,7 @@ extern const struct cri_method cri_methods_container[]; /* container.c */
 extern const struct cri_method cri_methods_stream[];	/* stream.c */
 extern const struct cri_method cri_methods_stats[];	/* stats.c */
 extern const struct cri_method cri_methods_image[];	/* image.c */
+extern const struct cri_method cri_methods_runtimes[];	/* runtimes.c: of our own service */
 extern const struct cri_method cri_methods_gantry[];	/* gantry.c: our own service */
 
 extern const struct cri_method cri_methods_events[];  /* events.c */

@@ -196,6 +196,17 @@ static void runtimes(const struct node *n, struct strbuf *to)
 		       LABELS("runtime", n->runtimes[i]->config->name, "version",
 			      str_or_empty(n->runtimes[i]->version)),
 		       n->runtimes[i]->available);
+	head(to, "gantry_runtime_probes_total", "counter",
+	     "Probes of the runtime, by what they found: it works, or not.");
+	for (size_t i = 0; i < count; i++) {
+		const struct node_runtime *rt = n->runtimes[i];
+
+		sample(to, "gantry_runtime_probes_total",
+		       LABELS("runtime", rt->config->name, "result", "success"),
+		       rt->probes - rt->probes_failed);
+		sample(to, "gantry_runtime_probes_total",
+		       LABELS("runtime", rt->config->name, "result", "failure"), rt->probes_failed);
+	}
 	head(to, "gantry_runtime_choices_total", "counter",
 	     "Pods for which the runtime was chosen: by their handler, or by default.");
 	for (size_t i = 0; i < count; i++) {

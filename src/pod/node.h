@@ -53,6 +53,8 @@ bool node_runtimes_await(struct node *n);
 /* Starts the probes of every runtime and of AppArmor, in the background; they are made anew, but for
  * the first ones, which may go by what a past daemon found. */
 void node_probe(struct node *n);
+/* node_probe(), and waits for its end. CANCELLED */
+int node_probe_await(struct node *n, struct err *e);
 /* Looks at every runtime, and probes those that may have changed since they were. */
 void node_probe_check(struct node *n);
 /* The same for runtimes that have not been probed yet: of a configuration that is new. */

@@ -59,6 +59,8 @@ struct node_runtime {
 	char *path;		  /* where its program was found, "" nowhere; owned */
 	char *note;		  /* why it has no `features` document, "" it has; owned */
 	struct runtime_caps caps; /* replaced by every probe: not kept across a wait */
+	int64_t looked_at;	  /* clock_wall_ns() when a probe last ended; 0: none has */
+	uint64_t probes, probes_failed;
 };
 
 /* CRI's container events, of pods too; the values are CRI's. */

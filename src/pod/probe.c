@@ -72,6 +72,9 @@ static void take_probe(struct node_runtime *rt, int status, const struct strbuf 
 	changed = !rt->probed || !streq(str_or_empty(rt->version), str_or_empty(rep.version));
 	rt->probed = true;
 	rt->available = r >= 0 && status == 0;
+	rt->looked_at = clock_wall_ns();
+	rt->probes++;
+	rt->probes_failed += !rt->available;
 	put(&rt->path, rep.path);
 	put(&rt->version, rep.version);
 	put(&rt->reason, r < 0 ? e->msg : rep.problem);
@@ -269,6 +272,21 @@ void node_probe(struct node *n)
 		start_probe(n, probe_apparmor, NULL, true);
 }
 
+static int wait_probed(struct node *n, struct err *e)
+{
+	int r = co_event_wait(&n->probed, USEC_FOREVER);
+
+	return r < 0 ? err_set(e, r, GRPC_CANCELLED,
+			       "cancelled while the runtimes were being probed")
+		     : 0;
+}
+
+int node_probe_await(struct node *n, struct err *e)
+{
+	node_probe(n);
+	return wait_probed(n, e);
+}
+
 void node_probe_check(struct node *n)
 {
 	for (size_t i = 0; i < n->n_runtimes; i++)
@@ -379,15 +397,6 @@ bool node_runtime_can(struct node *n, const char *handler, enum node_need need)
 	struct node_runtime *rt;
 
 	return pick(n, handler, need, &rt, NULL) == 0 && rt->probed;
-}
-
-static int wait_probed(struct node *n, struct err *e)
-{
-	int r = co_event_wait(&n->probed, USEC_FOREVER);
-
-	return r < 0 ? err_set(e, r, GRPC_CANCELLED,
-			       "cancelled while the runtimes were being probed")
-		     : 0;
 }
 
 int node_runtime_choose(struct node *n, const char *handler, enum node_need need,

@@ -105,7 +105,7 @@ void runtime_caps_print(const struct runtime_caps *c, struct jw *w)
 	jw_key_object(w, "lacks");
 	for (unsigned i = 0; i < RCAP_COUNT; i++)
 		if (!(c->has & RCAP_BIT(i)))
-			jw_key_string(w, table[i].name, str_or_empty(c->why[i]));
+			jw_key_string(w, table[i].name, runtime_caps_why(c, i));
 	jw_object_end(w);
 	jw_object_end(w);
 }

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from daemon import Daemon, processes_with, wait_for
+from test_cli import Cli
 
 CODE = grpc.StatusCode
 CRUN = shutil.which("crun") or "crun"
@@ -147,6 +148,47 @@ def test_liars_are_bounded(zoo):
     for sleep in ("sleep 7531", "sleep 7532"):
         wait_for(lambda: not processes_with(sleep))
     zoo.cri.RemovePodSandbox(pod_sandbox_id=zoo.run_pod(handler="hanging"))
+
+
+def test_the_command(zoo):
+    """`gantry runtimes` shows all of it, and tries them anew when it is told to."""
+    cli = Cli(zoo)
+    rows = {line.split()[0]: line for line in cli("runtimes").splitlines()}
+    assert rows["NAME"].split() == ["NAME", "VERSION", "ISOLATION", "UNIT", "DEFAULT", "FEATURES",
+                                    "HEALTH", "PATH"]
+    assert set(rows) == {"NAME"} | {r for r in runtimes(zoo)}
+    assert re.search(r" plain +container +1 +\d+ of \d+ +available +/\S*crun$", rows["crun"])
+    assert "unavailable: not installed" in rows["missing"]
+    one = cli("runtimes", "lacking")
+    assert 'user-namespaces: its features list no "user" in linux.namespaces\n' in one
+    assert re.search("^Has: +", one, re.M) and "hook-prestart" in one
+    found = {r["name"]: r for r in json.loads(cli("runtimes", "-o", "json"))["runtimes"]}
+    for name, r in runtimes(zoo).items():
+        f = found[name]
+        assert (f["health"] == "available") == r["available"]
+        assert f["version"] == r["version"] and f["reason"] == r.get("reason", "")
+        if r["available"]:
+            assert f["capabilities"] == r["capabilities"]["has"]
+            assert {x["name"]: x["reason"] for x in f["lacks"]} == r["capabilities"]["lacks"]
+    assert found["crun"]["defaultPlace"] == 1 and found["rich"]["defaultPlace"] == 0
+    assert "no runtime \"horse\" is configured" in cli.fails("runtimes", "horse")
+
+
+def test_trying_anew(tmp_path):
+    path = fake(tmp_path / "fake")
+    d = Daemon(config=config("fake", base=tmp_path))
+    try:
+        cli = Cli(d)
+        before = json.loads(cli("runtimes", "fake", "-o", "json"))["runtimes"][0]
+        n = len(calls(path))
+        after = json.loads(cli("runtimes", "--probe", "fake", "-o", "json"))["runtimes"][0]
+        assert len(calls(path)) > n
+        assert int(after.pop("probedAt")) > int(before.pop("probedAt")) > 0 and after == before
+        text = cli("metrics")
+        assert 'gantry_runtime_probes_total{runtime="fake",result="success"} 2\n' in text
+        assert 'gantry_runtime_probes_total{runtime="fake",result="failure"} 0\n' in text
+    finally:
+        d.close()
 
 
 def test_replaced_programs(tmp_path):
