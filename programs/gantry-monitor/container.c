@@ -421,6 +421,35 @@ static void plain_done(struct job *job, int r, struct ipc_in *reply, const struc
 	job_over(job->container);
 }
 
+static void thaw_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	(void)r;
+	(void)reply;
+	(void)e;
+	job_over(job->container);
+}
+
+bool container_thaw(struct container *c)
+{
+	const char *writable = ipc_get_str(&c->create, MON_TAG_WRITABLE);
+	_cleanup_free_ char *parts = xasprintf("%s/" DO_CHECKPOINT_PARTS, str_or_empty(writable));
+
+	if (access(parts, F_OK) < 0)
+		return false;
+	c->busy = true;
+	job_start(c->mon, NULL, c, do_thaw, thaw_done);
+	return true;
+}
+
+static void checkpoint_done(struct job *job, int r, struct ipc_in *reply, const struct err *e)
+{
+	struct container *c = job->container;
+
+	answer(job, r, reply, e);
+	if (!job->died || !container_thaw(c))
+		job_over(c);
+}
+
 static void exec_answer(struct job *job, int r, struct ipc_in *reply, const struct err *e)
 {
 	struct container *c = job->container; /* NULL: removed meanwhile */
@@ -569,7 +598,7 @@ static void run(struct container *c, struct request *q)
 		if (!need_state(c, q, MON_RUNNING, "running"))
 			return;
 		c->busy = true;
-		job_start(m, q, c, do_checkpoint, plain_done);
+		job_start(m, q, c, do_checkpoint, checkpoint_done);
 		return;
 	case MON_REOPEN_LOG:
 		reopen(c, q);

@@ -4,14 +4,16 @@
  * it, the container's configurations (config.dump, spec.dump), and what its writable layer has and
  * takes away (rootfs-diff.tar, deleted.files).
  *
- * The parts are gathered beside the writable layer, with which they would go if this job died; the
- * archive gets its name when it is whole.
+ * The container is paused meanwhile, so that memory and files are of one moment.  The parts are gathered
+ * beside the writable layer, with which they would go if this job died; whoever finds them there lets the
+ * container go on (do_thaw()).  The archive gets its name when it is whole.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "mon.h"
@@ -51,13 +53,20 @@ void do_add_criu_words(const char *dir, const char *log, struct err *e)
 		err_precondition(e, "CRIU: %.*s", (int)MIN(strcspn(found, "\n"), 400u), found);
 }
 
-/* A call that was killed in the middle may have left it frozen. */
-static void thaw(const struct checkpoint *k, const struct runtime *rt)
+static int tell(const struct checkpoint *k, const char *what, struct err *e)
 {
-	const char *argv[] = {"resume", k->j->id, NULL};
+	_cleanup_free_ char *log = xasprintf("%s/runtime.log", k->dir);
+	const char *argv[] = {what, k->j->id, NULL};
 	const int none[] = {-1, -1, -1};
+	struct runtime rt;
+	int r;
 
-	runtime_call(rt, argv, none, NULL, NULL, NULL);
+	do_read_runtime(k->j, &container_find(k->j->mon, k->j->id)->create, &rt);
+	rt.cancel_fd = -1;
+	r = runtime_call(&rt, argv, none, log, NULL, e);
+	unlink(log);
+	strv_fini(&rt.args);
+	return r;
 }
 
 static int dump(const struct checkpoint *k, struct err *e)
@@ -75,11 +84,8 @@ static int dump(const struct checkpoint *k, struct err *e)
 	rt.timeout_us = ipc_get_u64(k->j->in, MON_TAG_TIMEOUT, rt.timeout_us);
 	rt.cancel_fd = -1; /* half of a dump is never to be left */
 	r = runtime_call(&rt, argv, none, log, NULL, e);
-	if (r < 0) {
-		thaw(k, &rt);
-		if (r != -ETIMEDOUT)
-			do_add_criu_words(k->dir, "dump.log", e);
-	}
+	if (r < 0 && r != -ETIMEDOUT)
+		do_add_criu_words(k->dir, "dump.log", e);
 	unlink(log);
 	strv_fini(&rt.args);
 	return r;
@@ -153,12 +159,43 @@ static int archive(const struct checkpoint *k, struct err *e)
 	return r;
 }
 
+/* All but the archive itself. */
+static int gather(const struct checkpoint *k, struct err *e)
+{
+	int r = tell(k, "pause", e), resumed;
+
+	FAULT_POINT("job.checkpoint.paused");
+	if (r == 0)
+		r = dump(k, e);
+	FAULT_POINT("job.checkpoint.dumped");
+	if (r == 0)
+		r = add_configs(k, e);
+	if (r == 0)
+		r = add_files(k, e);
+	/* Also where it could not be paused, or not in time. */
+	resumed = tell(k, "resume", r < 0 ? NULL : e);
+	return r < 0 ? r : resumed;
+}
+
+int do_thaw(struct job_context *j, struct ipc_out *reply, struct err *e)
+{
+	const char *writable =
+		ipc_get_str(&container_find(j->mon, j->id)->create, MON_TAG_WRITABLE);
+	const struct checkpoint k = {
+		.j = j, .dir = xasprintf("%s/" DO_CHECKPOINT_PARTS, str_or_empty(writable))};
+	int r = tell(&k, "resume", e);
+
+	(void)reply;
+	fs_remove_tree(AT_FDCWD, k.dir);
+	return r;
+}
+
 int do_checkpoint(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	const char *writable = ipc_get_str(j->in, MON_TAG_WRITABLE);
 	struct checkpoint k = {
 		.j = j,
-		.dir = xasprintf("%s/checkpoint", str_or_empty(writable)),
+		.dir = xasprintf("%s/" DO_CHECKPOINT_PARTS, str_or_empty(writable)),
 		.location = str_or_empty(ipc_get_str(j->in, MON_TAG_LOCATION)),
 	};
 	int r = snapshot_choose(ipc_get_str(j->in, MON_TAG_SNAPSHOTTER), e);
@@ -170,11 +207,7 @@ int do_checkpoint(struct job_context *j, struct ipc_out *reply, struct err *e)
 	if (str_empty(writable) || *k.location != '/')
 		return err_invalid(e, "no writable layer or location in the request");
 	fs_remove_tree(AT_FDCWD, k.dir); /* of one that died */
-	r = mkdir(k.dir, 0700) < 0 ? err_errno(e, -errno, "make %s", k.dir) : dump(&k, e);
-	if (r == 0)
-		r = add_configs(&k, e);
-	if (r == 0)
-		r = add_files(&k, e);
+	r = mkdir(k.dir, 0700) < 0 ? err_errno(e, -errno, "make %s", k.dir) : gather(&k, e);
 	if (r == 0)
 		r = archive(&k, e);
 	fs_remove_tree(AT_FDCWD, k.dir);

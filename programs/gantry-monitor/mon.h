@@ -223,6 +223,9 @@ void container_kill(struct container *c);
 void container_put_state(const struct container *c, struct ipc_out *o);
 /* It has ended, though nobody reaped a process of it: `status` is its exit code. */
 void container_ended(struct container *c, int status, int64_t at);
+/* A job of it died, or its monitor: a checkpoint that was being made is given up. Before anything else
+ * is asked of it.  False: there was none. */
+bool container_thaw(struct container *c);
 /* Watches a container of a past monitor; `pidfd` is taken over. */
 void container_adopt(struct container *c, int pidfd);
 
@@ -317,6 +320,10 @@ int do_signal(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_wait(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_update(struct job_context *j, struct ipc_out *reply, struct err *e);
 int do_checkpoint(struct job_context *j, struct ipc_out *reply, struct err *e);
+/* A directory in the writable layer, there while one is being made. */
+#define DO_CHECKPOINT_PARTS "checkpoint"
+/* Of one whose job died, or its monitor: the container goes on. */
+int do_thaw(struct job_context *j, struct ipc_out *reply, struct err *e);
 /* Replaces the error by the first that CRIU has written into its log, where there is one: its own words
  * say more than the runtime's. FAILED_PRECONDITION */
 void do_add_criu_words(const char *dir, const char *log, struct err *e);

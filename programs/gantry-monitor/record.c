@@ -191,8 +191,10 @@ static void recover_container(struct monitor *m, const char *id, bool alive)
 	}
 	c->state = MON_RUNNING;
 	if (alive && fs_read(AT_FDCWD, pid, RECORD_LINE_MAX, &b) == 0 && b.s &&
-	    recover_process(c, b.s))
+	    recover_process(c, b.s)) {
+		container_thaw(c);
 		return;
+	}
 	c->state = MON_EXITED; /* it ended while nobody watched */
 	c->exit_code = MON_EXIT_UNKNOWN;
 	c->unseen = true;

@@ -89,6 +89,7 @@ static bool is_bind(const jv *mount)
 static int print_binds(const jv *spec, struct jw *w, struct err *e)
 {
 	const jv *mounts = jv_get(spec, "mounts");
+	size_t bytes = 0;
 
 	if (jv_len(mounts) > CHECKPOINT_MOUNTS_MAX)
 		return err_invalid(e, "spec.dump: %zu mounts, at most %d are possible",
@@ -100,8 +101,15 @@ static int print_binds(const jv *spec, struct jw *w, struct err *e)
 		if (*to != '/' || strlen(to) > TEXT_MAX)
 			return err_invalid(
 				e, "spec.dump: mounts: \"%.100s\" is no path to mount on", to);
-		if (is_bind(jv_at(mounts, i)))
-			jw_string(w, to);
+		if (!is_bind(jv_at(mounts, i)))
+			continue;
+		bytes += strlen(to);
+		if (bytes > CHECKPOINT_BINDS_BYTES)
+			return err_invalid(e,
+					   "spec.dump: the paths of its mounts have more than %u "
+					   "bytes together",
+					   CHECKPOINT_BINDS_BYTES);
+		jw_string(w, to);
 	}
 	jw_array_end(w);
 	return 0;

@@ -13,6 +13,8 @@
 
 #define CHECKPOINT_DOCUMENT_MAX (8u << 20) /* bytes of config.dump, spec.dump, deleted.files */
 #define CHECKPOINT_MOUNTS_MAX 4096
+#define CHECKPOINT_BINDS_BYTES                                                                     \
+	(256u << 10)		       /* of the paths that things of the host were mounted on */
 #define CHECKPOINT_DELETED_MAX 1000000 /* names in deleted.files */
 #define CHECKPOINT_IMAGE_HEAD 64       /* bytes of an image that are looked at */
 

@@ -3,10 +3,11 @@
 #include "pod/restore.h"
 
 #include "base/log.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "ipc/worker.h"
 
-#define ABOUT_MAX (20u << 20) /* bytes of what the worker says */
+#define ABOUT_MAX (1u << 20) /* bytes of what the worker says, which bounds it */
 #define SPEC_MAX (16u << 20)
 #define WORDS_MAX 400 /* bytes of a list in an error */
 
@@ -137,26 +138,22 @@ int restore_find_image(struct container *c, struct restore *r, struct image **re
 
 /* --- what it has to have --- */
 
-static bool mounted(const jv *mounts, const char *path)
-{
-	for (size_t i = 0; i < jv_len(mounts); i++)
-		if (streq(jv_string(jv_at(mounts, i), "destination", ""), path))
-			return true;
-	return false;
-}
-
 /* CRIU gives it the mounts that it had: of each that was the host's it has to be told where that is. */
 static int check_mounts(const struct restore *r, const jv *spec, struct err *e)
 {
 	const jv *binds = jv_get(r->about, "binds"), *mounts = jv_get(spec, "mounts");
 	_cleanup_strbuf_ struct strbuf missing = STRBUF_NULL;
+	struct map has = MAP_NULL;
 
+	for (size_t i = 0; i < jv_len(mounts); i++)
+		map_put(&has, jv_string(jv_at(mounts, i), "destination", ""), jv_at(mounts, i));
 	for (size_t i = 0; i < jv_len(binds); i++) {
 		const char *path = str_or_empty(jv_as_string(jv_at(binds, i)));
 
-		if (!mounted(mounts, path))
+		if (!map_get(&has, path))
 			strbuf_addf(&missing, "%s%s", missing.len ? ", " : "", path);
 	}
+	map_fini(&has);
 	return missing.len ? err_precondition(e,
 					      "config.mounts: the container of the checkpoint had "
 					      "mounts that this one is not to have: %.*s",
@@ -167,18 +164,20 @@ static int check_mounts(const struct restore *r, const jv *spec, struct err *e)
 static void tell_extra(const struct restore *r, const struct container *c)
 {
 	const jv *binds = jv_get(r->about, "binds");
+	_cleanup_strbuf_ struct strbuf extra = STRBUF_NULL;
+	struct map had = MAP_NULL;
 
-	for (size_t i = 0; i < c->config->n_mounts; i++) {
-		const char *path = c->config->mounts[i]->container_path;
-		bool had = false;
-
-		for (size_t k = 0; !had && k < jv_len(binds); k++)
-			had = streq(str_or_empty(jv_as_string(jv_at(binds, k))), path);
-		if (!had)
-			log_warn("container %s has no mount on \"%s\": the container that its "
-				 "checkpoint is of had none",
-				 c->id, path);
-	}
+	for (size_t i = 0; i < jv_len(binds); i++)
+		map_put(&had, str_or_empty(jv_as_string(jv_at(binds, i))), jv_at(binds, i));
+	for (size_t i = 0; i < c->config->n_mounts && extra.len < WORDS_MAX; i++)
+		if (!map_get(&had, c->config->mounts[i]->container_path))
+			strbuf_addf(&extra, "%s%s", extra.len ? ", " : "",
+				    c->config->mounts[i]->container_path);
+	map_fini(&had);
+	if (extra.len)
+		log_warn("container %s has no mount on %.*s: the one that its checkpoint is of had "
+			 "none there",
+			 c->id, WORDS_MAX, extra.s);
 }
 
 static bool own_pids(const jv *spec)

@@ -14,7 +14,7 @@ from cri import api
 from daemon import Daemon, wait_for
 
 TRIES = 12
-INSTANCE = ("bridge.ready", "lock")  # of the bridge, not of a pod
+INSTANCE = ("bridge.ready", "lock")  # of the bridge, not of a pod; report-*: of a runtime
 
 
 class Registry:
@@ -270,7 +270,7 @@ def clean(d):
 def other_leftovers(d):
     left = [os.path.join(p, f) for p in ("state/network", "state/runtime")
             for base, _, files in os.walk(os.path.join(d.dir, p)) for f in files
-            if not f.startswith(".last") and not f.endswith(".lock") and f not in INSTANCE]
+            if not f.startswith((".last", "report-")) and not f.endswith(".lock") and f not in INSTANCE]
     with sqlite3.connect("file:%s/index.db?mode=ro" % d.root, uri=True) as db:
         for table in ("pods", "containers"):
             left += ["%s: %s" % (table, r) for r in db.execute("SELECT id, state FROM " + table)]

@@ -14,7 +14,7 @@ import pytest
 import frames
 from checkpoint import fake_daemon
 from daemon import BUILD, wait_for
-from kubelet import Kubelet, Registry, clean, daemon, small_image
+from kubelet import LONG, Kubelet, Registry, clean, daemon, small_image
 
 PROGRAMS = ("gantryd", "gantry-monitor", "gantry-worker")
 
@@ -94,8 +94,9 @@ def saved_and_imported(k, ref, tmp_path):
 OF_USERNS = "job.userns."  # reached by pods with a user namespace only
 CHANGED = (OF_USERNS, "job.create.", "job.set-up.", "job.init.")  # go another way for them
 WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
+OF_CHECKPOINT = "job.checkpoint."
 OF_RESTORE = ("job.restore.", "worker.restore.")  # by containers made of a checkpoint
-WITHOUT = [(p, False) for p in POINTS if not p.startswith((OF_USERNS, *OF_RESTORE))]
+WITHOUT = [(p, False) for p in POINTS if not p.startswith((OF_USERNS, OF_CHECKPOINT, *OF_RESTORE))]
 AT_RESTORE = [p for p in POINTS if p.startswith(OF_RESTORE)] + [
     "daemon.create.row", "daemon.create.made", "daemon.start.started", "job.create.snapshot",
     "monitor.create.done", "monitor.start.done"]
@@ -173,6 +174,27 @@ def test_killed_at_restore(point, archive, tmp_path):
         assert os.path.exists(mark), "the point was never reached"
         assert restored(d, path, 1, False)
         clean(d)
+    finally:
+        d.env.pop("GANTRY_FAULT", None)
+        d.close()
+
+
+@pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(OF_CHECKPOINT)])
+def test_killed_at_checkpoint(point, archive, tmp_path):
+    """What was paused for it goes on."""
+    mark, path = str(tmp_path / "mark"), str(tmp_path / "c.tar")
+    d = fake_daemon(tmp_path, archive, env={"GANTRY_FAULT_MARK": mark, "GANTRY_FAULT": point})
+    try:
+        ctr = d.run(d.run_pod(), LONG)
+        with pytest.raises(grpc.RpcError):
+            d.cri.CheckpointContainer(location=path, container_id=ctr)
+        assert os.path.exists(mark) and not os.path.exists(path)
+        before = len(d.read_log(d.status(ctr).log_path))
+        wait_for(lambda: len(d.read_log(d.status(ctr).log_path)) > before + 100)
+        assert os.listdir("%s/containers/%s" % (d.root, ctr)).count("checkpoint") == 0
+        d.cri.CheckpointContainer(location=path, container_id=ctr)
+        d.cri.StopContainer(container_id=ctr, timeout=20)
+        assert d.status(ctr).exit_code == 7
     finally:
         d.env.pop("GANTRY_FAULT", None)
         d.close()
