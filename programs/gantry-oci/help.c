@@ -65,7 +65,7 @@ int help_verb(struct oci *o)
 			return oci_fail(
 				o, (err_invalid(&e, "unknown command \"%s\"", o->line.id), &e));
 		of_verb(&b, v);
-	} else if (v && v->kind != VERB_HELP) {
+	} else if (v && (v->kind != VERB_HELP || o->line.help)) {
 		of_verb(&b, v);
 	} else {
 		overview(&b);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "oci.h"
@@ -93,7 +94,7 @@ static int dispatch(struct oci *o, int argc, char **argv)
 		return help_complete(argc, argv);
 	if (o->line.version && !v)
 		return help_version();
-	if (o->line.help || (v && v->kind == VERB_HELP))
+	if (o->line.help || (v && v->kind == VERB_HELP)) /* of that command, or all */
 		return help_verb(o);
 	if (!v) {
 		(void)help_verb(o);
@@ -133,6 +134,10 @@ int main(int argc, char **argv)
 	int r;
 
 	open_standard();
+#ifdef GANTRY_TEST_HOOKS
+	if (argc == 2 && streq(argv[1], "--fault-points"))
+		return fault_print_points();
+#endif
 	r = cmdline_parse(argc, argv, &o.line, &e);
 	o.root = o.line.root ? o.line.root : oci_default_root();
 	r = r < 0 ? oci_fail(&o, &e) : dispatch(&o, argc, argv);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "oci.h"
@@ -34,7 +35,12 @@ static int taken(struct oci *o, const char *id, struct program *ret, struct err 
 static int write_record(struct oci *o, const char *id, const struct program *p, struct err *e)
 {
 	_cleanup_record_ struct record rec = {
-		.runtime = xstrdup(p->name), .path = xstrdup(p->path), .pod_unit = p->pod_unit};
+		.runtime = xstrdup(p->name),
+		.path = xstrdup(p->path),
+		.pod_unit = p->pod_unit,
+		.isolation = xstrdup(str_or_empty(p->isolation)),
+		.why = xstrdup(str_or_empty(p->why)),
+	};
 
 	for (size_t i = 0; p->args[i]; i++)
 		strv_add(&rec.args, p->args[i]);
@@ -83,6 +89,7 @@ int make_command(struct oci *o)
 	}
 	if (oci_configure(o, &e) < 0 || choose(o, &p, &e) < 0 || write_record(o, id, &p, &e) < 0)
 		return oci_fail(o, &e);
+	FAULT_POINT("oci.make.recorded");
 	r = go(o, &p, &e);
 	if (r >= 0)
 		return r;

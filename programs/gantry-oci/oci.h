@@ -38,6 +38,7 @@ struct program {
 	const char *path; /* absolute */
 	const char *const *args;
 	bool pod_unit;
+	const char *isolation, *why; /* as in the record; NULL: not known */
 };
 
 /* --- main.c --- */
@@ -100,8 +101,21 @@ int make_command(struct oci *o); /* VERB_MAKE */
 
 /* --- choose.c --- */
 
-/* The runtime for a new container of the bundle. */
+/* The runtime for a new container of the bundle. FAILED_PRECONDITION, INVALID_ARGUMENT with why
+ * there is none. */
 int choose(struct oci *o, struct program *ret, struct err *e);
+
+/* --- reports.c --- */
+
+struct runtime_report;
+struct needs_facts;
+/* The host as bundles do not say it. */
+void reports_host(const struct oci *o, struct needs_facts *ret);
+/*
+ * What is known of a runtime: as the daemon has found out, or as an earlier call has, or asked and
+ * tried now, and kept for the next.  Filled always; a problem says why it cannot be used.
+ */
+void reports_get(struct oci *o, const struct config_runtime *c, struct runtime_report *ret);
 
 /* --- join.c --- */
 

@@ -2,6 +2,7 @@
 /* Whose a container is: commands of one that is there. */
 #include <sys/wait.h>
 
+#include "base/fault.h"
 #include "base/mem.h"
 #include "oci.h"
 
@@ -27,7 +28,9 @@ static void remember(struct oci *o, const char *id, const struct program *p)
 	struct record r = {.runtime = (char *)(uintptr_t)p->name,
 			   .path = (char *)(uintptr_t)p->path,
 			   .args = {.v = (char **)(uintptr_t)p->args},
-			   .pod_unit = p->pod_unit};
+			   .pod_unit = p->pod_unit,
+			   .isolation = (char *)(uintptr_t)p->isolation,
+			   .why = (char *)(uintptr_t) "found"};
 
 	while (p->args[r.args.n])
 		r.args.n++;
@@ -153,9 +156,11 @@ int owner_delete(struct oci *o)
 int owner_ended(struct oci *o, const struct program *p, const char *id, const struct record *was,
 		int status)
 {
+	FAULT_POINT("oci.ended");
 	/* A failure may mean that it was gone already. */
 	if (program_has(o, p, id) == 0)
 		record_remove(o->root, id, was);
+	FAULT_POINT("oci.ended.removed");
 	return program_end_as(status);
 }
 

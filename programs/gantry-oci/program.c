@@ -23,7 +23,12 @@ static void add(struct oci *o, struct program *list, size_t *n, const struct con
 	path = runtime_find(c->path);
 	if (path)
 		list[(*n)++] = (struct program){
-			.name = c->name, .path = arena_strdup(&o->arena, path), .args = c->args};
+			.name = c->name,
+			.path = arena_strdup(&o->arena, path),
+			.args = c->args,
+			.pod_unit = c->unit == CONFIG_UNIT_POD,
+			.isolation = config_isolation_name(c->isolation),
+		};
 }
 
 size_t program_list(struct oci *o, struct program **ret)
@@ -49,7 +54,9 @@ struct program program_of_record(struct oci *o, const struct record *r)
 	return (struct program){.name = arena_strdup(&o->arena, r->runtime),
 				.path = arena_strdup(&o->arena, r->path),
 				.args = args,
-				.pod_unit = r->pod_unit};
+				.pod_unit = r->pod_unit,
+				.isolation = arena_strdup(&o->arena, r->isolation),
+				.why = arena_strdup(&o->arena, r->why)};
 }
 
 bool program_same(const struct program *a, const struct program *b)

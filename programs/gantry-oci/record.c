@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 
+#include "base/fault.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "wire/json.h"
@@ -18,6 +19,8 @@ void record_fini(struct record *r)
 {
 	free(r->runtime);
 	free(r->path);
+	free(r->isolation);
+	free(r->why);
 	strv_fini(&r->args);
 	*r = RECORD_NULL;
 }
@@ -48,6 +51,8 @@ int record_parse(const char *text, size_t n, struct record *ret, struct err *e)
 		return res;
 	r.runtime = xstrdup(jv_string(v, "runtime", ""));
 	r.path = xstrdup(jv_string(v, "path", ""));
+	r.isolation = xstrdup(jv_string(v, "isolation", ""));
+	r.why = xstrdup(jv_string(v, "why", ""));
 	r.pod_unit = jv_bool(v, "podUnit", false);
 	r.pid = jv_int(v, "pid", 0);
 	r.started = (uint64_t)jv_int(v, "started", 0);
@@ -115,6 +120,8 @@ static void print(const struct record *rec, struct strbuf *b)
 		jw_string(&w, rec->args.v[i]);
 	jw_array_end(&w);
 	jw_key_bool(&w, "podUnit", rec->pod_unit);
+	jw_key_string(&w, "isolation", str_or_empty(rec->isolation));
+	jw_key_string(&w, "why", str_or_empty(rec->why));
 	jw_key_int(&w, "pid", getpid());
 	jw_key_uint(&w, "started", start_of(getpid()));
 	jw_object_end(&w);
@@ -136,6 +143,7 @@ static int put(const char *root, const char *path, const struct strbuf *b)
 	r = fs_write_all(fd, b->s, b->len);
 	if (r < 0)
 		return r;
+	FAULT_POINT("oci.record.written");
 	self = xasprintf("/proc/self/fd/%d", fd);
 	for (int i = 0; i < PUT_ROUNDS; i++) {
 		if (linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) == 0)

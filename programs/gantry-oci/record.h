@@ -24,6 +24,8 @@ struct record {
 	char *path;	  /* of its program, absolute */
 	struct strv args; /* put before the command */
 	bool pod_unit;	  /* the runtime's unit is the pod: the others of it must be there too */
+	char *isolation;  /* of the runtime, by its name in the configuration */
+	char *why;	  /* it was chosen; for people */
 	/* Who made it, a process (its id, and its start in clock ticks since the boot): until that has
 	 * ended the runtime need not know the container. */
 	int64_t pid;
