@@ -116,6 +116,31 @@ static int probe_plain(struct probe *p, struct err *e)
 	return r;
 }
 
+/*
+ * With a seccomp filter, where it says that it has such: some accept one and go on without (youki that
+ * is built without its feature "seccomp").  Where that fails, it is tried once more without, to
+ * know whether it was for the filter.
+ */
+static int probe_first(struct probe *p, struct runtime_caps *caps, struct err *e)
+{
+	struct err filter = ERR_NULL;
+	int r;
+
+	p->trial.seccomp = !p->pod && caps->has & RCAP_BIT(RCAP_SECCOMP);
+	r = probe_plain(p, &filter);
+	if (r == 0)
+		return 0;
+	if (p->trial.seccomp) {
+		p->trial.seccomp = false;
+		r = probe_plain(p, e);
+		if (r == 0)
+			runtime_caps_lack(caps, RCAP_SECCOMP_BITS, "%s", filter.msg);
+	} else {
+		*e = filter;
+	}
+	return r;
+}
+
 /* As a container has it: an overlay over a layer whose ids are mapped. */
 static int mount_root(struct probe *p, int userns, struct err *e)
 {
@@ -205,11 +230,14 @@ static void check_checkpoints(struct probe *p, struct runtime_caps *caps)
 static int examine(struct probe *p, const struct runtime_host *host, struct runtime_report *ret)
 {
 	struct err e = ERR_NULL;
+	int r;
 
 	runtime_report_ask(&p->rt, host, ret);
 	if (*ret->problem)
 		return -EINVAL;
-	if (probe_plain(p, &e) < 0) {
+	r = probe_first(p, &ret->caps, &e);
+	p->trial.seccomp = false;
+	if (r < 0) {
 		free(ret->problem);
 		ret->problem = xstrdup(e.msg);
 		return -EINVAL;

@@ -6,6 +6,7 @@
  *   gantry-monitor --recover POD-ID DIRECTORY  the same after the pod's monitor has died
  *   gantry-monitor --init                      process 1 of a pod's shared PID namespace
  *   gantry-monitor --probe ...                 tries a runtime (do_probe.c)
+ *   gantry-monitor --filtered                  the process of such a trial (runtime/trial.h)
  *   gantry-monitor --network-status CONFIG     asks whether pods can be given a network
  *   gantry-monitor --network-gc CONFIG [POD]...
  *
@@ -34,6 +35,7 @@
 #include "mon.h"
 #include "runtime/runtime.h"
 #include "runtime/sealed.h"
+#include "runtime/trial.h"
 
 #define DAEMON_FD 3
 #define SEALED_FD 4 /* a sealed copy of a runtime's program, where we were given one */
@@ -675,6 +677,8 @@ int main(int argc, char **argv)
 
 		return fs_write_all(STDOUT_FILENO, text, sizeof(text) - 1) < 0;
 	}
+	if (argc == 2 && streq(argv[1], TRIAL_FILTERED))
+		return trial_filtered();
 	if (argc > 1 && streq(argv[1], "--probe"))
 		return do_probe(argc - 2, argv + 2);
 	if (argc == 3 && streq(argv[1], "--network-status"))

@@ -4,9 +4,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "runtime/trial.h"
+
 int main(int argc, char **argv)
 {
 	while (argc > 1 && strcmp(argv[1], "--init") == 0)
 		pause();
-	return 0;
+	return argc > 1 && strcmp(argv[1], TRIAL_FILTERED) == 0 ? trial_filtered() : 0;
 }

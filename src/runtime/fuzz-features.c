@@ -5,7 +5,7 @@
  */
 #include "base/fuzz.h"
 #include "base/mem.h"
-#include "runtime/caps.h"
+#include "runtime/report.h"
 
 static void check_json(const struct runtime_caps *c)
 {
@@ -29,6 +29,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t n = strcspn(text, "\n");
 	const char *doc = text + n + (text[n] == '\n');
 	_cleanup_free_ char *version = xstrndup(text, n);
+	_cleanup_runtime_report_ struct runtime_report report = RUNTIME_REPORT_NULL;
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	_cleanup_jv_ jv *v = NULL;
 	uint64_t sure = runtime_caps_known(version, NULL, &c), before = c.has;
@@ -44,5 +45,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_json(&c);
 	if (jv_parse(doc, strlen(doc), RUNTIME_FEATURES_MAX, "fuzz", &v, NULL) == 0)
 		runtime_caps_read(v, &foreign, NULL);
+	runtime_report_read(doc, strlen(doc), &report, NULL);
 	return 0;
 }

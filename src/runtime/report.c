@@ -52,10 +52,11 @@ static int ask(const char *path, const char *word, size_t max, struct spawn_resu
 /* "1.8.1", or the whole first line of who says it in other words. */
 static char *short_version(const char *text)
 {
-	const char *v = strstr(text, "version ");
+	const char *v = strstr(text, "version");
 	size_t line = strcspn(text, "\n");
 
-	v = v && (size_t)(v - text) < line ? v + strlen("version ") : text;
+	v = v && (size_t)(v - text) < line ? v + strlen("version") : text;
+	v += strspn(v, ": "); /* "youki version: 0.7.0" */
 	return xstrndup(v, strcspn(v, "\n"));
 }
 

@@ -18,13 +18,13 @@
 #include "runtime/blame.h"
 #include "runtime/internal.h"
 #include "runtime/sealed.h"
+#include "runtime/trial.h"
 #include "runtime/unit.h"
 #include "wire/json.h"
 
 #define OUTPUT_MAX 65536 /* bytes of a program that is asked what it can */
 #define CHECK_TIMEOUT (5 * USEC_PER_SEC)
-#define ERROR_LINE_MAX 512u	  /* ... and of its first line, which says what it cannot */
-#define FEATURES_MAX (256u << 10) /* bytes of what a runtime says of itself */
+#define ERROR_LINE_MAX 512u /* ... and of its first line, which says what it cannot */
 #define PID_FILE_MAX 32
 #define LOG_MAX (64u << 10)  /* bytes of a runtime's log that are looked at */
 #define SEALED_MAX (8 << 20) /* bytes of a program that is copied into memory */
@@ -267,56 +267,6 @@ int runtime_delete(const struct runtime *rt, const char *id, const char *log, st
 
 /* --- probe --- */
 
-int runtime_version(const struct runtime *rt, char **ret, struct err *e)
-{
-	_cleanup_free_ char *path = runtime_find(rt->path);
-	const char *argv[] = {path, "--version", NULL};
-	struct spawn s = SPAWN_INIT;
-	struct spawn_result out;
-	int r;
-
-	if (!path)
-		return err_precondition(e, "not installed: no program %s", rt->path);
-	s.file = path;
-	s.argv = argv;
-	r = spawn_run(&s, NULL, 0, rt->timeout_us, 4096, &out, e);
-	if (r == 0 && (out.status != 0 || !out.out.len))
-		r = err_set(e, -EIO, GRPC_FAILED_PRECONDITION,
-			    "%s --version: exit status %d: %.200s", path, out.status,
-			    str_or_empty(out.err.s));
-	if (r == 0) {
-		const char *v = strstr(out.out.s, "version");
-
-		v = v ? v + strlen("version") : out.out.s;
-		v += strspn(v, ": ");
-		*ret = xstrndup(v, strcspn(v, "\n"));
-	}
-	spawn_result_fini(&out);
-	return r;
-}
-
-int runtime_features(const struct runtime *rt, struct strbuf *ret, struct err *e)
-{
-	_cleanup_free_ char *path = runtime_find(rt->path);
-	const char *argv[] = {path, "features", NULL};
-	struct spawn s = SPAWN_INIT;
-	struct spawn_result out;
-	int r;
-
-	if (!path)
-		return err_precondition(e, "not installed: no program %s", rt->path);
-	s.file = path;
-	s.argv = argv;
-	r = spawn_run(&s, NULL, 0, rt->timeout_us, FEATURES_MAX, &out, e);
-	if (r == 0 && out.status != 0)
-		r = err_set(e, -EIO, GRPC_FAILED_PRECONDITION, "%s features: exit status %d", path,
-			    out.status);
-	if (r == 0)
-		strbuf_add(ret, str_or_empty(out.out.s), out.out.len);
-	spawn_result_fini(&out);
-	return r;
-}
-
 /* A program of a few words that is to end with 0. */
 static int need(const char *file, const char *const *argv, struct err *e)
 {
@@ -424,7 +374,8 @@ static void trial_config(const struct runtime_trial *t, const char *type, const 
 	jw_array_end(&w);
 	jw_key_array(&w, "args");
 	jw_string(&w, "/init");
-	jw_string(&w, first ? "--init" : "--version"); /* waits for ever, or ends */
+	/* Waits for ever, looks at its filter, or just ends. */
+	jw_string(&w, first ? "--init" : t->seccomp ? TRIAL_FILTERED : "--version");
 	jw_array_end(&w);
 	jw_key_object(&w, "user");
 	jw_key_int(&w, "uid", 0);
@@ -445,6 +396,11 @@ static void trial_config(const struct runtime_trial *t, const char *type, const 
 	jw_key_object(&w, "resources");
 	jw_object_end(&w);
 	trial_namespaces(t, &w);
+	if (t->seccomp) {
+		jw_key(&w, "seccomp");
+		jw_raw(&w, "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"syscalls\":[{\"names\":"
+			   "[\"" TRIAL_DENIED "\"],\"action\":\"SCMP_ACT_ERRNO\"}]}");
+	}
 	jw_object_end(&w);
 	jw_object_end(&w);
 }
@@ -495,6 +451,9 @@ static int await_end(pid_t pid, uint64_t timeout_us, struct err *e)
 	r = spawn_wait(pid, &status);
 	if (r < 0)
 		return err_errno(e, r, "wait for the trial's process");
+	if (status == TRIAL_UNFILTERED)
+		return err_set(e, -EPERM, GRPC_INTERNAL,
+			       "a container that asks for a seccomp filter runs without");
 	return status ? err_set(e, -EIO, GRPC_INTERNAL, "the trial's process ended with %d", status)
 		      : 0;
 }

@@ -51,13 +51,6 @@ int runtime_forget(const struct runtime *rt, const char *id, struct err *e);
 /* The absolute path of a program: itself, or found in PATH. NULL where there is none. owned */
 char *runtime_find(const char *name);
 
-/* The first line that `RUNTIME --version` prints of itself, owned. */
-int runtime_version(const struct runtime *rt, char **ret, struct err *e);
-
-/* What `RUNTIME features` says, as JSON, appended; older runtimes have no such command: then it is an
- * error. */
-int runtime_features(const struct runtime *rt, struct strbuf *ret, struct err *e);
-
 /* Whether it can make checkpoints here: it has the command, and `criu check` finds that the kernel does
  * what CRIU needs. FAILED_PRECONDITION with what is in the way. */
 int runtime_checkpoint_check(const struct runtime *rt, struct err *e);
@@ -70,6 +63,7 @@ struct runtime_trial {
 	/* Of a user namespace that is joined: its path, and linux.uidMappings as JSON; or NULL. */
 	const char *userns, *mappings;
 	bool host_network;
+	bool seccomp; /* it has a filter, and looks whether that holds (trial.h) */
 };
 /* Whether the runtime can run it on this host; nothing of it is left but the bundle.  The caller becomes
  * a subreaper. */

@@ -82,9 +82,9 @@ static void test_hostile(void)
 	runtime_report_fini(&r);
 }
 
-static char *key(const char *arg)
+static char *key(const char *arg, bool userns)
 {
-	const struct runtime_host host = {.release = "6.1"};
+	const struct runtime_host host = {.release = "6.1", .userns = userns};
 	struct runtime rt = {.path = program};
 	char *k;
 
@@ -97,16 +97,17 @@ static char *key(const char *arg)
 
 static void test_keys(void)
 {
-	_cleanup_free_ char *one = NULL, *same = NULL, *args = NULL, *other = NULL;
+	_cleanup_free_ char *one = NULL, *same = NULL, *args = NULL, *other = NULL, *kernel = NULL;
 
 	script("exit 0");
-	one = key(NULL);
-	same = key(NULL);
-	args = key("--x");
-	script("exit 0"); /* another file with the same bytes */
-	other = key(NULL);
+	one = key(NULL, true);
+	same = key(NULL, true);
+	args = key("--x", true);
+	kernel = key(NULL, false); /* user.max_user_namespaces became 0 */
+	script("exit 0");	   /* another file with the same bytes */
+	other = key(NULL, true);
 	CHECK_STR(one, same);
-	CHECK(!streq(one, args) && !streq(one, other));
+	CHECK(!streq(one, args) && !streq(one, kernel) && !streq(one, other));
 }
 
 static void test_files(void)

@@ -10,6 +10,7 @@ import subprocess
 import grpc
 import pytest
 
+from cri import TOP
 from daemon import Daemon, processes_with, wait_for
 from test_cli import Cli
 
@@ -75,6 +76,9 @@ def test_real_ones(d):
         has, lacks = r["capabilities"]["has"], r["capabilities"]["lacks"]
         assert set(has) | set(lacks) >= {"user-namespaces", "terminal", "seccomp-notify"}
         assert not set(has) & set(lacks) and all(lacks.values())
+        with open(TOP + "/docs/capabilities.md") as f:
+            assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", f.read(), re.M)) == \
+                set(has) | set(lacks)
         if said.returncode == 0:
             doc = json.loads(said.stdout)
             assert "features" not in r
@@ -106,9 +110,16 @@ def zoo(tmp_path_factory, archive):
     fake(base / "endless", features="exec tr '\\0' '[' </dev/zero")
     fake(base / "huge", features=document() + "; head -c 5000000 /dev/zero | tr '\\0' ' '")
     fake(base / "deep", features="head -c 100000 /dev/zero | tr '\\0' '['")
+    fake(base / "unfiltered", otherwise="""
+        prev=; for a; do
+            [ "$prev" = --bundle ] && [ -f "$a/config.json" ] &&
+                sed -i 's/"seccomp":/"no":/' "$a/config.json"
+            prev=$a
+        done
+        exec %s "$@\"""" % CRUN)
     fake(base / "broken", otherwise="echo 'no container today' >&2; exit 1")
     daemon = Daemon(config=config("lacking", "rich", "hanging", "mute", "endless", "huge", "deep",
-                                  "broken", "missing", base=base))
+                                  "unfiltered", "broken", "missing", base=base))
     daemon.load(archive)
     yield daemon
     daemon.close()
@@ -127,6 +138,16 @@ def test_documents_are_believed(zoo):
     assert not handlers["lacking"].user_namespaces
     assert not handlers["lacking"].recursive_read_only_mounts
     assert handlers["rich"].user_namespaces == handlers["crun"].user_namespaces
+
+
+def test_filters_that_do_not_hold(zoo):
+    """One that takes a seccomp profile and runs the container without it: it has no seccomp."""
+    found = runtimes(zoo)
+    assert found["unfiltered"]["available"]
+    lacks = found["unfiltered"]["capabilities"]["lacks"]
+    for name in ("seccomp", "seccomp-default"):
+        assert "a container that asks for a seccomp filter runs without" in lacks[name]
+        assert name in found["rich"]["capabilities"]["has"]
 
 
 def test_liars_are_bounded(zoo):
