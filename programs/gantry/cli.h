@@ -218,5 +218,6 @@ extern const struct command cmd_checkpoint, cmd_restore;
 extern const struct command cmd_ps, cmd_pods, cmd_stats, cmd_inspect;
 extern const struct command cmd_images, cmd_pull, cmd_load, cmd_save, cmd_import, cmd_rmi, cmd_tag,
 	cmd_image;
+extern const struct command cmd_route;
 extern const struct command cmd_version, cmd_info, cmd_runtimes, cmd_metrics, cmd_completion,
 	cmd_help;

@@ -27,12 +27,11 @@ const struct opt cli_options[] = {
 };
 
 const struct command *const cli_commands[] = {
-	&cmd_run,	 &cmd_ps,	  &cmd_pods,	&cmd_logs,     &cmd_exec,
-	&cmd_attach,	 &cmd_forward,	  &cmd_stop,	&cmd_wait,     &cmd_rm,
-	&cmd_checkpoint, &cmd_restore,	  &cmd_inspect, &cmd_stats,    &cmd_images,
-	&cmd_pull,	 &cmd_load,	  &cmd_save,	&cmd_import,   &cmd_tag,
-	&cmd_image,	 &cmd_rmi,	  &cmd_info,	&cmd_runtimes, &cmd_metrics,
-	&cmd_version,	 &cmd_completion, &cmd_help,	NULL,
+	&cmd_run,      &cmd_ps,	     &cmd_pods,	   &cmd_logs,	    &cmd_exec,	     &cmd_attach,
+	&cmd_forward,  &cmd_stop,    &cmd_wait,	   &cmd_rm,	    &cmd_checkpoint, &cmd_restore,
+	&cmd_inspect,  &cmd_stats,   &cmd_images,  &cmd_pull,	    &cmd_load,	     &cmd_save,
+	&cmd_import,   &cmd_tag,     &cmd_image,   &cmd_rmi,	    &cmd_route,	     &cmd_info,
+	&cmd_runtimes, &cmd_metrics, &cmd_version, &cmd_completion, &cmd_help,	     NULL,
 };
 
 /* --- output --- */

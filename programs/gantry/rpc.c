@@ -50,9 +50,9 @@ static int check_lost(struct cli *cli, int r, bool streams_open)
 
 static uint64_t timeout_of(const struct cli *cli, const char *method)
 {
-	static const char *const reads[] = {"List",	     "Version",	     "Status",
-					    "RuntimeConfig", "ContainerSta", "PodSandboxSta",
-					    "ImageStatus",   "ImageFsInfo",  "Metrics"};
+	static const char *const reads[] = {
+		"List",		 "Version",	"Status",      "RuntimeConfig", "ContainerSta",
+		"PodSandboxSta", "ImageStatus", "ImageFsInfo", "Metrics",	"Route"};
 
 	if (cli->timeout_us)
 		return cli->timeout_us;

@@ -4,8 +4,11 @@
 #include "base/mem.h"
 #include "cri/cri.h"
 #include "gantry.pb-c.h"
+#include "image/reference.h"
 #include "image/store.h"
 #include "pod/node.h"
+#include "route/route.h"
+#include "wire/json.h"
 
 static char *text(const char *s)
 {
@@ -218,7 +221,93 @@ static int metrics(struct cri_call *c, const void *request, struct err *e)
 	return cri_send(c, &m.base, e);
 }
 
+/* --- Route --- */
+
+static const struct route_pair *pairs(struct arena *a, void *entries, size_t n)
+{
+	struct cri_map_entry *const *e = entries;
+	struct route_pair *p = arena_calloc(a, n + 1, sizeof(*p));
+
+	for (size_t i = 0; i < n; i++)
+		p[i] = (struct route_pair){e[i]->key, e[i]->value};
+	return p;
+}
+
+static void fill_states(const struct node *n, struct route_state states[CONFIG_RUNTIMES_MAX])
+{
+	for (size_t i = 0; i < n->n_runtimes; i++) {
+		const struct node_runtime *rt = n->runtimes[i];
+
+		states[i] = (struct route_state){
+			.available = rt->probed && rt->available,
+			.reason = rt->probed ? rt->reason : "it has not been probed yet",
+			.caps = rt->probed ? &rt->caps : NULL,
+		};
+	}
+}
+
+static void tell_route(struct cri_call *c, const struct route_facts *f, struct strbuf *to)
+{
+	struct node *n = c->node;
+	struct route_state states[CONFIG_RUNTIMES_MAX];
+	struct jw w = JW_INIT(to);
+	struct route_story story;
+	struct route *route;
+
+	(void)node_runtimes_await(n);
+	fill_states(n, states);
+	route = route_new(n->config);
+	(void)route_tell(route, f, states, c->arena, &story, &(struct err){0});
+	route_story_print(route, &story, &w);
+	route_free(route);
+}
+
+static const char *known(const char *s)
+{
+	return *s ? s : NULL;
+}
+
+static int route(struct cri_call *c, const void *request, struct err *e)
+{
+	const Gantry__V1__RouteRequest *q = request;
+	Gantry__V1__RouteResponse m = GANTRY__V1__ROUTE_RESPONSE__INIT;
+	_cleanup_reference_ struct reference image = REFERENCE_NULL;
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct route_facts f = {
+		.container = *q->image || *q->container,
+		.handler = q->handler,
+		.namespace = known(q->namespace_),
+		.pod = known(q->pod),
+		.container_name = known(q->container),
+		.labels = pairs(c->arena, q->labels, q->n_labels),
+		.annotations = pairs(c->arena, q->annotations, q->n_annotations),
+		.n_labels = q->n_labels,
+		.n_annotations = q->n_annotations,
+		.privileged = q->privileged,
+		.user_namespace = q->user_namespace,
+		.needs = (q->user_namespace ? RCAP_BIT(RCAP_USERNS) : 0) |
+			 (q->privileged ? RCAP_BIT(RCAP_PRIVILEGED) : 0),
+	};
+	int r = 0;
+
+	c->about = q->image;
+	if (*q->image)
+		r = reference_parse(q->image, &image, e);
+	if (r < 0)
+		return r;
+	if (image.text)
+		f.image = &image;
+	tell_route(c, &f, &b);
+	m.json = b.s;
+	return cri_send(c, &m.base, e);
+}
+
 const struct cri_method cri_methods_gantry[] = {
+	{.path = "/gantry.v1.Gantry/Route",
+	 .request = &gantry__v1__route_request__descriptor,
+	 .response = &gantry__v1__route_response__descriptor,
+	 .stream_fn = route,
+	 .quiet = true},
 	{.path = "/gantry.v1.Gantry/Metrics",
 	 .request = &gantry__v1__metrics_request__descriptor,
 	 .response = &gantry__v1__metrics_response__descriptor,

@@ -128,3 +128,28 @@ struct route_account {
 int route_explain(const struct route *r, const struct route_facts *f,
 		  const struct route_state *states, struct arena *a, struct route_account *account,
 		  struct route_choice *ret, struct err *e);
+
+/* --- a pod and its first container, as the kubelet asks for them --- */
+
+struct route_story {
+	struct route_account pod, container;
+	struct route_choice pod_choice, container_choice;
+	int pod_result, container_result; /* of route_explain() */
+	bool has_pod, has_container;	  /* the choice is part of it */
+};
+/*
+ * What would happen with a pod that is made now, and with a first container in it where
+ * f->container; a pod that is there (f->bound) is not made.  Texts of `a`.  The result and the error
+ * are those of the last choice.
+ */
+int route_tell(const struct route *r, const struct route_facts *f, const struct route_state *states,
+	       struct arena *a, struct route_story *ret, struct err *e);
+/* The runtime that came out; NULL: it was refused.  borrowed */
+const char *route_story_runtime(const struct route *r, const struct route_story *s);
+/*
+ * As JSON, one value: {"runtime", "summary", "pod": CHOICE, "container": CHOICE}; CHOICE is {"runtime" or
+ * "refused", "by", "rule", "asked", "fallback", "weaker", "summary", "rules": [{"name", "line", "fits",
+ * "why"}], "candidates": [{"runtime", "isolation", "chosen", "dropped"}]}.
+ */
+struct jw;
+void route_story_print(const struct route *r, const struct route_story *s, struct jw *w);
