@@ -227,12 +227,24 @@ static void check_checkpoints(struct probe *p, struct runtime_caps *caps)
 		runtime_caps_lack(caps, both, "%s", e.msg);
 }
 
+/* A trial in another manner says nothing of this one. */
+static void add_unit(const struct probe *p, char **key)
+{
+	char *more = p->pod && *key ? xasprintf("%s pod", *key) : NULL;
+
+	if (more) {
+		free(*key);
+		*key = more;
+	}
+}
+
 static int examine(struct probe *p, const struct runtime_host *host, struct runtime_report *ret)
 {
 	struct err e = ERR_NULL;
 	int r;
 
 	runtime_report_ask(&p->rt, host, ret);
+	add_unit(p, &ret->key);
 	if (*ret->problem)
 		return -EINVAL;
 	r = probe_first(p, &ret->caps, &e);
@@ -280,6 +292,7 @@ static int report(struct probe *p, const jv *q, struct runtime_report *ret)
 	host.cgroup_v2 = p->host.v2;
 	host.cgroup_systemd = p->rt.systemd_cgroup;
 	key = runtime_key(&p->rt, &host);
+	add_unit(p, &key);
 	if (!jv_bool(q, "anew", false) && runtime_report_load(kept, key, ret) == 0)
 		return 0;
 	unlink(kept);

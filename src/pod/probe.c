@@ -125,8 +125,7 @@ static char *question(const struct node *n, const struct config_runtime *rt, boo
 	const struct config *c = n->config;
 	_cleanup_free_ char *id = xasprintf("probe-%s-%s", c->instance, rt->name),
 			    *dir = xasprintf("%s/runtime/%s", c->state, id),
-			    *kept = xasprintf("%s/runtime/report-%s%s", c->state, rt->name,
-					      rt->unit == CONFIG_UNIT_POD ? "-pod" : ""),
+			    *kept = xasprintf("%s/runtime/report-%s", c->state, rt->name),
 			    *store = xasprintf("%s/probe-%s", c->root, rt->name),
 			    *parent = n->cgroup_systemd ? xasprintf("%s.slice", c->instance)
 							: xasprintf("/%s", c->instance),

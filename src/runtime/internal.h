@@ -11,3 +11,5 @@ int runtime_trial_write(const struct runtime_trial *t, const char *type, const c
 			struct err *e);
 /* What --pid-file holds. */
 int runtime_trial_pid(const char *path, pid_t *ret, struct err *e);
+/* Waits for the trial's process, of which this one is the subreaper: it is to end with 0. */
+int runtime_trial_await(pid_t pid, uint64_t timeout_us, struct err *e);

@@ -438,7 +438,7 @@ int runtime_trial_pid(const char *path, pid_t *ret, struct err *e)
 }
 
 /* Of a child, which this process is the subreaper of. */
-static int await_end(pid_t pid, uint64_t timeout_us, struct err *e)
+int runtime_trial_await(pid_t pid, uint64_t timeout_us, struct err *e)
 {
 	_cleanup_close_ int fd = spawn_pidfd_open(pid);
 	struct pollfd pf = {fd, POLLIN, 0};
@@ -476,7 +476,7 @@ static int run_trial(const struct runtime *rt, const struct runtime_trial *t, co
 		r = runtime_trial_pid(file, &pid, e);
 	if (r == 0)
 		r = runtime_call(rt, start, none, log, NULL, e);
-	return r < 0 ? r : await_end(pid, rt->timeout_us, e);
+	return r < 0 ? r : runtime_trial_await(pid, rt->timeout_us, e);
 }
 
 int runtime_try(const struct runtime *rt, const struct runtime_trial *t, struct err *e)

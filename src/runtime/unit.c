@@ -7,6 +7,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -15,7 +17,9 @@
 #include "runtime/internal.h"
 #include "wire/json.h"
 
-#define ANSWER_MAX (64u << 10) /* bytes of `state` and `wait` */
+#define END_MAX (2 * USEC_PER_SEC) /* for all of a trial's processes */
+#define END_STEP 2000		   /* microseconds */
+#define ANSWER_MAX (64u << 10)	   /* bytes of `state` and `wait` */
 
 /* A call whose standard output is one JSON value. */
 static int ask(const struct runtime *rt, const char *command, const char *id, uint64_t timeout_us,
@@ -100,7 +104,7 @@ int runtime_kill(const struct runtime *rt, const char *id, int sig, int64_t pid,
 /* --- the trial --- */
 
 static int create_and_start(const struct runtime *rt, const struct runtime_trial *t, const char *id,
-			    const char *type, const char *sandbox, struct err *e)
+			    const char *type, const char *sandbox, pid_t *ret_pid, struct err *e)
 {
 	_cleanup_free_ char *log = xasprintf("%s/log", t->dir), *file = xasprintf("%s/pid", t->dir);
 	const char *create[] = {"create", "--bundle", t->dir, "--pid-file", file, id, NULL},
@@ -110,25 +114,32 @@ static int create_and_start(const struct runtime *rt, const struct runtime_trial
 
 	if (r == 0)
 		r = runtime_call(rt, create, none, log, NULL, e);
+	if (r == 0)
+		r = runtime_trial_pid(file, ret_pid, e);
 	return r < 0 ? r : runtime_call(rt, start, none, log, NULL, e);
 }
 
-/* By its pid, as pods end: some runtimes take seconds to end one that lives. */
-static void end_sandbox(const struct runtime_trial *t)
+/* By its pid, as pods end: some runtimes take seconds to end one that lives, or to see the end of a
+ * process that nobody has reaped.  What it was made of falls to us. */
+static void end_sandbox(pid_t pid)
 {
-	_cleanup_free_ char *file = xasprintf("%s/pid", t->dir);
-	pid_t pid;
-	int status;
+	uint64_t until = clock_mono_us() + END_MAX;
 
-	if (runtime_trial_pid(file, &pid, NULL) == 0 && kill(pid, SIGKILL) == 0)
-		spawn_wait(pid, &status);
+	if (pid > 0)
+		kill(pid, SIGKILL);
+	while (waitpid(-1, NULL, WNOHANG) >= 0 && clock_mono_us() < until)
+		usleep(END_STEP);
 }
 
+/* One that has a process of its own ends with that. */
 static int try_inside(const struct runtime *rt, const struct runtime_trial *t, const char *sandbox,
-		      const char *id, struct err *e)
+		      pid_t sandbox_pid, const char *id, struct err *e)
 {
-	int code = 0, r = create_and_start(rt, t, id, "container", sandbox, e);
+	pid_t pid = 0;
+	int code = 0, r = create_and_start(rt, t, id, "container", sandbox, &pid, e);
 
+	if (r == 0 && pid != sandbox_pid)
+		return runtime_trial_await(pid, rt->timeout_us, e);
 	if (r == 0)
 		r = runtime_wait(rt, id, rt->timeout_us, &code, e);
 	if (r == 0 && code != 0)
@@ -140,13 +151,14 @@ int runtime_try_pod(const struct runtime *rt, const struct runtime_trial *t, str
 {
 	_cleanup_free_ char *sandbox = xasprintf("probe-%d", (int)getpid()),
 			    *id = xasprintf("%s-c", sandbox);
+	pid_t pid = 0;
 	int r;
 
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
-	r = create_and_start(rt, t, sandbox, "sandbox", sandbox, e);
+	r = create_and_start(rt, t, sandbox, "sandbox", sandbox, &pid, e);
 	if (r == 0)
-		r = try_inside(rt, t, sandbox, id, e);
-	end_sandbox(t); /* whose pid is that of what is in it, too */
+		r = try_inside(rt, t, sandbox, pid, id, e);
+	end_sandbox(pid);
 	runtime_delete(rt, id, NULL, NULL);
 	runtime_delete(rt, sandbox, NULL, NULL);
 	runtime_forget(rt, id, NULL);

@@ -12,8 +12,9 @@ import grpc
 import pytest
 
 import frames
+import runtimes
 from checkpoint import fake_daemon
-from daemon import BUILD, wait_for
+from daemon import BUILD, Daemon, wait_for
 from kubelet import LONG, Kubelet, Registry, clean, daemon, small_image
 
 PROGRAMS = ("gantryd", "gantry-monitor", "gantry-worker")
@@ -96,7 +97,9 @@ CHANGED = (OF_USERNS, "job.create.", "job.set-up.", "job.init.")  # go another w
 WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
 OF_CHECKPOINT = "job.checkpoint."
 OF_RESTORE = ("job.restore.", "worker.restore.")  # by containers made of a checkpoint
-WITHOUT = [(p, False) for p in POINTS if not p.startswith((OF_USERNS, OF_CHECKPOINT, *OF_RESTORE))]
+OF_SANDBOX = ("daemon.bind.", "monitor.wait.", "monitor.signal.", "job.wait.", "job.signal.")  # below
+ELSEWHERE = (OF_USERNS, OF_CHECKPOINT, *OF_RESTORE, *OF_SANDBOX)
+WITHOUT = [(p, False) for p in POINTS if not p.startswith(ELSEWHERE)]
 AT_RESTORE = [p for p in POINTS if p.startswith(OF_RESTORE)] + [
     "daemon.create.row", "daemon.create.made", "daemon.start.started", "job.create.snapshot",
     "monitor.create.done", "monitor.start.done"]
@@ -195,6 +198,34 @@ def test_killed_at_checkpoint(point, archive, tmp_path):
         d.cri.CheckpointContainer(location=path, container_id=ctr)
         d.cri.StopContainer(container_id=ctr, timeout=20)
         assert d.status(ctr).exit_code == 7
+    finally:
+        d.env.pop("GANTRY_FAULT", None)
+        d.close()
+
+
+@pytest.mark.parametrize("point", [p for p in POINTS if p.startswith(OF_SANDBOX)])
+def test_killed_at_sandbox(point, archive, tmp_path):
+    """Pods that their runtime sandboxes: what makes the sandbox is done with any runtime; what asks for
+    containers that have no process of their own is gVisor's."""
+    try:
+        config = runtimes.settings("crun" if point.startswith("daemon.") else "runsc")
+    except runtimes.Unavailable as e:
+        pytest.skip(str(e))
+    mark = str(tmp_path / "mark")
+    if "unit:" not in config:
+        config = config.replace("default_runtimes:", "    unit: pod\ndefault_runtimes:")
+    d = Daemon(config, env={"GANTRY_FAULT_MARK": mark, "GANTRY_FAULT": point})
+    try:
+        k = Kubelet(d)
+        k.attempt(lambda: d.load(archive))
+        k.up()
+        k.attempt(lambda: d.cri.StopContainer(container_id=k.long, timeout=20))
+        code = k.attempt(lambda: d.status(k.long)).exit_code
+        # Its process' own, or nobody saw it; the runtime knows it also when nobody saw it.
+        assert code == 7 or (code in (137, 255) and point.startswith("daemon."))
+        k.removed()
+        clean(d)
+        assert os.path.exists(mark), "the point was never reached"
     finally:
         d.env.pop("GANTRY_FAULT", None)
         d.close()

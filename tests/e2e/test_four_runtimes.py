@@ -44,6 +44,14 @@ def gone(pid):
     return not os.path.exists("/proc/%d" % pid)
 
 
+def of_pod(pid, pod):
+    try:
+        with open("/proc/%d/cgroup" % pid) as f:
+            return pod in f.read()
+    except OSError:
+        return False
+
+
 def ready(d, pod):
     return d.cri.PodSandboxStatus(pod_sandbox_id=pod).status.state == api.SANDBOX_READY
 
@@ -79,7 +87,7 @@ def test_mounts(d, pod, tmp_path):
     (tmp_path / "f").write_text("host")
     mounts = [api.Mount(container_path="/rw", host_path=str(tmp_path)),
               api.Mount(container_path="/ro", host_path=str(tmp_path), readonly=True)]
-    s, text = d.output(pod, "cat /rw/f; echo new >/rw/g; cat /ro/g; touch /ro/h || echo refused",
+    s, text = d.output(pod, "cat /rw/f; echo new >/rw/g; cat /ro/g; touch /ro/h 2>&1 || echo refused",
                        mounts=mounts)
     assert text.startswith("hostnew\n") and text.endswith("refused\n"), text
     assert (tmp_path / "g").read_text() == "new\n"
@@ -271,3 +279,26 @@ def test_port_forward_reaches_the_sandbox(d, pod, sandboxed):
     f.pump(lambda: data.data == b"hello\n")
     streaming.close_all()
     d.cri.StopContainer(container_id=server, timeout=0)
+
+
+def test_a_sandbox_with_processes(archive):
+    """A runtime whose unit is the pod may leave a process for each container, as crun does, which knows
+    nothing of sandboxes: then containers are what they always are, beside one that waits."""
+    d = Daemon("runtimes:\n  podded:\n    path: crun\n    unit: pod\ndefault_runtimes: [podded]\n")
+    try:
+        d.load(archive)
+        pod = d.run_pod(name="podded")
+
+        def waits():
+            return [p for p, cmd in processes_with("/init --init") if of_pod(p, pod)]
+        wait_for(lambda: len(waits()) == 1)
+        ctr = d.run(pod, "echo out; exec sleep 1000")
+        assert d.exec(ctr, "exit 3").exit_code == 3
+        d.cri.StopContainer(container_id=ctr, timeout=0)
+        assert d.status(ctr).exit_code == 137
+        assert d.output(pod, "exit 5", name="e")[0].exit_code == 5
+        os.kill(waits()[0], signal.SIGKILL)
+        wait_for(lambda: not ready(d, pod))
+        d.cri.RemovePodSandbox(pod_sandbox_id=pod)
+    finally:
+        d.close()

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 
+import runtimes
 from cri import SLOW, TOP, Client, api
 
 BUILD = os.environ.get("GANTRY_BUILD", os.path.join(TOP, "build"))
@@ -87,11 +88,11 @@ class Daemon:
         if "cni:" not in text:
             base = "cni:\n  conf_dir: %s/cni\n  netns_dir: %s/netns\n" % (self.dir, self.dir) + base
         # What a test does not choose itself, who runs the tests may.  The text may go on in `image:`.
-        for setting, name, form in (("cgroup:", "GANTRY_TEST_DRIVER", "cgroup:\n  driver: %s\n"),
-                                    ("default_runtimes:", "GANTRY_TEST_RUNTIME",
-                                     "default_runtimes: [%s]\n")):
-            if os.environ.get(name) and setting not in text:
-                base = form % os.environ[name] + base
+        driver, runtime = os.environ.get("GANTRY_TEST_DRIVER"), os.environ.get("GANTRY_TEST_RUNTIME")
+        if driver and "cgroup:" not in text:
+            base = "cgroup:\n  driver: %s\n" % driver + base
+        if runtime and "default_runtimes:" not in text:
+            base = runtimes.default(runtime, "runtimes:" not in text) + base
         with open(self.config_file, "w") as f:
             f.write(base + text)
 

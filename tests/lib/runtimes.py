@@ -127,6 +127,15 @@ def settings(name):
     return "runtimes:\n  %s:\n%sdefault_runtimes: [%s]\n" % (name, config(name), name)
 
 
+def default(name, listed):
+    """The same beside crun and runc, which tests ask for by their handlers; not `listed`: the test
+    lists its own."""
+    if name in ("crun", "runc") or not listed:
+        return "default_runtimes: [%s]\n" % name
+    return "runtimes:\n  crun: {path: crun}\n  runc: {path: runc}\n  %s:\n%s" \
+        "default_runtimes: [%s]\n" % (name, config(name), name)
+
+
 def lacks(daemon, name, *capabilities):
     """Why the daemon says that the runtime has not all of these; None: it has."""
     info = json.loads(daemon.cri.Status(verbose=True).info["config"])
