@@ -8,6 +8,7 @@
  */
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mount.h>
@@ -539,12 +540,30 @@ static int run_restore(struct making *k, struct err *e)
 	return r;
 }
 
+/* crun 1.21 leaves it at the top on v1: no limit would be in force. */
+static int check_cgroup(const struct making *k, struct err *e)
+{
+	const char *name = str_or_empty(ipc_get_str(k->in, MON_TAG_CGROUP));
+	_cleanup_free_ char *told = NULL;
+	int r = cgroup_path_of(name, k->rt.systemd_cgroup, &told, e);
+
+	if (r < 0 || !*k->cgroup || streq(k->cgroup, told)) /* "": it has ended */
+		return r;
+	return err_set(
+		e, -EIO, GRPC_INTERNAL,
+		"%s restored it in the cgroup %s, not in its own: its limits would not be in "
+		"force",
+		k->rt.path, k->cgroup);
+}
+
 /* Whatever has come to life goes again; bundle and writable layer stay for MON_REMOVE. */
 static void undo_restore(struct making *k)
 {
 	const char *name = ipc_get_str(k->in, MON_TAG_CGROUP);
 	_cleanup_free_ char *path = NULL;
 
+	if (k->pid > 0)
+		kill(k->pid, SIGKILL);
 	delete_container(&k->rt, k->j->id, NULL, false, NULL);
 	if (name && cgroup_path_of(name, k->rt.systemd_cgroup, &path, NULL) == 0)
 		do_remove_cgroup(&k->j->mon->cgroup, path);
@@ -570,6 +589,8 @@ int do_restore(struct job_context *j, struct ipc_out *reply, struct err *e)
 	FAULT_POINT("job.restore.restored");
 	if (r == 0)
 		r = take_process(&k, e);
+	if (r == 0)
+		r = check_cgroup(&k, e);
 	if (r < 0) {
 		undo_restore(&k);
 		return r;

@@ -382,6 +382,21 @@ def test_a_restore_that_fails(d, origin, pod):
     d.cri.RemoveContainer(container_id=ctr)
 
 
+def test_a_restore_out_of_its_cgroup(d, origin, pod):
+    """What crun 1.21 does on cgroup v1."""
+    if json.loads(d.cri.Status(verbose=True).info["config"])["cgroupDriver"] == "systemd":
+        pytest.skip("systemd puts it where it says itself")
+    ctr = create(d, pod, origin[0])
+    name = "gantry-elsewhere-%d" % os.getpid()
+    d.hook_restore.write_text("""sed -i 's#"cgroupsPath":"[^"]*"#"cgroupsPath":"/%s"#' config.json\n""" % name)
+    with pytest.raises(grpc.RpcError) as e:
+        d.cri.StartContainer(container_id=ctr)
+    assert "its limits would not be in force" in e.value.details() and name in e.value.details()
+    assert d.status(ctr).reason == "StartError"
+    d.cri.RemoveContainer(container_id=ctr)
+    wait_for(lambda: not [x for _, dirs, _ in os.walk("/sys/fs/cgroup") for x in dirs if name in x])
+
+
 def test_its_monitor_is_killed_while_it_restores(d, origin, pod, tmp_path):
     ctr = create(d, pod, origin[0])
     os.mkfifo(tmp_path / "wait")
