@@ -273,6 +273,15 @@ static int check_needs(const jv *needs, struct err *e)
 	return 0;
 }
 
+/* By way of the probe's own directory: what is left there when it is killed, the next one removes. */
+static void keep(const char *dir, const char *kept, const struct runtime_report *rep)
+{
+	_cleanup_free_ char *file = xasprintf("%s/report", dir);
+
+	if (runtime_report_save(file, rep) == 0)
+		(void)rename(file, kept);
+}
+
 /* What is known from the last time is good where it stands on the same, and nobody asks anew; a
  * failure is never kept. */
 static int report(struct probe *p, const jv *q, struct runtime_report *ret)
@@ -298,7 +307,7 @@ static int report(struct probe *p, const jv *q, struct runtime_report *ret)
 	unlink(kept);
 	r = examine(p, &host, ret);
 	if (r == 0 && *kept && streq(ret->key, key))
-		runtime_report_save(kept, ret);
+		keep(jv_string(q, "dir", ""), kept, ret);
 	return r;
 }
 

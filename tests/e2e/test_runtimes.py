@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the daemon knows of its runtimes: real ones, and programs that lie, lack, hang and change."""
+import fcntl
 import json
 import os
 import re
@@ -263,20 +264,31 @@ def test_what_is_kept(tmp_path):
         d.close()
 
 
+def kvm():
+    try:
+        with open("/dev/kvm", "rb+", buffering=0) as f:
+            return fcntl.ioctl(f, 0xae00) == 12  # KVM_GET_API_VERSION
+    except OSError:
+        return False
+
+
 def test_what_it_needs_of_the_node(tmp_path):
     """Without it the runtime is not available, and says what is missing."""
-    for n in ("a", "b", "c"):
+    for n in ("a", "b", "c", "k"):
         fake(tmp_path / n)
     there, sock = tmp_path / "there", str(tmp_path / "sock")
     text = "default_runtimes: [crun]\nruntimes:\n  crun: {path: crun}\n" + "".join(
         "  %s: {path: %s/%s, needs: [%s]}\n" % (n, tmp_path, n, what) for n, what in (
-            ("a", '"file:%s"' % there), ("b", '"unix:%s"' % sock), ("c", '"program:sh"')))
+            ("a", '"file:%s"' % there), ("b", '"unix:%s"' % sock), ("c", '"program:sh"'),
+            ("k", "kvm")))
     d = Daemon(config=text)
     try:
         found = runtimes(d)
         assert found["a"]["reason"] == "needs file:%s: it is not there" % there
         assert found["b"]["reason"] == "needs unix:%s: No such file or directory" % sock
         assert found["c"]["available"]
+        assert found["k"]["available"] == kvm()
+        assert kvm() or found["k"]["reason"].startswith("needs kvm: /dev/kvm")
         there.write_text("")
         with socket.socket(socket.AF_UNIX) as s:
             s.bind(sock)
