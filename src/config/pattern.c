@@ -692,7 +692,8 @@ static bool takes(const struct pattern *p, const struct pattern_step *s, unsigne
 	}
 }
 
-static bool run(const struct pattern *p, const char *s, size_t n)
+/* All of s[0..n), or its first `also` bytes. */
+static bool run(const struct pattern *p, const char *s, size_t n, size_t also)
 {
 	struct threads lists[2], *now = &lists[0], *next = &lists[1];
 	struct machine m;
@@ -702,6 +703,8 @@ static bool run(const struct pattern *p, const char *s, size_t n)
 	memset(m.mark, 0, (p->n + 1u) * sizeof(m.mark[0]));
 	now->n = 0;
 	add(&m, now, 0);
+	if (also == 0 && m.mark[p->n] == m.round)
+		return true;
 	for (size_t i = 0; i < n; i++) {
 		struct threads *t = now;
 
@@ -712,6 +715,8 @@ static bool run(const struct pattern *p, const char *s, size_t n)
 				add(&m, next, now->at[k] + 1u);
 		now = next;
 		next = t;
+		if (i + 1 == also && m.mark[p->n] == m.round)
+			return true;
 		if (!now->n && i + 1 < n)
 			return false;
 	}
@@ -724,5 +729,16 @@ bool pattern_match(const struct pattern *p, const char *s, size_t n)
 		return false;
 	if (!p->n)
 		return n == p->prefix_len;
-	return run(p, s + p->prefix_len, n - p->prefix_len);
+	return run(p, s + p->prefix_len, n - p->prefix_len, SIZE_MAX);
+}
+
+bool pattern_match_either(const struct pattern *p, const char *s, size_t n, size_t also)
+{
+	if (n > PATTERN_SUBJECT_MAX || also < p->prefix_len || also > n)
+		return pattern_match(p, s, n);
+	if (memcmp(s, p->prefix, p->prefix_len))
+		return false;
+	if (!p->n)
+		return n == p->prefix_len || also == p->prefix_len;
+	return run(p, s + p->prefix_len, n - p->prefix_len, also - p->prefix_len);
 }

@@ -22,12 +22,12 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-#define PATTERN_MAX 512		 /* bytes of a pattern */
-#define PATTERN_PROGRAM_MAX 512	 /* steps of a program */
-#define PATTERN_SETS_MAX 64	 /* different [...] of a pattern */
-#define PATTERN_DEPTH_MAX 16	 /* ( in ( */
-#define PATTERN_REPEAT_MAX 255	 /* {m,n} */
-#define PATTERN_SUBJECT_MAX 1024 /* bytes of a name; no pattern fits a longer one */
+#define PATTERN_MAX 512		/* bytes of a pattern */
+#define PATTERN_PROGRAM_MAX 512 /* steps of a program */
+#define PATTERN_SETS_MAX 64	/* different [...] of a pattern */
+#define PATTERN_DEPTH_MAX 16	/* ( in ( */
+#define PATTERN_REPEAT_MAX 255	/* {m,n} */
+#define PATTERN_SUBJECT_MAX 512 /* bytes of a name; no pattern fits a longer one */
 
 /* What of an image's reference a pattern is about. */
 enum pattern_about {
@@ -71,6 +71,8 @@ int pattern_compile(struct arena *a, const char *text, bool image, struct patter
 		    struct err *e);
 /* Whether it fits all of these `n` bytes. */
 bool pattern_match(const struct pattern *p, const char *s, size_t n);
+/* Whether it fits all of them, or the first `also`; in one go. */
+bool pattern_match_either(const struct pattern *p, const char *s, size_t n, size_t also);
 /* How many of its steps may have to be taken for one byte of a name. */
 size_t pattern_cost(const struct pattern *p);
 

@@ -260,6 +260,9 @@ static void compare(const char *regex)
 		want = regexec(&re, s, 0, NULL, 0) == 0;
 		got = pattern_match(&p, s, n);
 		pattern_sign(&sig, s, n);
+		for (size_t i = 0; i <= n; i++)
+			CHECK_INT(pattern_match_either(&p, s, n, i),
+				  got || pattern_match(&p, s, i));
 		if (want != got || (got && !pattern_may_fit(&p.required, &sig))) {
 			fprintf(stderr, "%s on \"%s\": %d, not %d\n", ours, s, got, want);
 			CHECK(!"the same");

@@ -150,8 +150,7 @@ static bool image_fits(const struct pattern *p, const struct route_view *v)
 	case PATTERN_NAME_TAG:
 		return v->tag_len && pattern_match(p, v->image, v->tag_len);
 	case PATTERN_NAME_OR_TEXT:
-		return pattern_match(p, v->image, v->name_len) ||
-		       pattern_match(p, v->image, v->text_len);
+		return pattern_match_either(p, v->image, v->text_len, v->name_len);
 	default:
 		return pattern_match(p, v->image, v->text_len);
 	}
