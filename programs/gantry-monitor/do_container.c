@@ -20,6 +20,7 @@
 #include "base/mem.h"
 #include "binds.h"
 #include "console.h"
+#include "hooks.h"
 #include "mon.h"
 #include "runtime/blame.h"
 #include "runtime/runtime.h"
@@ -154,20 +155,10 @@ static int make_stdio(struct making *k, struct err *e)
 	return r < 0 ? err_errno(e, r, "make the container's standard streams") : 0;
 }
 
-static bool has_hooks(const struct ipc_in *in)
-{
-	_cleanup_jv_ jv *doc = NULL;
-	const void *p;
-	size_t n;
-
-	return ipc_get_bytes(in, MON_TAG_CONFIG, &p, &n) &&
-	       jv_parse(p, n, SIZE_MAX, "config.json", &doc, NULL) == 0 && jv_get(doc, "hooks");
-}
-
 /* It may have waited for a hook; else it is its own fault that it came to no end. */
-static int blame_no_end(const struct making *k, int r, struct err *e)
+static int blame_no_end(const struct hooks *h, int r, struct err *e)
 {
-	if (r != -ETIMEDOUT || has_hooks(k->in))
+	if (r != -ETIMEDOUT || h->any)
 		return r;
 	e->errnum = -RUNTIME_ERRNO_ITSELF;
 	return e->errnum;
@@ -181,9 +172,11 @@ static int run_create(struct making *k, struct err *e)
 			   none ? k->in_pipe[1] : k->err[1]};
 	_cleanup_free_ char *console = k->tty ? console_path(k->dir, CONSOLE) : NULL;
 	const char *argv[12];
-	int n = 0;
+	struct hooks hooks;
+	int n = 0, r;
 
 	do_give_streams(k->j->mon, fds);
+	hooks_begin(&hooks, k->dir);
 	argv[n++] = "create";
 	argv[n++] = "--bundle";
 	argv[n++] = k->dir;
@@ -195,7 +188,8 @@ static int run_create(struct making *k, struct err *e)
 	}
 	argv[n++] = k->j->id;
 	argv[n] = NULL;
-	return blame_no_end(k, runtime_call(&k->rt, argv, fds, k->log, k->dir, e), e);
+	r = blame_no_end(&hooks, runtime_call(&k->rt, argv, fds, k->log, k->dir, e), e);
+	return hooks_end(&hooks, r, e);
 }
 
 static int read_pid(const char *path, pid_t *ret, struct err *e)
@@ -619,15 +613,18 @@ int do_start(struct job_context *j, struct ipc_out *reply, struct err *e)
 {
 	_cleanup_free_ char *log = xasprintf("%s/containers/%s/runtime.log", j->mon->dir, j->id);
 	const char *argv[] = {"start", j->id, NULL};
+	_cleanup_free_ char *dir = record_dir(j->mon->dir, j->id);
 	const struct container *c = container_find(j->mon, j->id);
+	struct hooks hooks;
 	struct runtime rt;
 	int r = c->inside ? mount_again(j, e) : 0;
 
 	if (r < 0)
 		return r;
 	do_read_runtime(j, create_of(j), &rt);
+	hooks_begin(&hooks, dir);
 	ipc_put_i64(reply, MON_TAG_STARTED_AT, clock_wall_ns());
-	r = runtime_call(&rt, argv, c->stdio, log, NULL, e);
+	r = hooks_end(&hooks, runtime_call(&rt, argv, c->stdio, log, NULL, e), e);
 	if (r == -ECANCELED) /* the monitor has seen its process end */
 		r = err_precondition(e, "container %s ended before it was started", j->id);
 	FAULT_POINT("job.start.started");
@@ -700,14 +697,17 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 	const struct ipc_in *in = create_of(j);
 	_cleanup_free_ char *log = xasprintf("%s/runtime.log", dir);
 	struct snapshot snap = {.writable = ipc_get_str(in, MON_TAG_WRITABLE)};
+	struct hooks hooks;
 	struct runtime rt;
 	int r;
 
 	(void)reply;
 	do_read_runtime(j, in, &rt);
+	hooks_begin(&hooks, dir);
 	r = need_bundle(dir, e);
 	if (r == 0)
 		r = delete_container(&rt, j->id, log, c->state == MON_EXITED && *c->cgroup, e);
+	hooks_end_deleted(&hooks, j->id, log, r);
 	FAULT_POINT("job.remove.deleted");
 	if (r == 0)
 		remove_cgroup_of(j, c);

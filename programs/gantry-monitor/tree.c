@@ -142,7 +142,7 @@ void tree_kill(const struct tree *t, const struct monitor *m, const struct conta
 {
 	const struct timespec step = {.tv_nsec = STEP_NS};
 	uint64_t until = clock_mono_us() + TREE_KILL_MAX;
-	struct look l = {.tree = t, .self = getpid(), .first = c->pid};
+	struct look l = {.tree = t, .self = getpid(), .first = c ? c->pid : 0};
 	unsigned before = 0, quiet = 0;
 
 	for (int i = 0; i < STOP_ROUNDS; i++) {

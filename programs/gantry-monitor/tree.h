@@ -26,7 +26,8 @@ void tree_mark(struct tree *t);
 
 /*
  * SIGKILL to everything of it in the container, and to all below this process (a subreaper);
- * waits until they are gone, at most TREE_KILL_MAX.  Blocking: for jobs.
+ * waits until they are gone, at most TREE_KILL_MAX.  Blocking: for jobs.  Without a mark, `m` and
+ * `c` may be NULL.
  */
 #define TREE_KILL_MAX (2 * USEC_PER_SEC)
 void tree_kill(const struct tree *t, const struct monitor *m, const struct container *c);

@@ -68,7 +68,7 @@ static char *message_in(const char *line)
 }
 
 /* The last error line of a log in JSON lines ({"msg":...,"level":"error"}), or its last line. */
-static char *last_message(const char *log)
+char *runtime_last_message(const char *log)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
 	char *save = NULL, *found = NULL;
@@ -108,7 +108,7 @@ void runtime_put_options(const struct runtime *rt, const char *log, struct strv 
 static int call_failed(const struct runtime *rt, const char *command,
 		       const struct spawn_result *out, const char *log, struct err *e)
 {
-	_cleanup_free_ char *msg = last_message(log);
+	_cleanup_free_ char *msg = runtime_last_message(log);
 	const struct runtime_end end = {out->status, false, msg, rt->root};
 	int errnum = runtime_blame_errno(runtime_blame_of(&end), -EIO);
 

@@ -42,6 +42,9 @@ int runtime_shared(void);
  */
 int runtime_no_input(struct err *e);
 
+/* The last message of a log that a call has left, owned; NULL where there is none. */
+char *runtime_last_message(const char *log);
+
 /* `delete --force`; a container that the runtime does not know is success. */
 int runtime_delete(const struct runtime *rt, const char *id, const char *log, struct err *e);
 

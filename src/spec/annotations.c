@@ -63,6 +63,19 @@ static void put_pod(const Runtime__V1__PodSandboxConfig *pod, const char *id, st
 	put(p, "io.kubernetes.cri.sandbox-uid", m->uid);
 }
 
+/* crun throws away what hooks print, but for this; a file in the bundle. */
+static void put_hooks_output(const struct spec_container *s, struct printing *p)
+{
+	const char *end = s->binds_dir ? strrchr(s->binds_dir, '/') : NULL;
+	_cleanup_free_ char *file = NULL;
+
+	if (!end || !jv_get(s->edits, "hooks"))
+		return;
+	file = xasprintf("%.*s/hooks.log", (int)(end - s->binds_dir), s->binds_dir);
+	put(p, "run.oci.hooks.stdout", file);
+	put(p, "run.oci.hooks.stderr", file);
+}
+
 static void put_own(const struct spec_container *s, struct printing *p)
 {
 	/* Else crun makes one more cgroup below systemd's scope, of whose limits systemd and
@@ -73,6 +86,7 @@ static void put_own(const struct spec_container *s, struct printing *p)
 			     s->pids_limit, put_property, p);
 	if (s->seccomp && s->seccomp_filter && !spec_privileged(s))
 		put(p, "run.oci.seccomp_bpf_data", s->seccomp_filter);
+	put_hooks_output(s, p);
 	put(p, "io.kubernetes.cri.container-type", "container");
 	put(p, "io.kubernetes.cri.container-name", s->config->metadata->name);
 	put(p, "io.kubernetes.cri.image-name", s->image_name);

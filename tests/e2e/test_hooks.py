@@ -9,7 +9,7 @@ import time
 import grpc
 import pytest
 
-from cri import SLOW
+from cri import SLOW, api
 from daemon import Daemon, processes_with, wait_for
 
 STAGES = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"]
@@ -143,12 +143,97 @@ def test_bad_files_are_told_and_passed_over(d, pod, noted):
         assert re.search("hooks_dirs: .*%s.json.*%s" % (name, re.escape(words)), log), name
 
 
-def test_a_hook_that_fails(d, pod, tmp_path):
-    hook(d, script(tmp_path / "no", "echo it does not like this >&2; exit 3\n"))
+WORDS = "it does not like this"
+
+
+def left(d, tmp_path):
+    """What a container that is gone, or a hook of its, should not have left."""
+    containers = {c.id for c in d.cri.ListContainers().containers}
+    return [x for x in os.listdir(d.root + "/containers") if x not in containers] + \
+        processes_with(str(tmp_path))
+
+
+@pytest.mark.parametrize("stage", ["prestart", "createRuntime", "createContainer"])
+def test_a_hook_that_fails(d, pod, tmp_path, stage):
+    """The container is not made, the error has the hook's words, and what the hook started goes."""
+    hook(d, script(tmp_path / "no", "cat %s/wait >/dev/null 2>&1 &\necho %s >&2\nexit 3\n" % (tmp_path, WORDS)),
+         [stage], when={"annotations": {"fails": "."}})
+    os.mkfifo(tmp_path / "wait")
     with pytest.raises(grpc.RpcError) as e:
-        d.create(pod, "true")
-    assert re.search("hook|not like this|exit", e.value.details()), e.value.details()
-    assert not d.cri.ListContainers().containers and not os.listdir(d.root + "/containers")
+        d.create(pod, "true", annotations={"fails": "1"})
+    assert "hook" in e.value.details() and WORDS in e.value.details()
+    assert not d.cri.ListContainers().containers and not left(d, tmp_path)
+    assert d.create(pod, "true")  # the pod is well
+
+
+def test_a_hook_in_the_container_that_fails(d, pod):
+    """It is run by what becomes the container's process, which has been started by then."""
+    hook(d, "/bin/sh", ["startContainer"], args=["sh", "-c", "echo %s >&2; exit 3" % WORDS])
+    c = d.create(pod, "sleep 1000")
+    try:
+        d.cri.StartContainer(container_id=c)
+    except grpc.RpcError as e:
+        assert "hook" in e.details()
+    wait_for(lambda: d.cri.ContainerStatus(container_id=c).status.state == api.CONTAINER_EXITED)
+    assert d.cri.ContainerStatus(container_id=c).status.exit_code != 0
+    d.cri.RemoveContainer(container_id=c)
+
+
+def test_a_hook_after_the_start_that_fails(d, pod, tmp_path):
+    """The specification has had both: the start fails and the container ends, or it runs on.  (runc
+    before 1.2 runs such hooks when it creates.)"""
+    hook(d, script(tmp_path / "no", "echo %s >&2; exit 3\n" % WORDS), ["poststart"])
+    try:
+        c = d.run(pod, "sleep 1000")
+    except grpc.RpcError as e:
+        assert "hook" in e.details() and WORDS in e.details()
+        for x in d.cri.ListContainers().containers:
+            wait_for(lambda: d.cri.ContainerStatus(container_id=x.id).status.state !=
+                     api.CONTAINER_RUNNING)
+            d.cri.RemoveContainer(container_id=x.id)
+    else:
+        assert d.cri.ContainerStatus(container_id=c).status.state == api.CONTAINER_RUNNING
+        d.cri.RemoveContainer(container_id=c)
+    assert not left(d, tmp_path)
+
+
+def test_a_hook_of_the_end_that_fails(d, pod, tmp_path):
+    """It is said in the log; the container is gone."""
+    hook(d, script(tmp_path / "no", "echo %s >&2; exit 3\n" % WORDS), ["poststop"])
+    c = d.run(pod, "sleep 1000")
+    d.cri.StopContainer(container_id=c, timeout=0)
+    d.cri.RemoveContainer(container_id=c)
+    assert not left(d, tmp_path)
+    wait_for(lambda: re.search("%s.*%s" % (c, WORDS), d.log_text()))
+
+
+def test_what_a_hook_is_told(d, pod, tmp_path):
+    """State on standard input (runtime.md, "State"), the arguments and the environment that stand in
+    the file, and no others."""
+    out = tmp_path / "out"
+    env = script(tmp_path / "env", "echo $(cat) >>%s; tr '\\0' ' ' </proc/$$/environ >>%s; echo >>%s\n"
+                 % (out, out, out))
+    hook(d, env, ["createRuntime", "poststart"], env=["A=1", "B=two words"])
+    c = d.run(pod, "sleep 1000", annotations={"c.d": "e"})
+    wait_for(lambda: out.exists() and len(out.read_text().splitlines()) == 4)
+    lines = out.read_text().splitlines()
+    for state, status in ((lines[0], ("creating", "created")), (lines[2], ("running", "created"))):
+        state = json.loads(state)
+        assert state["id"] == c and state["status"] in status and state["pid"] > 0
+        assert re.match(r"1\.", state["ociVersion"]) and state["annotations"]["c.d"] == "e"
+        assert os.path.exists(state["bundle"] + "/config.json")
+    for line in lines[1::2]:
+        assert set(re.findall(r"(\w+)=", line)) <= {"A", "B"} and "B=two words" in line
+
+
+def test_a_hook_may_leave_a_daemon(d, pod, tmp_path):
+    """What a good hook has started, and let go of, is its own business."""
+    os.mkfifo(tmp_path / "wait")
+    hook(d, script(tmp_path / "starts", "setsid cat %s/wait </dev/null >/dev/null 2>&1 &\n" % tmp_path))
+    c = d.run(pod, "sleep 1000")
+    d.cri.RemoveContainer(container_id=c)
+    (pid, _), = processes_with("%s/wait" % tmp_path)
+    os.kill(pid, 9)
 
 
 def hangs(tmp_path):
