@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tarfile
 
+import image
 from cri import TOP
 from daemon import Daemon, wait_for
 
@@ -52,6 +53,10 @@ CORE = b"\x19\x43\x56\x54\x47\x38\x05\x55\x02\x00\x00\x00\x08"
 MACHINE = {"x86_64": b"\x01", "aarch64": b"\x03"}.get(platform.machine(), b"\x00")
 
 
+# What a manifest says of an image that holds a checkpoint.
+NAME = "io.kubernetes.cri-o.annotations.checkpoint.name"
+
+
 def octal(data):
     return "".join("\\%03o" % b for b in data)
 
@@ -61,17 +66,23 @@ printf '%s' >"$images/inventory.img" && printf '%s' >"$images/core-1.img"
 """ % (octal(INVENTORY), octal(CORE + MACHINE))
 
 
-def fake_daemon(top, archive, config="", **kw):
-    """Its handlers: `fake`, whose criu is one that is content, and crun; runc too, by `config`."""
+def make_fake(top):
+    """The runtime, and a criu that is content. The PATH to find it on, and the configuration."""
     (top / "criu").write_text("#!/bin/sh\nexit 0\n")
     (top / "fake").write_text(FAKE.replace("TOP", str(top)))
+    (top / "hook").write_text(GOOD)
     for name in ("criu", "fake"):
         (top / name).chmod(0o755)
-    env = {"PATH": "%s:%s" % (top, os.environ["PATH"]), **kw.pop("env", {})}
-    d = Daemon(config="runtimes:\n  fake: {path: %s/fake}\n  crun: {path: crun}\n"
-                      "default_runtimes: [fake]\n%s" % (top, config), env=env, **kw)
+    return ("%s:%s" % (top, os.environ["PATH"]),
+            "runtimes:\n  fake: {path: %s/fake}\n  crun: {path: crun}\n"
+            "default_runtimes: [fake]\n" % top)
+
+
+def fake_daemon(top, archive, config="", **kw):
+    """Its handlers: `fake` and crun; what else by `config`."""
+    path, handlers = make_fake(top)
+    d = Daemon(config=handlers + config, env={"PATH": path, **kw.pop("env", {})}, **kw)
     d.hook, d.hook_restore = top / "hook", top / "hook-restore"
-    d.hook.write_text(GOOD)
     d.load(archive)
     wait_for(lambda: len(d.cri.Status().runtime_handlers) == 3, timeout=60)
     return d
@@ -117,3 +128,14 @@ def criu_path():
                                    stdout=subprocess.DEVNULL).returncode == 0:
             return path
     return None
+
+
+def as_image(path, **annotations):
+    with open(path, "rb") as f:
+        im = image.Image([f.read()])
+    m = json.loads(im.manifest)
+    m["annotations"] = annotations
+    del im.blobs[im.digest]
+    im.manifest = json.dumps(m).encode()
+    im.digest = im.put(im.manifest)
+    return im
