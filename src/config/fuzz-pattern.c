@@ -18,6 +18,9 @@ static void check(const char *text, bool image, const char *s, size_t n)
 	FUZZ_ASSERT(p.prefix_len + p.n <= PATTERN_PROGRAM_MAX);
 	FUZZ_ASSERT(pattern_cost(&p) <= PATTERN_PROGRAM_MAX + 1);
 	pattern_sign(&sig, s, n);
+	for (size_t also = 0; also <= n && n <= PATTERN_SUBJECT_MAX; also += 1 + n / 4)
+		FUZZ_ASSERT(pattern_match_either(&p, s, n, also) ==
+			    (pattern_match(&p, s, n) || pattern_match(&p, s, also)));
 	if (pattern_match(&p, s, n)) {
 		FUZZ_ASSERT(n <= PATTERN_SUBJECT_MAX && pattern_may_fit(&p.required, &sig));
 		FUZZ_ASSERT(!memcmp(s, p.prefix, p.prefix_len));
