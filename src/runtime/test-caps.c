@@ -131,6 +131,7 @@ static void test_others(void)
 
 	CHECK(c.has & RCAP_BIT(RCAP_SECCOMP_DEFAULT) && !(c.has & RCAP_BIT(RCAP_SECCOMP)));
 	CHECK(!(c.has & RCAP_BIT(RCAP_HOST_PID)) && c.has & RCAP_BIT(RCAP_JOIN_NETWORK));
+	CHECK_STR(runtime_caps_why(&c, RCAP_AMBIENT_CAPS), "gVisor passes it over");
 	runtime_caps_fini(&c);
 	c = known(text, args);
 	CHECK(c.has & RCAP_BIT(RCAP_SECCOMP) && !(c.has & RCAP_BIT(RCAP_SECCOMP_NOTIFY)));
