@@ -313,9 +313,23 @@ static int delete_container(const struct runtime *rt, const char *id, const char
 	return runtime_forget(rt, id, e);
 }
 
+/* A runtime that has failed may fail at this too, or know nothing of what it had begun: its process and
+ * cgroup are taken away without it. */
+static void undo_runtime(struct making *k)
+{
+	const char *name = ipc_get_str(k->in, MON_TAG_CGROUP);
+	_cleanup_free_ char *cgroup = NULL;
+
+	(void)delete_container(&k->rt, k->j->id, NULL, false, NULL);
+	if (name && cgroup_path_of(name, k->rt.systemd_cgroup, &cgroup, NULL) == 0)
+		do_remove_cgroup(&k->j->mon->cgroup, cgroup);
+	if (k->rt.root)
+		(void)runtime_forget(&k->rt, k->j->id, NULL);
+}
+
 static void undo(struct making *k)
 {
-	delete_container(&k->rt, k->j->id, NULL, false, NULL);
+	undo_runtime(k);
 	if (!k->sandbox)
 		snapshotter->remove(&k->snap, NULL);
 	/* The root file system is mounted in our own namespace only; the tree stays on its

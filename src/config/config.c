@@ -37,6 +37,14 @@ const struct config_key config_keys[] = {
 	 .about = "of pods whose request names none; empty: named after the instance"},
 	{"default_runtimes", STRINGS, AT(default_runtimes),
 	 .about = "for pods that ask for no handler: the first of these that works here"},
+	{"breaker.failures", NUMBER32, AT(breaker.failures), 0, 1000,
+	 .about = "failures of its own in a row after which a runtime is set aside for a while; 0: "
+		  "never"},
+	{"breaker.rest", SECONDS, AT(breaker.rest_us), 1, 3600,
+	 .about = "seconds until a runtime that was set aside is tried again; doubled each time it "
+		  "fails"},
+	{"breaker.rest_max", SECONDS, AT(breaker.rest_max_us), 1, 86400,
+	 .about = "seconds that it is set aside at most"},
 	{"hooks_dirs", PATHS, AT(hooks_dirs), .may_be_empty = true,
 	 .about = "OCI hooks for containers (oci-hooks(5)); a file hides those of its name in "
 		  "earlier "
@@ -225,6 +233,9 @@ static void set_defaults(struct config *c)
 	c->log.level = LOG_LEVEL_INFO;
 	c->cgroup.parent = "";
 	c->default_runtimes = vector(&c->arena, runtimes, 2);
+	c->breaker.failures = 3;
+	c->breaker.rest_us = 10 * USEC_PER_SEC;
+	c->breaker.rest_max_us = 600 * USEC_PER_SEC;
 	c->cni.conf_dir = "/etc/cni/net.d";
 	c->cni.bin_dirs = vector(&c->arena, bin_dirs, 2);
 	c->cni.timeout_us = 60 * USEC_PER_SEC;

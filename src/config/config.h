@@ -124,6 +124,12 @@ struct config {
 		*hooks_dirs; /* OCI hooks, oci-hooks(5); later ones go first; empty: none */
 	const char *const *default_runtimes; /* handler "": first available wins: crun, runc */
 
+	/* A runtime that keeps failing is set aside (route/breaker.h). */
+	struct {
+		uint32_t failures;	       /* of its own in a row: 3; 0: never */
+		uint64_t rest_us, rest_max_us; /* 10 s, 10 min */
+	} breaker;
+
 	struct {
 		const char *conf_dir;	     /* /etc/cni/net.d */
 		const char *const *bin_dirs; /* /opt/cni/bin, /usr/lib/cni */

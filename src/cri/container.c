@@ -254,6 +254,10 @@ static void container_info(struct arena *a, const struct container *c,
 	jw_object_begin(&w);
 	jw_key_string(&w, "sandboxID", c->pod->id);
 	jw_key_string(&w, "runtime", c->runtime_name);
+	if (c->choice) {
+		jw_key(&w, "routing");
+		jw_raw(&w, c->choice);
+	}
 	jw_key_string(&w, "cgroup", c->cgroup);
 	jw_key_int(&w, "pid", c->pid);
 	jw_key_bool(&w, "tty", c->config->tty); /* for who attaches */

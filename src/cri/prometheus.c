@@ -186,6 +186,53 @@ static void images(const struct node *n, struct strbuf *to)
 	histogram(to, "gantry_image_pull_duration_seconds", NULL, NULL, &p.took);
 }
 
+/* For containers. */
+static void decisions(const struct node *n, struct strbuf *to)
+{
+	static const char name[] = "gantry_route_decisions_total";
+	uint64_t fallbacks = 0;
+
+	head(to, name, "counter",
+	     "Containers put on the runtime: chosen as the first candidate, as a fallback after "
+	     "others; and tries that failed for a reason that is not the container's.");
+	for (size_t i = 0; i < n->n_runtimes; i++) {
+		const struct node_runtime *rt = n->runtimes[i];
+		const char *runtime = rt->config->name;
+
+		sample(to, name, LABELS("runtime", runtime, "outcome", "chosen"), rt->decided);
+		sample(to, name, LABELS("runtime", runtime, "outcome", "fallback"),
+		       rt->decided_fallback);
+		sample(to, name, LABELS("runtime", runtime, "outcome", "failed"),
+		       rt->decided_failed);
+		fallbacks += rt->decided_fallback;
+	}
+	one(to, "gantry_route_fallbacks_total", "counter",
+	    "Containers put on another runtime than the first candidate.", fallbacks);
+	one(to, "gantry_route_refused_total", "counter",
+	    "Requests for pods and containers for which no runtime was left.", n->route_refused);
+}
+
+static void breakers(const struct node *n, struct strbuf *to)
+{
+	head(to, "gantry_runtime_failures_total", "counter",
+	     "Failures of the runtime that were its own.");
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		sample(to, "gantry_runtime_failures_total",
+		       LABELS("runtime", n->runtimes[i]->config->name),
+		       n->runtimes[i]->breaker.failed);
+	head(to, "gantry_runtime_set_aside_total", "counter",
+	     "How often the runtime was set aside because it kept failing.");
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		sample(to, "gantry_runtime_set_aside_total",
+		       LABELS("runtime", n->runtimes[i]->config->name),
+		       n->runtimes[i]->breaker.opened);
+	head(to, "gantry_runtime_set_aside", "gauge", "Whether the runtime is set aside now.");
+	for (size_t i = 0; i < n->n_runtimes; i++)
+		sample(to, "gantry_runtime_set_aside",
+		       LABELS("runtime", n->runtimes[i]->config->name),
+		       n->runtimes[i]->breaker.state != BREAKER_CLOSED);
+}
+
 static void runtimes(const struct node *n, struct strbuf *to)
 {
 	size_t count = n->n_runtimes;
@@ -208,15 +255,19 @@ static void runtimes(const struct node *n, struct strbuf *to)
 		       LABELS("runtime", rt->config->name, "result", "failure"), rt->probes_failed);
 	}
 	head(to, "gantry_runtime_choices_total", "counter",
-	     "Pods for which the runtime was chosen: by their handler, or by default.");
+	     "Pods for which the runtime was chosen: by their handler, a rule, or by default.");
 	for (size_t i = 0; i < count; i++) {
 		const struct node_runtime *rt = n->runtimes[i];
 
 		sample(to, "gantry_runtime_choices_total",
 		       LABELS("runtime", rt->config->name, "by", "handler"), rt->chosen_by_handler);
 		sample(to, "gantry_runtime_choices_total",
+		       LABELS("runtime", rt->config->name, "by", "rule"), rt->chosen_by_rule);
+		sample(to, "gantry_runtime_choices_total",
 		       LABELS("runtime", rt->config->name, "by", "default"), rt->chosen_by_default);
 	}
+	decisions(n, to);
+	breakers(n, to);
 	one(to, "gantry_network_ready", "gauge", "Whether pods can be given a network.",
 	    n->network.ready);
 }

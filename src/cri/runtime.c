@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CRI: what the runtime is and how it is. */
+#include "base/clock.h"
 #include "base/mem.h"
 #include "config/config.h"
 #include "cri/cri.h"
+#include "pod/choose.h"
 #include "pod/node.h"
+#include "pod/runtimes.h"
 #include "wire/json.h"
 
 static int version(struct cri_call *c, const void *request, void *response, struct err *e)
@@ -32,15 +35,35 @@ static Runtime__V1__RuntimeCondition *condition(struct arena *a, const char *typ
 	return m;
 }
 
+/* None of those that pods get by default may be asked now: each has failed too often. */
+static bool all_set_aside(const struct node *n, struct strbuf *why)
+{
+	for (size_t i = 0; n->config->default_runtimes[i]; i++) {
+		const struct node_runtime *rt =
+			node_runtime_named(n, n->config->default_runtimes[i]);
+		const char *aside = rt && rt->available ? node_runtime_set_aside(rt) : NULL;
+
+		if (rt && rt->available && !aside)
+			return false;
+		if (aside)
+			strbuf_addf(why, "%s%s is set aside: %s", why->len ? "; " : "",
+				    rt->config->name, aside);
+	}
+	return why->len > 0;
+}
+
 /* Ready when the default handler has a runtime that works; says what is wrong with each. */
 static Runtime__V1__RuntimeCondition *runtime_ready(struct cri_call *c)
 {
+	_cleanup_strbuf_ struct strbuf why = STRBUF_NULL;
 	struct node_runtime *rt;
 	struct err e = ERR_NULL;
 
 	if (!node_runtimes_known(c->node))
 		return condition(c->arena, "RuntimeReady", false, "Probing",
 				 "the runtimes are being probed");
+	if (all_set_aside(c->node, &why))
+		return condition(c->arena, "RuntimeReady", false, "RuntimesSetAside", why.s);
 	if (node_runtime_peek(c->node, "", NODE_NEEDS_NOTHING, &rt, &e) == 0)
 		return condition(c->arena, "RuntimeReady", true, "", "");
 	return condition(c->arena, "RuntimeReady", false, "NoRuntimeAvailable", e.msg);
@@ -87,6 +110,18 @@ static void put_capabilities(const struct node_runtime *rt, struct jw *w)
 	runtime_caps_print(c, w);
 }
 
+/* One that is set aside, or was and is being tried again. */
+static void put_breaker(const struct node_runtime *rt, struct jw *w)
+{
+	if (rt->breaker.state == BREAKER_CLOSED)
+		return;
+	jw_key_object(w, "setAside");
+	jw_key_string(w, "state", breaker_state_name(rt->breaker.state));
+	jw_key_string(w, "reason", rt->breaker.why);
+	jw_key_uint(w, "restSeconds", rt->breaker.rest / USEC_PER_SEC);
+	jw_object_end(w);
+}
+
 /* `crictl info`: the configuration in short and every runtime with its health. */
 static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 {
@@ -114,6 +149,7 @@ static void info(struct cri_call *c, Runtime__V1__StatusResponse *r)
 				      rt->probed ? str_or_empty(rt->reason) : "not probed yet");
 		if (rt->available)
 			put_capabilities(rt, &w);
+		put_breaker(rt, &w);
 		jw_object_end(&w);
 	}
 	jw_array_end(&w);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cri/cri.h"
 #include "cri/validate.h"
+#include "pod/choose.h"
 #include "pod/life.h"
 #include "wire/json.h"
 
@@ -243,10 +244,12 @@ static void put_resources(const struct pod *p, const char *key,
 static void pod_info(struct arena *a, const struct pod *p, Runtime__V1__PodSandboxStatusResponse *r)
 {
 	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+	struct route_binding bound;
 	struct jw w = JW_INIT(&b);
 
 	jw_object_begin(&w);
-	jw_key_string(&w, "runtime", p->runtime_name);
+	pod_binding(p, NULL, &bound);
+	jw_key_string(&w, "runtime", bound.runtime);
 	jw_key_string(&w, "runtimeHandler", p->handler);
 	jw_key_string(&w, "netns", p->netns);
 	jw_key_string(&w, "cgroupParent", p->cgroup_parent);

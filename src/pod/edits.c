@@ -14,19 +14,6 @@ static void put_strings(struct ipc_out *o, uint16_t tag, const char *const *v)
 		ipc_put_str(o, tag, v[i]);
 }
 
-static int check_runtime(const struct container *c, const jv *edits, struct err *e)
-{
-	const struct node_runtime *rt = c->runtime;
-
-	if (jv_get(edits, "netDevices") && !(rt && rt->caps.has & RCAP_BIT(RCAP_NET_DEVICES)))
-		return err_precondition(
-			e,
-			"config.CDI_devices: they bring network devices, which runtime "
-			"\"%s\" cannot move into a container",
-			c->runtime_name);
-	return 0;
-}
-
 static int ask(const struct container *c, struct ipc_out *o, jv **ret, struct err *e)
 {
 	_cleanup_strbuf_ struct strbuf text = STRBUF_NULL;
@@ -36,8 +23,6 @@ static int ask(const struct container *c, struct ipc_out *o, jv **ret, struct er
 	if (r == 0)
 		r = jv_parse(str_or_empty(text.s), text.len, EDITS_MAX, "the worker's answer", &doc,
 			     e);
-	if (r == 0)
-		r = check_runtime(c, doc, e);
 	if (r == 0)
 		*ret = TAKE_PTR(doc);
 	return r;

@@ -7,8 +7,7 @@
 
 /*
  * Has a worker read the files and returns what they add, as spec.h has it; NULL: nothing. owned.
- * Waits.  NOT_FOUND for a CDI device that no file describes, FAILED_PRECONDITION where the runtime
- * cannot do what one needs.
+ * Waits.  NOT_FOUND for a CDI device that no file describes.
  */
 int edits_collect(const struct container *c, const struct image_config *image, jv **ret,
 		  struct err *e);

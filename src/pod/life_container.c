@@ -10,6 +10,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "pod/choose.h"
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
@@ -76,6 +77,10 @@ static int start(struct container *c, struct err *e)
 	request(c, &o, MON_START);
 	r = call(c, &o, &in, e);
 	FAULT_POINT("daemon.start.started");
+	if (c->runtime && r == 0)
+		node_runtime_worked(c->runtime);
+	else if (c->runtime)
+		node_runtime_failed(c->node, c->runtime, runtime_blame_of_errno(r), e->msg);
 	if (r < 0 && e->code == GRPC_INTERNAL && life_container_linked(c) &&
 	    c->state == CONTAINER_CREATED)
 		end_unstarted(c, e);

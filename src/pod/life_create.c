@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "ipc/worker.h"
+#include "pod/choose.h"
 #include "pod/device.h"
 #include "pod/edits.h"
 #include "pod/filter.h"
@@ -47,12 +48,16 @@ struct creation {
 	bool volumes_mounted;
 	char *binds_dir;
 	jv *edits; /* what files on the node add; NULL: nothing */
-	bool has_seccomp;
+	bool has_seccomp, seccomp_default;
 	char *cgroups_path;
 	const char *pidns;
 	bool own_pidns;
 	char *target_pidns;
 	struct restore restore;
+	struct choice choice;
+	char *rule_image; /* the reference that rules look at; NULL: none */
+	bool chosen;	  /* a runtime has been, and is being tried */
+	bool recorded;	  /* it has a row, and the monitor may know of it */
 };
 
 static void creation_fini(struct creation *k)
@@ -69,6 +74,8 @@ static void creation_fini(struct creation *k)
 	free(k->cgroups_path);
 	free(k->target_pidns);
 	restore_fini(&k->restore);
+	choice_fini(&k->choice);
+	free(k->rule_image);
 }
 
 static int copy_image(struct creation *k, const struct image *im, struct err *e)
@@ -199,6 +206,7 @@ static int choose_seccomp(struct creation *k, struct err *e)
 	else if (standard)
 		spec_seccomp_default_print(spec_caps_of(sc, n->host.caps), &k->seccomp);
 	k->has_seccomp = r == 0 && (file || standard);
+	k->seccomp_default = standard;
 	return r;
 }
 
@@ -297,20 +305,18 @@ static int add_edits(struct creation *k, struct err *e)
 		r = spec_edits_groups(k->edits, &k->user, e);
 	if (r < 0 || !k->edits)
 		return r;
-	spec_edits_devices(k->edits, &k->user, &c->arena, &k->devices, &k->n_devices);
 	spec_edits_print_exec(k->edits, &exec);
 	if (exec.len)
 		c->edits = strbuf_take(&exec);
 	return 0;
 }
 
-/* Everything that can be refused before anything is made. */
+/* Everything that can be refused before a runtime is chosen. */
 static int prepare(struct creation *k, struct err *e)
 {
 	struct container *c = k->c;
 	const struct node *n = k->pod->node;
 	const Runtime__V1__LinuxContainerSecurityContext *sc = security(c->config);
-	bool all = sc && sc->privileged && !c->runtime->config->privileged_without_host_devices;
 	int r = find_image(k, e);
 
 	if (r == 0)
@@ -319,8 +325,6 @@ static int prepare(struct creation *k, struct err *e)
 		r = spec_user_resolve(&k->record.config, sc, &k->user, e);
 	if (r == 0)
 		r = choose_pidns(k, e);
-	if (r == 0)
-		r = devices_collect(c->config, all, &c->arena, &k->devices, &k->n_devices, e);
 	if (r == 0)
 		r = add_edits(k, e);
 	if (r == 0)
@@ -334,16 +338,37 @@ static int prepare(struct creation *k, struct err *e)
 	c->cgroup = NULL;
 	r = cgroup_path_of(k->cgroups_path, n->cgroup_systemd, &c->cgroup, e);
 	if (r == 0)
-		r = print_spec(k, e);
-	if (r == 0 && k->restore.wanted)
-		r = restore_check(&k->restore, c, &k->spec, e);
-	if (r == 0)
 		tell_missing(k);
 	c->stop_signal = signal_to_stop(c->config, &k->record.config);
 	c->uid = k->user.uid;
 	c->gid = k->user.gid;
-	c->groups = TAKE_PTR(k->user.groups);
+	if (k->user.n_groups) /* (what its config.json is printed of, once or more, stays) */
+		c->groups = xmemdup(k->user.groups, k->user.n_groups * sizeof(*c->groups));
 	c->n_groups = k->user.n_groups;
+	return r;
+}
+
+/* Its config.json, as the runtime chosen gets it. */
+static int shape(struct creation *k, struct err *e)
+{
+	struct container *c = k->c;
+	const Runtime__V1__LinuxContainerSecurityContext *sc = security(c->config);
+	bool all = sc && sc->privileged && !c->runtime->config->privileged_without_host_devices;
+	int r;
+
+	strbuf_reset(&k->spec);
+	spec_binds_fini(&k->binds);
+	k->binds = (struct spec_binds){0};
+	strv_fini(&k->image_volumes);
+	k->image_volumes = STRV_NULL;
+	r = devices_collect(c->config, all, &c->arena, &k->devices, &k->n_devices, e);
+	if (r < 0)
+		return r;
+	if (k->edits)
+		spec_edits_devices(k->edits, &k->user, &c->arena, &k->devices, &k->n_devices);
+	r = print_spec(k, e);
+	if (r == 0 && k->restore.wanted)
+		r = restore_check(&k->restore, c, &k->spec, e);
 	return r;
 }
 
@@ -408,6 +433,7 @@ static int make(struct creation *k, struct err *e)
 	struct ipc_out o;
 	int r = container_record(c, e);
 
+	k->recorded = true;
 	FAULT_POINT("daemon.create.row");
 	if (r < 0)
 		return r;
@@ -499,19 +525,156 @@ static bool wants_default_profile(const Runtime__V1__ContainerConfig *c)
 	return !(sc && sc->privileged) && !spec_apparmor_of(sc, NULL);
 }
 
-/* That of its pod, as the configuration has it now. */
-static int choose_runtime(struct container *c, struct err *e)
-{
-	struct node_runtime *rt = node_runtime_named(c->node, c->pod->runtime_name);
+/* --- its runtime --- */
 
-	if (!rt)
-		return err_precondition(
-			e, "runtime \"%s\" of pod sandbox %s is not configured any more",
-			c->pod->runtime_name, c->pod->id);
+/* As its user wrote it; of one that is asked for by its id, a name that the image has. */
+static char *image_for_rules(const struct creation *k)
+{
+	const Runtime__V1__ImageSpec *spec = k->c->config->image;
+	const struct image_record *r = &k->record;
+
+	if (*spec->user_specified_image)
+		return xstrdup(spec->user_specified_image);
+	if (!str_has_prefix(spec->image, "sha256:") && !str_has_prefix(r->id, spec->image))
+		return xstrdup(spec->image);
+	return r->tags.n ? xstrdup(r->tags.v[0]) : r->digests.n ? xstrdup(r->digests.v[0]) : NULL;
+}
+
+static void set_runtime(struct container *c, struct node_runtime *rt)
+{
+	node_runtime_unref(c->runtime);
+	c->runtime = rt ? node_runtime_ref(rt) : NULL;
 	free(c->runtime_name);
-	c->runtime_name = xstrdup(rt->config->name);
-	c->runtime = node_runtime_ref(rt);
+	c->runtime_name = xstrdup(rt ? rt->config->name : "");
+}
+
+static int add_needs(struct creation *k, struct err *e)
+{
+	const Runtime__V1__LinuxContainerSecurityContext *sc = security(k->c->config);
+	const struct node *n = k->pod->node;
+	const struct needs_facts f = {.cgroup_v2 = n->host.cgroup_v2,
+				      .cgroup_systemd = n->cgroup_systemd,
+				      .privileged = sc && sc->privileged,
+				      .seccomp_default = k->seccomp_default,
+				      .apparmor_default = wants_default_profile(k->c->config)};
+	_cleanup_jv_ jv *doc = NULL;
+	struct needs needs = NEEDS_NULL;
+	int r = jv_parse(k->spec.s, k->spec.len, SIZE_MAX, "config.json", &doc, e);
+
+	if (r == 0)
+		needs_add_config(&needs, doc, &f);
+	k->choice.needs |= needs.bits;
+	return r;
+}
+
+/*
+ * The runtime and what it is given.  What is needed is known from the configuration that is made for it,
+ * which another runtime may get otherwise: needs only become more, so this comes to an end.
+ */
+static int choose_and_shape(struct creation *k, struct err *e)
+{
+	struct container *c = k->c;
+	struct node_runtime *had = NULL;
+	int r;
+
+	set_runtime(c, NULL);
+	for (;;) {
+		r = choice_next(&k->choice, e);
+		if (r < 0 || k->choice.rt == had)
+			return r;
+		had = k->choice.rt;
+		set_runtime(c, had);
+		r = shape(k, e);
+		if (r == 0)
+			r = add_needs(k, e);
+		if (r < 0)
+			return r;
+		if (!runtime_caps_missing(&had->caps, k->choice.needs))
+			return 0;
+	}
+}
+
+/* One container of a pod at a time: the first binds the others. */
+static int place(struct creation *k, struct err *e)
+{
+	struct pod *p = k->pod;
+	int r = co_lock(&p->place_lock);
+
+	if (r < 0)
+		return err_set(e, r, GRPC_CANCELLED,
+			       "cancelled while the runtime of another container of pod sandbox %s "
+			       "was being chosen",
+			       p->id);
+	r = choose_and_shape(k, e);
+	if (r == 0) {
+		k->chosen = true;
+		free(k->c->choice);
+		k->c->choice = choice_print(&k->choice);
+		choice_begin(&k->choice);
+		r = pod_sandbox_switch(p, k->choice.rt, e);
+	}
+	if (r < 0)
+		set_runtime(k->c, NULL);
+	co_unlock(&p->place_lock);
+	return r;
+}
+
+static void tell_choice(struct creation *k)
+{
+	_cleanup_strbuf_ struct strbuf b = STRBUF_NULL;
+
+	choice_describe(&k->choice, &b);
+	log_info("container %s of pod sandbox %s: runtime %s", k->c->id, k->pod->id, b.s);
+}
+
+/* The candidates in their order: the next where one has failed for what is not the container's fault.  A
+ * try that fails has been undone before it says so. */
+static int place_and_make(struct creation *k, struct err *e)
+{
+	struct container *c = k->c;
+	struct err failed = ERR_NULL;
+	int r;
+
+	choice_init(&k->choice, c->node, k->pod->config, k->pod->handler, c);
+	k->choice.image = k->rule_image = c->node->config->n_rules ? image_for_rules(k) : NULL;
+	for (;;) {
+		struct err now = ERR_NULL;
+
+		k->chosen = false;
+		r = place(k, &now);
+		if (r < 0 && !k->chosen) { /* no other is left: the first reason is told */
+			*e = failed.errnum ? failed : now;
+			return e->errnum;
+		}
+		if (r == 0)
+			r = make(k, &now);
+		if (r == 0)
+			break;
+		if (!failed.errnum)
+			failed = now;
+		if (co_cancelled() || !life_container_linked(c) ||
+		    !choice_failed(&k->choice, &now)) {
+			choice_abandon(&k->choice);
+			*e = now;
+			return r;
+		}
+		log_warn("container %s of pod sandbox %s: runtime %s failed, another is tried: %s",
+			 c->id, k->pod->id, k->choice.rt->config->name, now.msg);
+		FAULT_POINT("daemon.fallback.failed");
+	}
+	choice_works(&k->choice);
+	tell_choice(k);
 	return 0;
+}
+
+/* One that no row knows of, or that has been begun to be made. */
+static void drop(struct creation *k)
+{
+	if (k->recorded)
+		forget(k->c);
+	else
+		container_unlink(k->c);
+	pod_sandbox_settle(k->pod);
 }
 
 int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *config,
@@ -537,8 +700,6 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	runtime__v1__container_config__pack(config, bytes);
 	id_new(id);
 	r = container_new(p, id, bytes, len, &c, e);
-	if (r == 0)
-		r = choose_runtime(c, e);
 	if (r < 0)
 		return r;
 	free(c->log_path);
@@ -550,12 +711,10 @@ int life_create_container(struct pod *pod, const Runtime__V1__ContainerConfig *c
 	k.c = c;
 	co_lock(&c->lock); /* free: nobody knew of it */
 	r = prepare(&k, e);
-	if (r < 0)
-		container_unlink(c);
-	else
-		r = make(&k, e);
+	if (r == 0)
+		r = place_and_make(&k, e);
 	if (r < 0 && life_container_linked(c))
-		forget(c);
+		drop(&k);
 	co_unlock(&c->lock);
 	creation_fini(&k);
 	if (r == 0)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "pod/bandwidth.h"
+#include "pod/choose.h"
 #include "pod/life.h"
 #include "pod/monitor.h"
 #include "pod/node.h"
@@ -261,7 +262,39 @@ static void take(char **to, const struct ipc_in *in, uint16_t tag)
 	*to = xstrdup(str_or_empty(ipc_get_str(in, tag)));
 }
 
-static int set_up(struct pod *p, const struct node_runtime *rt, struct err *e)
+/* The pod is for the runtime chosen; one that sandboxes whole pods makes its sandbox now, or else the
+ * next candidate is taken. */
+static int bind_runtime(struct pod *p, struct choice *k, struct err *e)
+{
+	struct err failed = ERR_NULL;
+	int r = 0;
+
+	while (pod_sandbox_wanted(k->rt)) {
+		struct err now = ERR_NULL;
+
+		choice_begin(k);
+		r = pod_sandbox_switch(p, k->rt, &now);
+		if (r == 0) {
+			node_runtime_worked(k->rt);
+			break;
+		}
+		if (!failed.errnum)
+			failed = now;
+		choice_abandon(k);
+		if (co_cancelled() || !choice_failed(k, &now) || choice_next(k, &now) < 0) {
+			*e = failed;
+			return e->errnum;
+		}
+		log_warn("pod sandbox %s: another runtime is tried: %s", p->id, failed.msg);
+	}
+	free(p->runtime_name);
+	p->runtime_name = xstrdup(k->rt->config->name);
+	p->isolation = k->rt->config->isolation;
+	p->unit = k->rt->config->unit;
+	return 0;
+}
+
+static int set_up(struct pod *p, struct choice *k, struct err *e)
 {
 	_cleanup_ipc_in_ struct ipc_in in = IPC_IN_NULL;
 	struct ipc_out o;
@@ -282,7 +315,7 @@ static int set_up(struct pod *p, const struct node_runtime *rt, struct err *e)
 	take(&p->utsns, &in, MON_TAG_UTSNS_PATH);
 	take(&p->pidns, &in, MON_TAG_PIDNS_PATH);
 	take(&p->userns, &in, MON_TAG_USERNS_PATH);
-	r = pod_sandbox_bind(p, rt, e);
+	r = bind_runtime(p, k, e);
 	if (r < 0)
 		return r;
 	return pod_set_state(p, POD_READY, e);
@@ -388,13 +421,13 @@ static void undo(struct pod *p)
 		log_error("pod sandbox %s: %s", p->id, e.msg);
 }
 
-static int run(struct pod *p, const struct node_runtime *rt, struct err *e)
+static int run(struct pod *p, struct choice *k, struct err *e)
 {
 	int r = pod_set_state(p, POD_CREATING, e);
 
 	FAULT_POINT("daemon.run-pod.row");
 	if (r == 0)
-		r = set_up(p, rt, e);
+		r = set_up(p, k, e);
 	if (r < 0)
 		undo(p);
 	else
@@ -434,16 +467,19 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 	size_t len = runtime__v1__pod_sandbox_config__get_packed_size(config);
 	_cleanup_free_ uint8_t *bytes = xmalloc(len);
 	_cleanup_pod_ struct pod *p = NULL;
+	_cleanup_choice_ struct choice choice;
 	struct node_runtime *rt;
 	char id[ID_SIZE];
-	enum node_need need = !spec_userns_of(config) ? NODE_NEEDS_NOTHING
-			      : host_network(config)  ? NODE_NEEDS_USERNS_HOST
-						      : NODE_NEEDS_USERNS;
-	int r = node_runtime_choose(n, handler, need, &rt, e);
+	int r;
 
+	choice_init(&choice, n, config, handler, NULL);
+	r = choice_next(&choice, e);
 	if (r < 0)
 		return r;
-	*(*handler ? &rt->chosen_by_handler : &rt->chosen_by_default) += 1;
+	rt = choice.rt;
+	*(choice.rule ? &rt->chosen_by_rule
+	  : *handler  ? &rt->chosen_by_handler
+		      : &rt->chosen_by_default) += 1;
 	runtime__v1__pod_sandbox_config__pack(config, bytes);
 	id_new(id);
 	r = pod_new(n, id, bytes, len, &p, e);
@@ -453,17 +489,18 @@ int life_run_pod(struct node *n, const Runtime__V1__PodSandboxConfig *config, co
 	free(p->runtime_name);
 	p->handler = xstrdup(handler);
 	p->runtime_name = xstrdup(rt->config->name);
+	p->isolation = rt->config->isolation;
+	p->unit = rt->config->unit;
+	p->sandbox_known = true; /* none */
 	p->created_at = pod_creation_time(n, p->config->metadata);
 	r = choose_cgroup(p, e);
 	if (r == 0)
 		r = link_pod(p, e);
 	if (r < 0)
 		return r;
-	(void)node_runtime_ref(rt); /* a reload may drop it */
-	co_lock(&p->lock);	    /* free: nobody knew of it */
-	r = run(p, rt, e);
+	co_lock(&p->lock); /* free: nobody knew of it */
+	r = run(p, &choice, e);
 	co_unlock(&p->lock);
-	node_runtime_unref(rt);
 	if (r < 0)
 		return r;
 	memcpy(ret_id, p->id, ID_SIZE);

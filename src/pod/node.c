@@ -22,6 +22,7 @@
 #include "pod/probe_watch.h"
 #include "pod/runtimes.h"
 #include "pod/volume.h"
+#include "route/route.h"
 #include "runtime/runtime.h"
 #include "runtime/sealed.h"
 
@@ -199,6 +200,8 @@ void node_set_config(struct node *n, const struct config *c)
 	n->config = config_ref(c);
 	image_store_set_config(n->images, c);
 	node_runtimes_configure(n);
+	route_free(n->route);
+	n->route = route_new(c);
 	node_network_configure(n);
 	n->network.checked_at = 0; /* what was found out was about the old one */
 	n->host.n_rlimits = 0;
@@ -302,6 +305,7 @@ static void init_tables(struct node *n)
 	n->network.kind = "bridge"; /* until it is known */
 	list_init(&n->runtimes_known);
 	node_runtimes_configure(n);
+	n->route = route_new(n->config);
 }
 
 static bool use_systemd(const struct config *c)
@@ -386,6 +390,7 @@ struct node *node_close(struct node *n)
 	fd_close(n->state_dirfd);
 	probe_watch_end(n);
 	node_runtimes_drop(n);
+	route_free(n->route);
 	config_unref(n->config);
 	map_fini(&n->pods);
 	map_fini(&n->pod_names);

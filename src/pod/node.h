@@ -33,15 +33,10 @@ enum node_need {
 	NODE_NEEDS_RRO,		/* recursive read-only mounts */
 };
 
-/*
- * The runtime for a handler: the configured one of that name, or for "" the first of
- * default_runtimes that is available and has what is needed.  Waits for the probes.  INVALID_ARGUMENT for a name
- * that is not configured, FAILED_PRECONDITION with the probe's reason for one that does
- * not work here.
- */
-int node_runtime_choose(struct node *n, const char *handler, enum node_need need,
-			struct node_runtime **ret, struct err *e);
-/* The same of what is known now, without waiting; what does not work is tried again meanwhile. */
+/* The runtime for a handler as far as is known now: the configured one of that name, or for "" the first of
+ * default_runtimes that is available and has what is needed; what does not work is tried again
+ * meanwhile.  INVALID_ARGUMENT for a name that is not configured, FAILED_PRECONDITION with the
+ * probe's reason for one that does not work here.  (What is chosen for pods: choose.h.) */
 int node_runtime_peek(struct node *n, const char *handler, enum node_need need,
 		      struct node_runtime **ret, struct err *e);
 /* The same as a question; false while nothing is known. */
@@ -59,6 +54,10 @@ int node_probe_await(struct node *n, struct err *e);
 void node_probe_check(struct node *n);
 /* The same for runtimes that have not been probed yet: of a configuration that is new. */
 void node_probe_new(struct node *n);
+/* That of one runtime, unless it is under way. */
+void node_probe_one(struct node *n, struct node_runtime *rt);
+/* Every runtime, where one does not work and the last look at them is old. */
+void node_probe_again(struct node *n);
 
 /*
  * Another configuration is in force from now on, as a whole; a reference is taken.  Of settings that

@@ -4,6 +4,7 @@
 
 #include <inttypes.h>
 #include <signal.h>
+#include <stdio.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -52,6 +53,7 @@ int pod_new(struct node *n, const char *id, const void *config, size_t len, stru
 	list_init(&p->containers);
 	co_lock_init(&p->lock);
 	co_lock_init(&p->monitor_lock);
+	co_lock_init(&p->place_lock);
 	memcpy(p->boot_id, n->boot_id, sizeof(p->boot_id));
 	p->config_bytes = xmemdup(config, len);
 	p->config_len = len;
@@ -88,6 +90,7 @@ struct pod *pod_unref(struct pod *p)
 	if (!p || --p->refs > 0)
 		return NULL;
 	ipc_conn_close(&p->monitor);
+	node_runtime_unref(p->sandbox);
 	cgroup_files_close(&p->cgroup_files);
 	cgroup_files_close(&p->parent_files);
 	arena_fini(&p->arena);
@@ -176,14 +179,36 @@ int pod_find(struct node *n, const char *id, struct pod **ret, struct err *e)
 	return r;
 }
 
+/* "NAME", and where it is another than a plain one that makes containers: "NAME ISOLATION UNIT". */
+static char *print_runtime(const struct pod *p)
+{
+	if (p->isolation == CONFIG_ISOLATION_PLAIN && p->unit == CONFIG_UNIT_CONTAINER)
+		return xstrdup(p->runtime_name);
+	return xasprintf("%s %d %d", p->runtime_name, (int)p->isolation, (int)p->unit);
+}
+
+void pod_restore_runtime(struct pod *p, const char *row)
+{
+	size_t n = strcspn(row, " ");
+	int isolation = 0, unit = 0;
+
+	free(p->runtime_name);
+	p->runtime_name = xstrndup(row, n);
+	if (sscanf(row + n, "%d %d", &isolation, &unit) == 2) {
+		p->isolation = (enum config_isolation)isolation;
+		p->unit = (enum config_unit)unit;
+	}
+}
+
 int pod_record(struct pod *p, struct err *e)
 {
+	_cleanup_free_ char *runtime = print_runtime(p);
 	struct state_pod row = {
 		.id = p->id,
 		.config = p->config_bytes,
 		.config_len = p->config_len,
 		.handler = p->handler,
-		.runtime = p->runtime_name,
+		.runtime = runtime,
 		.boot_id = p->boot_id,
 		.ips = p->ips,
 		.created_at = p->created_at,
@@ -303,6 +328,7 @@ struct container *container_unref(struct container *c)
 	free(c->image_ref);
 	free(c->runtime_name);
 	node_runtime_unref(c->runtime);
+	free(c->choice);
 	cgroup_files_close(&c->cgroup_files);
 	free(c->cgroup);
 	free(c->reason);
@@ -350,7 +376,7 @@ int container_find(struct node *n, const char *id, struct container **ret, struc
 }
 
 /* What cannot be had from the configuration again: "STOP_SIGNAL UID GID GROUP... @VOLUME...", and a
- * line each of the edits (empty: none) and of the runtime's settings. */
+ * line each of the edits (empty: none), of the runtime's settings and of why it is that one. */
 static void print_extra(const struct container *c, struct strbuf *to)
 {
 	strbuf_addf(to, "%d %" PRId64 " %" PRId64, c->stop_signal, c->uid, c->gid);
@@ -361,16 +387,19 @@ static void print_extra(const struct container *c, struct strbuf *to)
 	strbuf_addf(to, "\n%s\n", str_or_empty(c->edits));
 	if (c->runtime)
 		node_runtime_print(c->runtime, to);
+	if (c->choice)
+		strbuf_addf(to, "\n%s", c->choice);
 }
 
 /* The lines below the first; an older gantry has written neither, or the first of them. */
 static void restore_lines(struct container *c, char *lines)
 {
-	const char *edits = strsep(&lines, "\n");
+	const char *edits = strsep(&lines, "\n"), *runtime = strsep(&lines, "\n");
 
 	free(c->edits);
 	c->edits = str_empty(edits) ? NULL : xstrdup(edits);
-	c->runtime = node_runtime_restore(c->node, c->runtime_name, lines);
+	c->runtime = node_runtime_restore(c->node, c->runtime_name, runtime);
+	c->choice = str_empty(lines) ? NULL : xstrdup(lines);
 }
 
 void container_restore(struct container *c, const void *extra, size_t n)

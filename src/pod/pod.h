@@ -23,6 +23,7 @@
 #include "image/store.h"
 #include "ipc/ipc.h"
 #include "loop/co.h"
+#include "route/breaker.h"
 #include "runtime/caps.h"
 #include "spec/spec.h"
 #include "state/state.h"
@@ -53,9 +54,14 @@ struct node_runtime {
 	const struct config_runtime *config; /* borrowed across no wait: a reload may replace it */
 	bool probed, probing, available;
 	struct co_event probe_ended;
-	char *version;				       /* owned */
-	char *reason;				       /* why it is not available; owned */
-	uint64_t chosen_by_handler, chosen_by_default; /* for pods */
+	char *version; /* owned */
+	char *reason;  /* why it is not available; owned */
+	uint64_t chosen_by_handler, chosen_by_rule, chosen_by_default; /* for pods */
+	/* For containers: as the first candidate, after others; tries that failed. */
+	uint64_t decided, decided_fallback, decided_failed;
+	struct node *node;
+	struct breaker breaker;
+	struct loop_timer rest;	  /* of being set aside */
 	char *path;		  /* where its program was found, "" nowhere; owned */
 	char *note;		  /* why it has no `features` document, "" it has; owned */
 	struct runtime_caps caps; /* replaced by every probe: not kept across a wait */
@@ -100,6 +106,8 @@ struct node {
 		bool begun, pending;		/* something has changed */
 	} watch;				/* of the runtimes' programs: see probe_watch.h */
 	uint64_t reloads, reloads_failed;	/* of the configuration */
+	struct route *route;			/* of the configuration */
+	uint64_t route_refused;			/* requests for which no runtime was left */
 	bool reload_bad;			/* the last one failed */
 	struct map pods, pod_names;		/* by id; by "name/namespace/uid/attempt" */
 	struct map containers, container_names; /* "name/attempt/pod id" */
@@ -149,7 +157,10 @@ struct pod {
 	size_t config_len;
 	char *name_key;
 	char *handler;
-	char *runtime_name; /* also when the runtime is no longer configured */
+	/* What it was made for, also when that is no longer configured. */
+	char *runtime_name;
+	enum config_isolation isolation;
+	enum config_unit unit;
 	int64_t created_at;
 	int64_t told_at;			      /* pod_telling_time(), last */
 	char *ips;				      /* space-separated, primary first */
@@ -161,15 +172,18 @@ struct pod {
 	struct cgroup_files parent_files;	      /* of cgroup_parent: pressure */
 	struct cpu_rate cpu_rate; /* of that cgroup, where it is this pod's alone */
 	struct list in_order;
-	struct list containers;	     /* container.in_pod */
-	struct co_lock lock;	     /* one life-cycle operation at a time */
-	struct ipc_conn monitor;     /* its loop is NULL while there is none */
-	struct co_lock monitor_lock; /* one at a time finds or starts it */
-	char boot_id[40];	     /* of the machine's boot that it was made in */
-	bool network_later;	     /* could not be taken down: left to node_network_collect() */
-	unsigned calls;		     /* requests that its monitor has not answered */
-	bool figures_asked;	     /* for its metrics: see cri/metrics.c */
-	struct strbuf list_item;     /* ListPodSandbox's item as bytes; empty: to be made */
+	struct list containers;	      /* container.in_pod */
+	struct co_lock lock;	      /* one life-cycle operation at a time */
+	struct co_lock place_lock;    /* a container's runtime is being chosen */
+	struct node_runtime *sandbox; /* whose sandbox it has (pod/sandbox.h); a reference; NULL */
+	bool sandbox_known;	      /* that is so: not of a pod of a past daemon */
+	struct ipc_conn monitor;      /* its loop is NULL while there is none */
+	struct co_lock monitor_lock;  /* one at a time finds or starts it */
+	char boot_id[40];	      /* of the machine's boot that it was made in */
+	bool network_later;	      /* could not be taken down: left to node_network_collect() */
+	unsigned calls;		      /* requests that its monitor has not answered */
+	bool figures_asked;	      /* for its metrics: see cri/metrics.c */
+	struct strbuf list_item;      /* ListPodSandbox's item as bytes; empty: to be made */
 };
 
 struct container {
@@ -188,6 +202,7 @@ struct container {
 	struct strv volumes; /* ids of the images that it mounts, in the order of its mounts */
 	char *runtime_name;
 	struct node_runtime *runtime; /* what it was made with; a reference; NULL: not known */
+	char *choice;		      /* why that: choice_print(); NULL: not known; owned */
 	char *cgroup;		      /* path below the hierarchies */
 	struct cgroup_files cgroup_files;
 	char *reason, *message; /* never NULL */
@@ -230,6 +245,8 @@ int pod_find(struct node *n, const char *id, struct pod **ret, struct err *e);
 /* Sets the state, forgets the cached list item, writes the row, tells the event. */
 int pod_set_state(struct pod *p, enum pod_state state, struct err *e);
 int pod_record(struct pod *p, struct err *e);
+/* What the row's `runtime` holds, put into the object. */
+void pod_restore_runtime(struct pod *p, const char *row);
 /* The machine has been started since it was made: nothing of it is alive. */
 bool pod_is_of_past_boot(const struct pod *p);
 /*

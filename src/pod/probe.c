@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "network/network.h"
 #include "pod/helper.h"
+#include "pod/choose.h"
 #include "pod/node.h"
 #include "pod/probe_watch.h"
 #include "pod/runtimes.h"
@@ -85,6 +86,7 @@ static void take_probe(struct node_runtime *rt, int status, const struct strbuf 
 	runtime_report_fini(&rep);
 	if (changed || was != rt->available)
 		tell_probe(rt);
+	node_runtime_probed(rt->node, rt);
 }
 
 /* Frees it. */
@@ -300,6 +302,12 @@ void node_probe_new(struct node *n)
 			start_probe(n, probe_run, n->runtimes[i], false);
 }
 
+void node_probe_one(struct node *n, struct node_runtime *rt)
+{
+	if (!rt->probing)
+		start_probe(n, probe_run, rt, true);
+}
+
 static const struct {
 	const char *words;
 	uint64_t caps;
@@ -352,6 +360,11 @@ static void probe_again(struct node *n, enum node_need need)
 		}
 }
 
+void node_probe_again(struct node *n)
+{
+	probe_again(n, NODE_NEEDS_NOTHING);
+}
+
 bool node_runtimes_known(const struct node *n)
 {
 	return n->probed_once;
@@ -396,23 +409,6 @@ bool node_runtime_can(struct node *n, const char *handler, enum node_need need)
 	struct node_runtime *rt;
 
 	return pick(n, handler, need, &rt, NULL) == 0 && rt->probed;
-}
-
-int node_runtime_choose(struct node *n, const char *handler, enum node_need need,
-			struct node_runtime **ret, struct err *e)
-{
-	int r;
-
-	if (*handler && !node_runtime_named(n, handler))
-		return pick(n, handler, need, ret, e);
-	r = node_runtimes_known(n) ? 0 : wait_probed(n, e);
-	if (r < 0)
-		return r;
-	r = node_runtime_peek(n, handler, need, ret, e);
-	if ((r == 0 && (*ret)->probed) || n->probed.set)
-		return r;
-	r = wait_probed(n, e); /* it is being tried once more, or has just been configured */
-	return r < 0 ? r : pick(n, handler, need, ret, e);
 }
 
 /* --- network --- */

@@ -46,7 +46,7 @@ static int load_pod(void *arg, const struct state_pod *row)
 		return 0;
 	}
 	put(&p->handler, row->handler);
-	put(&p->runtime_name, row->runtime);
+	pod_restore_runtime(p, str_or_empty(row->runtime));
 	put(&p->ips, row->ips);
 	p->created_at = row->created_at;
 	p->state = (enum pod_state)row->state;

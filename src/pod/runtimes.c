@@ -18,6 +18,7 @@ struct node_runtime *node_runtime_unref(struct node_runtime *rt)
 	if (!rt || --rt->refs > 0)
 		return NULL;
 	list_remove(&rt->link);
+	loop_timer_clear(&rt->rest);
 	config_unref(rt->of);
 	arena_fini(&rt->own);
 	free(rt->version);
@@ -42,6 +43,7 @@ static struct node_runtime *new_runtime(struct node *n)
 	struct node_runtime *rt = xcalloc(1, sizeof(*rt));
 
 	rt->refs = 1;
+	rt->node = n;
 	co_event_init(&rt->probe_ended);
 	list_append(&n->runtimes_known, &rt->link);
 	return rt;
@@ -99,6 +101,8 @@ void node_runtime_print(const struct node_runtime *rt, struct strbuf *to)
 	for (size_t i = 0; rt->config->args[i]; i++)
 		jw_string(&w, rt->config->args[i]);
 	jw_array_end(&w);
+	jw_key_int(&w, "isolation", rt->config->isolation);
+	jw_key_int(&w, "unit", rt->config->unit);
 	jw_object_end(&w);
 }
 
@@ -130,6 +134,9 @@ static struct config_runtime *read_settings(const char *name, const jv *doc, str
 		.path = arena_strdup(a, jv_string(doc, "path", "")),
 		.args = v,
 		.needs = none,
+		.isolation =
+			(enum config_isolation)jv_int(doc, "isolation", CONFIG_ISOLATION_PLAIN),
+		.unit = (enum config_unit)jv_int(doc, "unit", CONFIG_UNIT_CONTAINER),
 		.pod_annotations = none,
 		.container_annotations = none,
 	};

@@ -5,7 +5,9 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "pod/choose.h"
 #include "pod/monitor.h"
+#include "pod/runtimes.h"
 
 bool pod_sandbox_wanted(const struct node_runtime *rt)
 {
@@ -116,4 +118,57 @@ int pod_sandbox_bind(struct pod *p, const struct node_runtime *rt, struct err *e
 	if (pod_sandbox_unbind(p, rt, &again) < 0)
 		log_error("%s", again.msg);
 	return err_wrap(e, "the sandbox of runtime %s", rt->config->name);
+}
+
+/* --- from one runtime to another --- */
+
+/* Of a pod that a past daemon has made: the one that it was made for, or its containers were. */
+static void recall(struct pod *p)
+{
+	struct route_binding b;
+	struct node_runtime *rt;
+
+	if (p->sandbox_known)
+		return;
+	p->sandbox_known = true;
+	pod_binding(p, NULL, &b);
+	rt = b.unit == CONFIG_UNIT_POD ? node_runtime_named(p->node, b.runtime) : NULL;
+	p->sandbox = rt ? node_runtime_ref(rt) : NULL;
+}
+
+static int drop(struct pod *p, struct err *e)
+{
+	int r = p->sandbox ? pod_sandbox_unbind(p, p->sandbox, e) : 0;
+
+	if (r == 0)
+		p->sandbox = node_runtime_unref(p->sandbox);
+	return r;
+}
+
+int pod_sandbox_switch(struct pod *p, struct node_runtime *rt, struct err *e)
+{
+	struct node_runtime *want = pod_sandbox_wanted(rt) ? rt : NULL;
+	int r = 0;
+
+	recall(p);
+	/* (After a reload the same may have other settings: what is in the old one stays there.) */
+	if (p->sandbox == want ||
+	    (p->sandbox && want && streq(p->sandbox->config->name, want->config->name)))
+		return 0;
+	r = drop(p, e);
+	if (r == 0 && want)
+		r = pod_sandbox_bind(p, want, e);
+	if (r == 0 && want)
+		p->sandbox = node_runtime_ref(want);
+	return r;
+}
+
+void pod_sandbox_settle(struct pod *p)
+{
+	struct route_binding b;
+	struct err e = ERR_NULL;
+
+	pod_binding(p, NULL, &b);
+	if (p->sandbox && b.unit != CONFIG_UNIT_POD && drop(p, &e) < 0)
+		log_error("%s", e.msg);
 }

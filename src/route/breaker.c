@@ -31,9 +31,9 @@ static void close_it(struct breaker *b)
 	b->trial_at = 0;
 }
 
-static void open_it(struct breaker *b, uint64_t now)
+static void open_it(struct breaker *b, const struct breaker_limits *l, uint64_t now)
 {
-	b->rest = b->rest ? MIN(b->rest * 2, BREAKER_REST_MAX) : BREAKER_REST_MIN;
+	b->rest = b->rest ? MIN(b->rest * 2, l->rest_max) : l->rest_min;
 	b->until = now + b->rest;
 	b->opened += b->state == BREAKER_CLOSED;
 	b->state = BREAKER_OPEN;
@@ -47,12 +47,13 @@ void breaker_success(struct breaker *b)
 		close_it(b);
 }
 
-void breaker_failure(struct breaker *b, uint64_t now, const char *why)
+void breaker_failure(struct breaker *b, const struct breaker_limits *l, uint64_t now,
+		     const char *why)
 {
 	b->failed++;
 	snprintf(b->why, sizeof(b->why), "%s", why);
 	if (b->state == BREAKER_HALF_OPEN) {
-		open_it(b, now);
+		open_it(b, l, now);
 		return;
 	}
 	if (b->state != BREAKER_CLOSED)
@@ -61,8 +62,8 @@ void breaker_failure(struct breaker *b, uint64_t now, const char *why)
 		b->failures = 0;
 	if (b->failures++ == 0)
 		b->first_at = now;
-	if (b->failures >= BREAKER_FAILURES)
-		open_it(b, now);
+	if (l->failures && b->failures >= l->failures)
+		open_it(b, l, now);
 }
 
 void breaker_nothing(struct breaker *b)
@@ -78,7 +79,8 @@ bool breaker_wants_probe(struct breaker *b, uint64_t now)
 	return true;
 }
 
-void breaker_probed(struct breaker *b, uint64_t now, bool works, const char *why)
+void breaker_probed(struct breaker *b, const struct breaker_limits *l, uint64_t now, bool works,
+		    const char *why)
 {
 	if (b->state != BREAKER_PROBING)
 		return;
@@ -87,7 +89,7 @@ void breaker_probed(struct breaker *b, uint64_t now, bool works, const char *why
 		return;
 	}
 	snprintf(b->why, sizeof(b->why), "%s", why);
-	open_it(b, now);
+	open_it(b, l, now);
 }
 
 const char *breaker_state_name(enum breaker_state s)

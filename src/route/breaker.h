@@ -3,8 +3,7 @@
  * A circuit breaker for each runtime: one that keeps failing for reasons of its own is set aside, so
  * that containers do not wait for it to fail once more.
  *
- *   closed      it is used.  BREAKER_FAILURES in a row, the first not longer ago than
- *               BREAKER_WINDOW: open
+ *   closed      it is used.  `failures` in a row, the first not longer ago than BREAKER_WINDOW: open
  *   open        it is not.  After a rest, which doubles each time: probing
  *   probing     a container of our own is tried on it (the probe).  It works: half open; else open
  *   half open   one container at a time is put on it.  The first that works closes, one that fails
@@ -17,10 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BREAKER_FAILURES 3		  /* in a row */
-#define BREAKER_WINDOW (300ull * 1000000) /* ... since the first of them */
-#define BREAKER_REST_MIN (10ull * 1000000)
-#define BREAKER_REST_MAX (600ull * 1000000)
+#define BREAKER_WINDOW (300ull * 1000000)    /* ... since the first of them */
 #define BREAKER_TRIAL_MAX (300ull * 1000000) /* a trial that says nothing for so long is no trial */
 #define BREAKER_WHY_MAX 256		     /* bytes of the reason that is kept */
 
@@ -38,18 +34,25 @@ struct breaker {
 	char why[BREAKER_WHY_MAX];
 };
 
+struct breaker_limits {
+	unsigned failures;	     /* in a row; 0: it is never set aside */
+	uint64_t rest_min, rest_max; /* of its rests, which double */
+};
+
 /* Whether a container may be put on it now. */
 bool breaker_allows(const struct breaker *b, uint64_t now);
 /* A container is being put on it; breaker_allows() has said yes. */
 void breaker_begin(struct breaker *b, uint64_t now);
 /* How that went.  A failure that is not its own is neither: breaker_nothing(). */
 void breaker_success(struct breaker *b);
-void breaker_failure(struct breaker *b, uint64_t now, const char *why);
+void breaker_failure(struct breaker *b, const struct breaker_limits *l, uint64_t now,
+		     const char *why);
 void breaker_nothing(struct breaker *b);
 
 /* Its rest is over, and it is to be probed; true once for each rest. */
 bool breaker_wants_probe(struct breaker *b, uint64_t now);
 /* Any probe of it has ended: of one that is probing, or that was made for another reason. */
-void breaker_probed(struct breaker *b, uint64_t now, bool works, const char *why);
+void breaker_probed(struct breaker *b, const struct breaker_limits *l, uint64_t now, bool works,
+		    const char *why);
 
 const char *breaker_state_name(enum breaker_state s); /* "closed", "open", ...; static */

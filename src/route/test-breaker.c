@@ -5,12 +5,17 @@
 #include "route/breaker.h"
 
 #define S 1000000ull
+#define BREAKER_FAILURES 3u
+#define BREAKER_REST_MIN (10 * S)
+#define BREAKER_REST_MAX (600 * S)
+
+static const struct breaker_limits limits = {BREAKER_FAILURES, BREAKER_REST_MIN, BREAKER_REST_MAX};
 
 static void fail(struct breaker *b, unsigned n, uint64_t now)
 {
 	for (unsigned i = 0; i < n; i++) {
 		breaker_begin(b, now);
-		breaker_failure(b, now, "it crashed");
+		breaker_failure(b, &limits, now, "it crashed");
 	}
 }
 
@@ -53,7 +58,7 @@ static void test_rest_probe_trial(void)
 	CHECK(breaker_wants_probe(&b, now));
 	CHECK(!breaker_wants_probe(&b, now)); /* once */
 	CHECK(!breaker_allows(&b, now));
-	breaker_probed(&b, now, true, "");
+	breaker_probed(&b, &limits, now, true, "");
 	CHECK(breaker_allows(&b, now));
 	breaker_begin(&b, now);
 	CHECK(!breaker_allows(&b, now)); /* one at a time */
@@ -75,10 +80,10 @@ static void test_rests_double(void)
 		now = b.until;
 		CHECK(breaker_wants_probe(&b, now));
 		if (i % 2) { /* the probe fails, or the container after it */
-			breaker_probed(&b, now, false, "no such program");
+			breaker_probed(&b, &limits, now, false, "no such program");
 			CHECK_STR(b.why, "no such program");
 		} else {
-			breaker_probed(&b, now, true, "");
+			breaker_probed(&b, &limits, now, true, "");
 			fail(&b, 1, now);
 		}
 		CHECK_INT(b.state, BREAKER_OPEN);
@@ -95,7 +100,7 @@ static void test_trial_without_outcome(void)
 	fail(&b, BREAKER_FAILURES, now);
 	now = b.until;
 	breaker_wants_probe(&b, now);
-	breaker_probed(&b, now, true, "");
+	breaker_probed(&b, &limits, now, true, "");
 	breaker_begin(&b, now);
 	breaker_nothing(&b); /* the container's fault: the next is the trial */
 	CHECK(breaker_allows(&b, now));
@@ -114,9 +119,19 @@ static void test_late_outcomes(void)
 	CHECK_INT((long long)b.until, (long long)(S + BREAKER_REST_MIN));
 	breaker_success(&b);
 	CHECK_INT(b.state, BREAKER_OPEN);
-	breaker_probed(&b, S, true, ""); /* of somebody who looked at all of them */
+	breaker_probed(&b, &limits, S, true, ""); /* of somebody who looked at all of them */
 	CHECK_INT(b.state, BREAKER_OPEN);
 	CHECK_STR(breaker_state_name(b.state), "open");
+}
+
+static void test_can_be_off(void)
+{
+	static const struct breaker_limits off = {0, S, S};
+	struct breaker b = {0};
+
+	for (int i = 0; i < 100; i++)
+		breaker_failure(&b, &off, S, "no");
+	CHECK(breaker_allows(&b, S));
 }
 
 int main(void)
@@ -127,5 +142,6 @@ int main(void)
 	TEST(rests_double);
 	TEST(trial_without_outcome);
 	TEST(late_outcomes);
+	TEST(can_be_off);
 	return test_done();
 }

@@ -98,7 +98,8 @@ WITH = [(p, True) for p in POINTS if p.startswith(CHANGED)]
 OF_CHECKPOINT = "job.checkpoint."
 OF_RESTORE = ("job.restore.", "worker.restore.")  # by containers made of a checkpoint
 OF_SANDBOX = ("daemon.bind.", "monitor.wait.", "monitor.signal.", "job.wait.", "job.signal.")  # below
-ELSEWHERE = (OF_USERNS, OF_CHECKPOINT, *OF_RESTORE, *OF_SANDBOX)
+OF_FALLBACK = "daemon.fallback."  # where a runtime has failed: tests/e2e/test_routing.py
+ELSEWHERE = (OF_USERNS, OF_CHECKPOINT, OF_FALLBACK, *OF_RESTORE, *OF_SANDBOX)
 WITHOUT = [(p, False) for p in POINTS if not p.startswith(ELSEWHERE)]
 AT_RESTORE = [p for p in POINTS if p.startswith(OF_RESTORE)] + [
     "daemon.create.row", "daemon.create.made", "daemon.start.started", "job.create.snapshot",

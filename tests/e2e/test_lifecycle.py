@@ -379,7 +379,7 @@ def test_the_runtime_is_gone(archive, tmp_path):
     d = Daemon(text % copy)
     try:
         d.load(archive)
-        pods = [d.run_pod(name="p%d" % i) for i in range(2)]
+        pods = [d.run_pod(name="p%d" % i, handler="mine") for i in range(2)]
         ctrs = [d.run(p, "sleep 1000") for p in pods]
         os.unlink(copy)
         with pytest.raises(grpc.RpcError) as e:

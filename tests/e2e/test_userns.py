@@ -708,7 +708,7 @@ def test_runtime_that_cannot_is_told(archive, tmp_path):
         with pytest.raises(grpc.RpcError) as e:
             d.run_pod(pod_config(d, "not"), handler="plain")
         assert e.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-        assert "with user namespaces" in e.value.details()
+        assert "lacks user namespaces" in e.value.details()
         p = d.run_pod(pod_config(d, "falls"))
         d.run(p, "sleep 1000")
         d.cri.RemovePodSandbox(pod_sandbox_id=p)
