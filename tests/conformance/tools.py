@@ -131,6 +131,33 @@ def critest():
     return _build("critest", ["test", "-c"])
 
 
+def validation(names):
+    """A directory with those of the OCI runtime-tools' validation programs, and what they need."""
+    directory, module = os.path.join(HERE, "runtime-tools"), "github.com/opencontainers/runtime-tools"
+    mod, total = (os.path.join(directory, f) for f in ("go.mod", "go.sum"))
+    out = os.path.join(CACHE, "validation-" + _stamp(mod, total, __file__))
+    with _Lock():
+        if all(os.path.exists(os.path.join(out, n)) for n in names):
+            return out
+        src = os.path.join(CACHE, "src-runtime-tools")
+        os.makedirs(src, exist_ok=True)
+        for f in (mod, total):
+            shutil.copy(f, src)
+        env = dict(os.environ, CGO_ENABLED="0")
+        tmp = "%s.%d" % (out, os.getpid())
+        try:
+            os.makedirs(tmp)
+            _fetch([go(), "build", "-mod=mod", "-p", "2", "-o", tmp + "/", module + "/cmd/runtimetest",
+                    *(module + "/validation/" + n for n in names)], cwd=src, env=env)
+            where = _run([go(), "list", "-mod=mod", "-m", "-f", "{{.Dir}}", module], cwd=src, env=env)
+            shutil.copy(where.strip() + "/rootfs-amd64.tar.gz", tmp)
+            shutil.rmtree(out, ignore_errors=True)
+            os.rename(tmp, out)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+    return out
+
+
 def module_dir(module):
     """The source of a module of go.mod, as the module cache has it."""
     src = os.path.join(CACHE, "src")
