@@ -79,6 +79,7 @@ static void test_all_of_it(void)
 	CHECK_INT(c.n_runtimes, 2);
 	config_fini(&c);
 	CHECK_INT(load("routes:\n", &c, &e), 0);
+	config_fini(&c);
 	CHECK_INT(load("routes: []\n", &c, &e), 0);
 	CHECK_INT(c.n_rules, 0);
 	config_fini(&c);
