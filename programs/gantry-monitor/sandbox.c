@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/mem.h"
+#include "exec.h"
 #include "mon.h"
 #include "runtime/unit.h"
 
@@ -151,6 +152,7 @@ int do_wait(struct job_context *j, struct ipc_out *reply, struct err *e)
 	int code = MON_EXIT_UNKNOWN, r = -ESRCH, pause = PAUSE_MIN;
 	struct runtime rt;
 
+	exec_isolate(j); /* as long as the container: its input would have no end */
 	do_read_runtime(j, &container_find(j->mon, j->id)->create, &rt);
 	for (;;) {
 		r = runtime_wait(&rt, j->id, USEC_FOREVER, &code, e);

@@ -67,8 +67,12 @@ static void take_namespaces(const struct reading *r)
 		{"network", RCAP_JOIN_NETWORK}, {"pid", RCAP_JOIN_PID},	  {"ipc", RCAP_JOIN_IPC},
 		{"uts", RCAP_JOIN_UTS},		{"user", RCAP_JOIN_USER},
 	};
+	bool unfit = r->sure & ~r->c->has & RCAP_BIT(RCAP_USERNS);
+	_cleanup_free_ char *why = xstrdup(runtime_caps_why(r->c, RCAP_USERNS));
 
 	take_list(r, "linux.namespaces", own, ARRAY_SIZE(own));
+	if (unfit) /* it has such namespaces, and is known to fail in them */
+		runtime_caps_lack(r->c, RCAP_BIT(RCAP_USERNS), "%s", why);
 	take_list(r, "linux.namespaces", joined, ARRAY_SIZE(joined));
 	if (!(r->c->has & RCAP_BIT(RCAP_USERNS)))
 		runtime_caps_lack(r->c, RCAP_BIT(RCAP_USERNS_HOST_NETWORK), "%s",

@@ -110,6 +110,26 @@ static const struct known runsc[] = {
 	{RCAP_RESTORE, NEVER, "gVisor's checkpoints are of another kind than CRIU's"},
 };
 
+#define NO_FILTERS "youki (0.7) starts containers without the filter, or fails to"
+
+static const struct known youki[] = {
+	{RCAP_SECCOMP_DEFAULT, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_KILL_PROCESS, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_KILL_THREAD, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_LOG, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_TRACE, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_NOTIFY, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_FLAGS, NEVER, NO_FILTERS},
+	{RCAP_SECCOMP_WAIT_KILLABLE, NEVER, NO_FILTERS},
+	/* The probe's container has none of the mounts that pods' have. */
+	{RCAP_USERNS, NEVER, "youki (0.7) cannot make the mounts of a pod's container (EACCES)"},
+	{RCAP_USERNS_HOST_NETWORK, NEVER,
+	 "youki (0.7) cannot make the mounts of a pod's container (EACCES)"},
+	{RCAP_CHECKPOINT, NEVER, "youki (0.7) restores no checkpoints"},
+	{RCAP_RESTORE, NEVER, "youki (0.7) restores no checkpoints"},
+};
+
 static const struct program {
 	const char *name;
 	const struct known *v;
@@ -118,6 +138,7 @@ static const struct program {
 	{"crun", crun, ARRAY_SIZE(crun)},
 	{"runc", runc, ARRAY_SIZE(runc)},
 	{"runsc", runsc, ARRAY_SIZE(runsc)},
+	{"youki", youki, ARRAY_SIZE(youki)},
 };
 
 /* What the command line, and runtime-spec 1.0 for Linux, want of every runtime. */

@@ -114,6 +114,38 @@ def test_terminal(d, pod):
     assert d.read_log(s.log_path).startswith("terminal")
 
 
+def test_attached(d, pod):
+    """The end of the first client's input is the container's."""
+    ctr = d.run(pod, "cat; exit 6", stdin=True, stdin_once=True)
+    url = d.cri.Attach(container_id=ctr, stdin=True, stdout=True, stderr=True).url
+    s = streaming.Exec(url)
+    s.stdin.write(b"all of it\n")
+    s.expect("all of it\n")
+    s.stdin.end()
+    assert d.wait_exit(ctr).exit_code == 6
+    streaming.close_all()
+
+
+def test_exec_with_streams(d, pod):
+    """Input, its end, an exit code; a terminal."""
+    ctr = d.run(pod, "sleep 1000")
+    s = streaming.Exec(d.cri.Exec(container_id=ctr, cmd=["sh", "-c", "cat; echo e >&2; exit 4"],
+                                  stdin=True, stdout=True, stderr=True).url)
+    s.stdin.write(b"in\n")
+    s.stdin.end()
+    s.expect("in\n")
+    s.expect("e\n", s.stderr)
+    assert s.status()["details"]["causes"][0]["message"] == "4"
+    s = streaming.Exec(d.cri.Exec(container_id=ctr, cmd=["sh", "-c", "test -t 0 && stty size; read x"],
+                                  tty=True, stdin=True, stdout=True).url, tty=True)
+    s.resize(77, 22)
+    s.expect("\n")
+    s.stdin.write(b"\n")
+    assert s.status()["status"] == "Success"
+    streaming.close_all()
+    d.cri.StopContainer(container_id=ctr, timeout=0)
+
+
 def test_two_containers(d, pod):
     """They share the network, not the files; one's end is none of the other's."""
     server = d.run(pod, "echo 'echo from the other' >/h; while :; do nc -l -p 80 -e sh /h; done", name="s")

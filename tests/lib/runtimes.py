@@ -22,7 +22,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 CACHE = os.environ.get("GANTRY_TEST_RUNTIMES_CACHE", os.path.join(TOP, ".cache", "runtimes"))
 NAMES = ("crun", "runc", "youki", "runsc")
 
-YOUKI, YOUKI_FEATURES = "0.7.0", "v1,systemd,seccomp"  # seccomp: libseccomp-dev
+YOUKI, YOUKI_FEATURES = "0.7.0", "v1"
 GVISOR, GVISOR_RELEASE = "v0.0.0-20250205023644-9414b50a5633", "release-20250203.0"
 # gVisor looks into the structures of Go's own runtime: with a newer one its sandboxes panic.
 GVISOR_GO = "go1.23.6"
