@@ -215,22 +215,23 @@ def test_an_exec_ends_with_its_connection(fresh):
 def test_given_up_at_any_moment(fresh, step):
     d = fresh
     for i, delay in enumerate(x / 1000 for x in (0.5, 1, 2, 3, 5, 7, 9, 12, 15, 20, 30)):
-        cfg = d.pod_config(name="pod", attempt=i)
+        cfg, hasty = d.pod_config(name="pod", attempt=i), d.cri.hasty()
         if step == "RunPodSandbox":
-            f = d.cri.RunPodSandbox.future(config=cfg)
+            f = hasty.RunPodSandbox.future(config=cfg)
         else:
             p = d.run_pod(cfg)
             if step == "CreateContainer":
-                f = d.cri.CreateContainer.future(pod_sandbox_id=p, config=d.container_config("sleep 9"))
+                f = hasty.CreateContainer.future(pod_sandbox_id=p, config=d.container_config("sleep 9"))
             else:
                 c = d.create(p, "sleep 1000")
                 if step == "StartContainer":
-                    f = d.cri.StartContainer.future(container_id=c)
+                    f = hasty.StartContainer.future(container_id=c)
                 else:
                     d.cri.StartContainer(container_id=c)
-                    f = d.cri.ExecSync.future(container_id=c, cmd=["sleep", "777"])
+                    f = hasty.ExecSync.future(container_id=c, cmd=["sleep", "777"])
         time.sleep(delay)
         f.cancel()
+        hasty.close()
         if step == "RunPodSandbox":
             p = d.cri.RunPodSandbox(config=d.pod_config(name="other", attempt=i)).pod_sandbox_id
         elif step == "CreateContainer":

@@ -165,7 +165,8 @@ def test_cancelled_and_timed_out(fresh):
     late = 0
     for delay in (0.001, 0.003, 0.005, 0.008, 0.011, 0.014, 0.017):
         try:  # it may be quick enough
-            r = d.cri.RunPodSandbox(config=d.pod_config(name="slow"), rpc_timeout=delay)
+            with d.cri.hasty() as cri:
+                r = cri.RunPodSandbox(config=d.pod_config(name="slow"), rpc_timeout=delay)
             d.cri.RemovePodSandbox(pod_sandbox_id=r.pod_sandbox_id)
         except grpc.RpcError as e:
             assert e.code() == grpc.StatusCode.DEADLINE_EXCEEDED
@@ -180,9 +181,10 @@ def test_cancelled_and_timed_out(fresh):
             assert e.code() == grpc.StatusCode.ALREADY_EXISTS
     p = wait_for(once_undone)
     for delay in (0.001, 0.004, 0.008):
-        f = d.cri.CreateContainer.future(pod_sandbox_id=p, config=d.container_config("true"))
-        time.sleep(delay)
-        f.cancel()
+        with d.cri.hasty() as cri:
+            f = cri.CreateContainer.future(pod_sandbox_id=p, config=d.container_config("true"))
+            time.sleep(delay)
+            f.cancel()
         wait_for(lambda: not d.cri.ListContainers().containers or f.done())
         for x in d.cri.ListContainers().containers:
             d.cri.RemoveContainer(container_id=x.id)

@@ -43,6 +43,7 @@ class Client:
     """Every method of CRI as a method: client.RunPodSandbox(config=..., timeout=5)."""
 
     def __init__(self, address, options=()):
+        self.address = address
         self.channel = grpc.insecure_channel("unix://" + address, options=[
             ("grpc.max_receive_message_length", MAX * 2),
             ("grpc.max_send_message_length", MAX * 2),
@@ -58,6 +59,22 @@ class Client:
                 call = make(path, request_serializer=req.SerializeToString,
                             response_deserializer=res.FromString)
                 setattr(self, m.name, self._bind(call, req))
+
+    def hasty(self):
+        """
+        A client for calls that are given up at once.  gRPC's C core may reset a stream that it has
+        not opened yet; that is an error of the connection (RFC 9113, 5.1), and another call on it
+        fails where it is sent before the daemon's answer to that is seen.
+        """
+        client = Client(self.address)
+        client.Version()
+        return client
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
     @staticmethod
     def _bind(call, req):
