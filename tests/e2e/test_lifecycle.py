@@ -457,7 +457,8 @@ def test_a_probe_leaves_nothing_of_a_runtime_that_leaves_everything(tmp_path):
     wrapper.write_text("""#!/bin/sh
 case " $* " in
 *" delete "*) exit 0 ;;
-*" run "*) crun $(echo "$*" | sed 's/ run / create /') && echo $* >>%s; exit 1 ;;
+*" create "*) crun "$@" && echo "$@" >>%s; exit ;;
+*" start "*) exit 1 ;;
 esac
 exec crun "$@"
 """ % made)
