@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "cri/cri.h"
 #include "gantry.pb-c.h"
+#include "pod/choose.h"
 #include "pod/node.h"
 #include "pod/runtimes.h"
 
@@ -22,9 +23,15 @@ static uint32_t default_place(const struct node *n, const char *name)
 	return 0;
 }
 
-static const char *health(const struct node_runtime *rt)
+static void put_health(const struct node_runtime *rt, Gantry__V1__RuntimeInfo *m)
 {
-	return !rt->probed ? "unknown" : rt->available ? "available" : "unavailable";
+	const char *aside = rt->available ? node_runtime_set_aside(rt) : NULL;
+
+	m->health = text(!rt->probed	  ? "unknown"
+			 : !rt->available ? "unavailable"
+			 : aside	  ? "set aside"
+					  : "available");
+	m->reason = text(aside ? aside : rt->reason);
 }
 
 static void put_capabilities(const struct runtime_caps *c, struct arena *a,
@@ -64,8 +71,7 @@ static Gantry__V1__RuntimeInfo *describe(const struct node *n, const struct node
 	m->isolation = text(config_isolation_name(c->isolation));
 	m->unit = text(c->unit == CONFIG_UNIT_POD ? "pod" : "container");
 	m->default_place = default_place(n, c->name);
-	m->health = text(health(rt));
-	m->reason = text(rt->reason);
+	put_health(rt, m);
 	m->features_problem = text(rt->note);
 	m->probed_at = rt->looked_at;
 	if (rt->available)

@@ -13,6 +13,7 @@ import pytest
 import exposition
 from cri import SLOW, api
 from daemon import Daemon, processes_with, wait_for
+from test_cli import Cli
 from test_reload import code, reload
 
 CRUN = shutil.which("crun")
@@ -324,6 +325,8 @@ def test_open_breaker_is_not_asked(routed, breaks):
     ctr = d.create(pod, "sleep 1000", name="db", attempt=1)
     assert breaks.calls() == 1
     assert "set aside" in info(d, ctr)["routing"]["insteadOf"][0]["reason"]
+    shown = json.loads(Cli(d)("runtimes", "breaks", "-o", "json"))["runtimes"][0]
+    assert shown["health"] == "set aside" and shown["reason"] and shown["capabilities"]
     why = code(lambda: d.run_pod(name="named", handler="breaks"))
     assert why[0] == grpc.StatusCode.FAILED_PRECONDITION and "set aside" in why[1]
 
