@@ -6,6 +6,7 @@
 #include "gantry.pb-c.h"
 #include "image/reference.h"
 #include "image/store.h"
+#include "pod/choose.h"
 #include "pod/node.h"
 #include "route/route.h"
 #include "wire/json.h"
@@ -242,6 +243,7 @@ static void fill_states(const struct node *n, struct route_state states[CONFIG_R
 			.available = rt->probed && rt->available,
 			.reason = rt->probed ? rt->reason : "it has not been probed yet",
 			.caps = rt->probed ? &rt->caps : NULL,
+			.set_aside = node_runtime_set_aside(rt),
 		};
 	}
 }

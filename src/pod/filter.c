@@ -6,6 +6,8 @@
 #include "ipc/ipc.h"
 #include "ipc/monitor.h"
 #include "pod/node.h"
+#include "route/needs.h"
+#include "wire/json.h"
 
 #define FILTERS_MAX 16		 /* a node has few profiles, times sets of capabilities */
 #define FILTER_INSTRUCTION 8	 /* bytes: struct sock_filter */
@@ -91,8 +93,28 @@ void filter_keep(struct node *n, const struct node_runtime *rt, const char *prof
 	list_append(&n->filters, &f->link);
 }
 
+uint64_t filter_needs(struct node *n, const char *profile, const struct needs_facts *f)
+{
+	_cleanup_free_ char *text = NULL;
+	_cleanup_jv_ jv *doc = NULL;
+	struct needs needs = NEEDS_NULL;
+
+	if (n->profile.text && n->profile.by_default == f->seccomp_default &&
+	    streq(n->profile.text, profile))
+		return n->profile.needs;
+	text = xasprintf("{\"linux\":{\"seccomp\":%s}}", profile);
+	if (jv_parse(text, strlen(text), SIZE_MAX, "seccomp", &doc, NULL) == 0)
+		needs_add_config(&needs, doc, f);
+	free(n->profile.text);
+	n->profile.text = xstrdup(profile);
+	n->profile.by_default = f->seccomp_default;
+	n->profile.needs = needs.bits & RCAP_SECCOMP_BITS;
+	return n->profile.needs;
+}
+
 void filter_free_all(struct node *n)
 {
+	free(n->profile.text);
 	while (!list_empty(&n->filters))
 		drop(list_first(&n->filters, struct filter, link));
 }

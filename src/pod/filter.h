@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct ipc_in;
 struct node;
@@ -23,3 +24,7 @@ const char *filter_find(const struct node *n, const struct node_runtime *rt, con
 void filter_keep(struct node *n, const struct node_runtime *rt, const char *profile,
 		 const struct ipc_in *reply);
 void filter_free_all(struct node *n);
+
+/* What a profile needs of a runtime (RCAP_BIT()s); that of the last one is kept. */
+struct needs_facts;
+uint64_t filter_needs(struct node *n, const char *profile, const struct needs_facts *f);

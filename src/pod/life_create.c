@@ -548,6 +548,20 @@ static void set_runtime(struct container *c, struct node_runtime *rt)
 	c->runtime_name = xstrdup(rt ? rt->config->name : "");
 }
 
+static int needs_of(const struct strbuf *config, const struct needs_facts *f, uint64_t *to,
+		    struct err *e)
+{
+	_cleanup_jv_ jv *doc = NULL;
+	struct needs needs = NEEDS_NULL;
+	int r = jv_parse(config->s, config->len, SIZE_MAX, "config.json", &doc, e);
+
+	if (r == 0)
+		needs_add_config(&needs, doc, f);
+	*to |= needs.bits;
+	return r;
+}
+
+/* Most of a config.json is the seccomp profile, which many containers have: it is read once. */
 static int add_needs(struct creation *k, struct err *e)
 {
 	const Runtime__V1__LinuxContainerSecurityContext *sc = security(k->c->config);
@@ -557,14 +571,18 @@ static int add_needs(struct creation *k, struct err *e)
 				      .privileged = sc && sc->privileged,
 				      .seccomp_default = k->seccomp_default,
 				      .apparmor_default = wants_default_profile(k->c->config)};
-	_cleanup_jv_ jv *doc = NULL;
-	struct needs needs = NEEDS_NULL;
-	int r = jv_parse(k->spec.s, k->spec.len, SIZE_MAX, "config.json", &doc, e);
+	_cleanup_free_ char *member =
+		k->has_seccomp ? xasprintf("\"seccomp\":%s", k->seccomp.s) : NULL;
+	const char *at = member ? strstr(k->spec.s, member) : NULL;
+	_cleanup_strbuf_ struct strbuf rest = STRBUF_NULL;
 
-	if (r == 0)
-		needs_add_config(&needs, doc, &f);
-	k->choice.needs |= needs.bits;
-	return r;
+	if (!at)
+		return needs_of(&k->spec, &f, &k->choice.needs, e);
+	strbuf_add(&rest, k->spec.s, (size_t)(at - k->spec.s));
+	strbuf_adds(&rest, "\"seccomp\":null");
+	strbuf_adds(&rest, at + strlen(member));
+	k->choice.needs |= filter_needs(k->pod->node, k->seccomp.s, &f);
+	return needs_of(&rest, &f, &k->choice.needs, e);
 }
 
 /*

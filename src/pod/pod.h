@@ -128,8 +128,13 @@ struct node {
 	} network;
 	struct streams *streams; /* pod/stream.h; set by who serves */
 	struct list filters;	 /* compiled seccomp profiles: pod/filter.h */
-	struct list children;	 /* monitors that this daemon started: struct monitor_child */
-	bool measuring;		 /* writable layers: see node_measure() */
+	struct {
+		char *text; /* owned; NULL: none yet */
+		bool by_default;
+		uint64_t needs;
+	} profile;	      /* the last one that was read for what it needs */
+	struct list children; /* monitors that this daemon started: struct monitor_child */
+	bool measuring;	      /* writable layers: see node_measure() */
 	uint64_t measured_at, measure_next; /* monotonic us */
 	bool folding;			    /* the index: see node_fold_index() */
 	bool draining;
