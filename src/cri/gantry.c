@@ -254,14 +254,11 @@ static void tell_route(struct cri_call *c, const struct route_facts *f, struct s
 	struct route_state states[CONFIG_RUNTIMES_MAX];
 	struct jw w = JW_INIT(to);
 	struct route_story story;
-	struct route *route;
 
 	(void)node_runtimes_await(n);
 	fill_states(n, states);
-	route = route_new(n->config);
-	(void)route_tell(route, f, states, c->arena, &story, &(struct err){0});
-	route_story_print(route, &story, &w);
-	route_free(route);
+	(void)route_tell(n->route, f, states, c->arena, &story, &(struct err){0});
+	route_story_print(n->route, &story, &w);
 }
 
 static const char *known(const char *s)

@@ -15,6 +15,7 @@ from cri import SLOW, api
 from daemon import Daemon, processes_with, wait_for
 from test_cli import Cli
 from test_reload import code, reload
+from test_routes import explain
 
 CRUN = shutil.which("crun")
 # Fails to create where a file says how, and notes each creation it is asked for.
@@ -329,6 +330,26 @@ def test_open_breaker_is_not_asked(routed, breaks):
     assert shown["health"] == "set aside" and shown["reason"] and shown["capabilities"]
     why = code(lambda: d.run_pod(name="named", handler="breaks"))
     assert why[0] == grpc.StatusCode.FAILED_PRECONDITION and "set aside" in why[1]
+    told = explain("x", "--container", "db", "--address", d.address)["container"]
+    assert told["runtime"] == "runc" and told["fallback"]
+    assert "set aside" in told["candidates"][0]["dropped"]
+
+
+def test_what_is_explained_is_what_happens(routed):
+    d = routed(rule("label", "match: {labels: {tier: back}}", ["runc"]) +
+               rule("image", 'match: {image: "test/busy*", pod: "image-*"}', ["runc"]) +
+               rule("container", "match: {container: db}", ["strong"]) +
+               rule("contradicts", "match: {container: late, namespace: test}", ["runc"]))
+    for name, container, labels in (("a", "c", {}), ("b", "c", {"tier": "back"}),
+                                    ("image-1", "c", {}), ("c", "db", {}), ("d", "late", {}),
+                                    ("e", "db", {"tier": "back"})):
+        args = [x for k, v in labels.items() for x in ("-l", "%s=%s" % (k, v))]
+        told = explain("test/busybox:latest", "--namespace", "test", "--name", name,
+                       "--container", container, "--address", d.address, *args)
+        pod = d.run_pod(d.pod_config(name=name, labels=labels))
+        did = placed(d, d.create(pod, "sleep 1000", name=container))
+        assert did == (told["runtime"], told["container"]["by"], told["container"].get("rule"))
+        d.cri.RemovePodSandbox(pod_sandbox_id=pod)
 
 
 def test_runtime_ready_tells_of_it(routed, breaks):
