@@ -718,6 +718,7 @@ int do_remove(struct job_context *j, struct ipc_out *reply, struct err *e)
 	(void)reply;
 	do_read_runtime(j, in, &rt);
 	hooks_begin(&hooks, dir);
+	hooks_end_unmade(&hooks);
 	r = need_bundle(dir, e);
 	if (r == 0)
 		r = delete_container(&rt, j->id, log, c->state == MON_EXITED && *c->cgroup, e);

@@ -3,11 +3,15 @@
 #include "hooks.h"
 
 #include <ctype.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -18,6 +22,8 @@
 
 #define OUTPUT_LOOK_MAX (1u << 20) /* bytes of what hooks print that are looked at */
 #define CONFIG_MAX (32u << 20)	   /* bytes of a config.json */
+#define UNMADE_ROUNDS 100	   /* of ending what forks meanwhile */
+#define UNMADE_PAUSE 2000	   /* microseconds */
 #define PROGRAMS_MAX 3		   /* that a message names */
 
 static void add_programs(const jv *list, struct strbuf *b, unsigned *n)
@@ -94,6 +100,41 @@ int hooks_end(struct hooks *h, int r, struct err *e)
 		snprintf(e->msg + len, sizeof(e->msg) - len, "; it has hooks: %s", h->first);
 	done(h);
 	return r;
+}
+
+/* Those whose working directory that is, by what it is and not by its name. */
+static unsigned kill_in(const struct stat *dir)
+{
+	DIR *d = opendir("/proc");
+	const struct dirent *ent;
+	unsigned found = 0;
+	uint64_t pid;
+
+	while (d && (ent = readdir(d))) {
+		char path[48];
+		struct stat st;
+
+		if (!str_to_u64(ent->d_name, &pid) || pid >= INT32_MAX || (pid_t)pid == getpid())
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/cwd", (int)pid);
+		if (stat(path, &st) == 0 && st.st_dev == dir->st_dev && st.st_ino == dir->st_ino &&
+		    kill((pid_t)pid, SIGKILL) == 0)
+			found++;
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+void hooks_end_unmade(const struct hooks *h)
+{
+	_cleanup_free_ char *made = xasprintf("%s/pid", h->dir); /* record_pid() */
+	struct stat st;
+
+	if (!h->any || fs_exists(AT_FDCWD, made) || stat(h->dir, &st) < 0)
+		return;
+	for (int i = 0; i < UNMADE_ROUNDS && kill_in(&st); i++)
+		usleep(UNMADE_PAUSE);
 }
 
 void hooks_end_deleted(struct hooks *h, const char *id, const char *log, int r)

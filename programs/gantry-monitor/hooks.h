@@ -33,6 +33,13 @@ void hooks_begin(struct hooks *h, const char *dir);
 int hooks_end(struct hooks *h, int r, struct err *e);
 
 /*
+ * Before the removal: of a container that never came to be (its process was not recorded), since its monitor was killed while it was made: a hook that ran by
+ * then runs on, and nobody is its parent.  It is where the runtime was, in the bundle; so is what it
+ * started, where that has not gone elsewhere.  Ends them.
+ */
+void hooks_end_unmade(const struct hooks *h);
+
+/*
  * After a deletion, which no hook can hinder: failures of poststop hooks, as the runtime's log has
  * them, are told in the daemon's log.
  */

@@ -119,6 +119,20 @@ static bool load_problem(const char *file, const char *key, struct runtime_repor
 	return true;
 }
 
+/* What it needs of the node besides its program: looked at each time, it comes and goes. */
+static int check_needs(const struct config_runtime *c, struct runtime_report *ret)
+{
+	struct err e = ERR_NULL;
+
+	for (size_t i = 0; c->needs[i]; i++)
+		if (runtime_facility_check(c->needs[i], &e) < 0) {
+			*ret = RUNTIME_REPORT_NULL;
+			ret->problem = xstrdup(e.msg);
+			return -EINVAL;
+		}
+	return 0;
+}
+
 void reports_get(struct oci *o, const struct config_runtime *c, struct runtime_report *ret)
 {
 	_cleanup_free_ char *dir = directory(o),
@@ -133,6 +147,8 @@ void reports_get(struct oci *o, const struct config_runtime *c, struct runtime_r
 	struct needs_facts facts;
 	struct runtime_host h;
 
+	if (check_needs(c, ret) < 0)
+		return;
 	for (size_t i = 0; c->args[i]; i++)
 		strv_add(&rt.args, c->args[i]);
 	reports_host(o, &facts);

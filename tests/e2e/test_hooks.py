@@ -273,3 +273,24 @@ def test_a_hook_that_hangs_at_the_end(d, pod, tmp_path):
     assert not processes_with("%s/wait" % tmp_path)
     d.run(pod, "sleep 1000", annotations={"hangs": "1"})
     d.cri.RemovePodSandbox(pod_sandbox_id=pod)
+
+
+def test_a_hook_whose_monitor_is_killed(d, pod, tmp_path):
+    """It has nobody any more: it goes when its container, which never came to be, is cleared away."""
+    hook(d, hangs(tmp_path), when={"annotations": {"hangs": "."}})
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        stuck = pool.submit(d.create, pod, "true", annotations={"hangs": "1"})
+        wait_for(lambda: processes_with("%s/wait" % tmp_path))
+        (monitor,) = [p for p, cmd in processes_with("gantry-monitor")
+                      if pod in cmd and os.readlink("/proc/%d/exe" % p).endswith("gantry-monitor")
+                      and parent(p) not in {x for x, c in processes_with("gantry-monitor") if pod in c}]
+        os.kill(monitor, 9)
+        with pytest.raises(grpc.RpcError):
+            stuck.result(60)
+    d.cri.RemovePodSandbox(pod_sandbox_id=pod)
+    assert not processes_with("%s/wait" % tmp_path) and not left(d, tmp_path)
+
+
+def parent(pid):
+    with open("/proc/%d/stat" % pid) as f:
+        return int(f.read().rsplit(")", 1)[1].split()[1])

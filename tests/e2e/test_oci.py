@@ -305,7 +305,7 @@ def test_killed_at_any_moment(of):
 
 @pytest.mark.parametrize("script", ["kill -9 $$", 'crun "$@"; kill -9 $$'], ids=["before", "after"])
 def test_a_runtime_that_is_killed(oci, script):
-    killed = 'case "$*" in *" create "*) %s;; esac; exec crun "$@"' % script
+    killed = 'case "$*" in *" create "*" k") %s;; esac; exec crun "$@"' % script
     oci.config("default_runtimes: [crun]\nruntimes:\n  crun:\n    path: %s\n" % fake(oci, "killed", "1.8.1", killed))
     b = oci.bundle("sleep", "1000")
     with open(b + "/output", "wb") as f:
@@ -407,7 +407,7 @@ def test_a_runtime_that_does_not_work_is_passed_over(oci):
     """It is tried with a container of its own; what was found is kept."""
     counted = oci.top + "/counted"
     broken = fake(oci, "broken", "1.8.1",
-                  'case "$*" in *" run "*) echo run >>%s; echo "it is broken" >&2; exit 1;; esac; exec crun "$@"'
+                  'case "$*" in *" run "*|*" create "*) echo run >>%s; echo "it is broken" >&2; exit 1;; esac; exec crun "$@"'
                   % counted)
     oci.config("default_runtimes: [gone, broken, crun]\nruntimes:\n  gone:\n    path: /no/such\n"
                "  broken:\n    path: %s\n  crun:\n    path: crun\n" % broken)
