@@ -57,7 +57,8 @@ static void test_replaced(void)
 	CHECK_INT(record_read(dir, "x", &was, NULL), 0);
 	was.pid = 1; /* of another maker: what is there now is not that one */
 	record_remove(dir, "x", &was);
-	CHECK(record_read(dir, "x", &a, NULL) == 0);
+	record_fini(&was);
+	CHECK(record_read(dir, "x", &was, NULL) == 0);
 	record_remove(dir, "x", &r);
 	CHECK(record_read(dir, "x", &b, NULL) == -ENOENT);
 }
