@@ -654,6 +654,7 @@ static int place_and_make(struct creation *k, struct err *e)
 	int r;
 
 	choice_init(&k->choice, c->node, k->pod->config, k->pod->handler, c);
+	k->choice.needs = k->restore.wanted ? RCAP_BIT(RCAP_CHECKPOINT) : 0;
 	k->choice.image = k->rule_image = c->node->config->n_rules ? image_for_rules(k) : NULL;
 	for (;;) {
 		struct err now = ERR_NULL;

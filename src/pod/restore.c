@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Containers made of checkpoints: see restore.h. */
+#include "pod/choose.h"
+#include "pod/runtimes.h"
 #include "pod/restore.h"
 
 #include "base/log.h"
@@ -21,25 +23,30 @@ void restore_fini(struct restore *r)
 
 /* --- what it is made of --- */
 
-static int refuse(const struct container *c, const char *why, struct err *e)
+static int refuse(const char *runtime, const char *why, struct err *e)
 {
 	return err_set(
 		e, -EOPNOTSUPP, GRPC_UNIMPLEMENTED,
 		"config.image.image: no container can be made of a checkpoint: runtime \"%s\": "
 		"%s",
-		c->runtime_name, why);
+		runtime, why);
 }
 
+/* Of the runtime that its pod has.  (The choice of the container's is not made yet, and is made among
+ * those that can do it.) */
 static int check_possible(const struct container *c, struct err *e)
 {
-	const struct node_runtime *rt = c->runtime;
+	const struct node_runtime *rt;
+	struct route_binding b;
 
+	pod_binding(c->pod, c, &b);
+	rt = node_runtime_named(c->node, b.runtime);
 	if (!rt || !rt->probed)
-		return refuse(c, "it has not been probed", e);
+		return refuse(b.runtime, "it has not been probed", e);
 	if (!(rt->caps.has & RCAP_BIT(RCAP_CHECKPOINT)))
-		return refuse(c, runtime_caps_why(&rt->caps, RCAP_CHECKPOINT), e);
+		return refuse(b.runtime, runtime_caps_why(&rt->caps, RCAP_CHECKPOINT), e);
 	if (*c->pod->userns)
-		return refuse(c, "not in a pod with a user namespace", e);
+		return refuse(b.runtime, "not in a pod with a user namespace", e);
 	return 0;
 }
 
