@@ -224,8 +224,8 @@ size_t link_room(struct link *l)
 
 	if (l->gone || l->finishing)
 		return 0;
-	if (n >= LINK_OUT_MAX)
-		l->full = true;
+	if (LINK_OUT_MAX - MIN(n, (size_t)LINK_OUT_MAX) < LINK_OUT_MAX / 2)
+		l->full = true; /* a few bytes of room may be as good as none */
 	return n < LINK_OUT_MAX ? LINK_OUT_MAX - n : 0;
 }
 

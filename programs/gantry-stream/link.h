@@ -33,7 +33,7 @@ struct link {
 	struct loop *loop;
 	int fd; /* owned */
 	link_data_fn *on_data;
-	link_room_fn *on_room; /* there is room again after there was none */
+	link_room_fn *on_room; /* half is free again, after link_room() said less */
 	link_gone_fn *on_gone;
 	uint64_t patience_us; /* for the client to take what is left after link_finish() */
 	struct loop_io io;    /* private from here */
@@ -52,7 +52,7 @@ int link_open(struct link *l, struct loop *loop, int fd, struct tls *tls);
 void link_close(struct link *l);
 
 void link_put(struct link *l, const void *p, size_t n);
-/* Bytes that a stream may add now. */
+/* Bytes that a stream may add now. Less than LINK_OUT_MAX / 2: on_room comes. */
 size_t link_room(struct link *l);
 /* Reads on, or not. A client that closes is noticed all the same. */
 void link_pause(struct link *l, bool paused);

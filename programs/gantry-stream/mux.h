@@ -91,7 +91,7 @@ void mux_fini(struct mux *m);
 
 /* --- for the user --- */
 
-/* Bytes that may be sent on it now. Where it is 0, room() comes, or the link's on_room. */
+/* Bytes that may be sent on it now. Where that is too little, room() comes, or the link's on_room. */
 size_t mux_room(struct chan *c);
 /* At most mux_room(). `fin`: it is our last word on this stream. */
 void mux_send(struct chan *c, const void *p, size_t n, bool fin);
