@@ -240,6 +240,27 @@ def test_promotion_and_contradiction(routed):
     assert placed(d, d.run(pod, "sleep 1000", name="db"))[0] == "strong"
 
 
+def test_promotion_to_a_runtime_of_whole_pods(routed, breaks):
+    """The sandbox comes with the first container, and goes when the pod is bound to it no more."""
+    d = routed(rule("db", "match: {container: db}", ["strong"]))
+    reload(d, config(d, breaks, rule("db", "match: {container: db}", ["strong"])).replace(
+        "isolation: vm", "isolation: vm, unit: pod"))
+    pod = d.run_pod(name="whole")
+    assert having(d, "strong") == [] and d.info(pod)["runtime"] == "crun"
+    ctrs = [d.run(pod, "sleep 1000", name=n) for n in ("db", "side")]
+    assert {pod, *ctrs} == set(having(d, "strong")) and d.info(pod)["runtime"] == "strong"
+    d.restart()
+    ctrs.append(d.run(pod, "sleep 1000", name="db", attempt=1))
+    for c in ctrs:
+        assert d.exec(c, "echo here").stdout == b"here\n"
+        d.cri.RemoveContainer(container_id=c)
+    assert placed(d, d.run(pod, "sleep 1000", name="side", attempt=1)) == ("crun", "pod", None)
+    assert having(d, "strong") == []
+    pod = d.run_pod(name="failed")
+    code(lambda: d.create(pod, ["/nope"], name="db"))
+    assert having(d, "strong") == []
+
+
 def test_needs_choose_among_candidates(routed, breaks):
     """What a runtime's features lack takes it out of the candidates, with the reason."""
     with open(breaks.program, "w") as f:
