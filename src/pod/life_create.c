@@ -41,7 +41,7 @@ struct creation {
 	struct spec_user user;
 	struct spec_device *devices;
 	size_t n_devices;
-	struct strbuf seccomp, spec;
+	struct strbuf seccomp, spec, outline; /* spec_container_outline() */
 	struct volumes volumes;
 	struct spec_binds binds;
 	struct strv image_volumes; /* directories that the image wants in the root */
@@ -66,6 +66,7 @@ static void creation_fini(struct creation *k)
 	spec_user_fini(&k->user);
 	strbuf_fini(&k->seccomp);
 	strbuf_fini(&k->spec);
+	strbuf_fini(&k->outline);
 	jv_free(k->edits);
 	volumes_fini(&k->volumes);
 	spec_binds_fini(&k->binds);
@@ -263,11 +264,15 @@ static int print_spec(struct creation *k, struct err *e)
 	struct spec_container s;
 	int r;
 
+	free(k->binds_dir);
 	k->binds_dir = xasprintf("%s/containers/%s/" MON_BINDS, dir, k->c->id);
 	fill_spec(k, &s, shm, own_dns ? resolv : (char *)"/etc/resolv.conf", hostname);
 	r = spec_volumes(&s, &k->image_volumes, e);
 	k->volumes_mounted = spec_volumes_mounted(&s);
-	return r < 0 ? r : spec_container_print(&s, &k->spec, e);
+	if (r < 0)
+		return r;
+	spec_container_outline(&s, &k->outline);
+	return spec_container_print(&s, &k->spec, e);
 }
 
 /* What a container asks for and starts without. */
@@ -357,6 +362,7 @@ static int shape(struct creation *k, struct err *e)
 	int r;
 
 	strbuf_reset(&k->spec);
+	strbuf_reset(&k->outline);
 	spec_binds_fini(&k->binds);
 	k->binds = (struct spec_binds){0};
 	strv_fini(&k->image_volumes);
@@ -368,7 +374,7 @@ static int shape(struct creation *k, struct err *e)
 		spec_edits_devices(k->edits, &k->user, &c->arena, &k->devices, &k->n_devices);
 	r = print_spec(k, e);
 	if (r == 0 && k->restore.wanted)
-		r = restore_check(&k->restore, c, &k->spec, e);
+		r = restore_check(&k->restore, c, &k->outline, e);
 	return r;
 }
 
@@ -548,20 +554,7 @@ static void set_runtime(struct container *c, struct node_runtime *rt)
 	c->runtime_name = xstrdup(rt ? rt->config->name : "");
 }
 
-static int needs_of(const struct strbuf *config, const struct needs_facts *f, uint64_t *to,
-		    struct err *e)
-{
-	_cleanup_jv_ jv *doc = NULL;
-	struct needs needs = NEEDS_NULL;
-	int r = jv_parse(config->s, config->len, SIZE_MAX, "config.json", &doc, e);
-
-	if (r == 0)
-		needs_add_config(&needs, doc, f);
-	*to |= needs.bits;
-	return r;
-}
-
-/* Most of a config.json is the seccomp profile, which many containers have: it is read once. */
+/* Of the seccomp profile, which many containers have, it is known. */
 static int add_needs(struct creation *k, struct err *e)
 {
 	const Runtime__V1__LinuxContainerSecurityContext *sc = security(k->c->config);
@@ -571,18 +564,17 @@ static int add_needs(struct creation *k, struct err *e)
 				      .privileged = sc && sc->privileged,
 				      .seccomp_default = k->seccomp_default,
 				      .apparmor_default = wants_default_profile(k->c->config)};
-	_cleanup_free_ char *member =
-		k->has_seccomp ? xasprintf("\"seccomp\":%s", k->seccomp.s) : NULL;
-	const char *at = member ? strstr(k->spec.s, member) : NULL;
-	_cleanup_strbuf_ struct strbuf rest = STRBUF_NULL;
+	_cleanup_jv_ jv *doc = NULL;
+	struct needs needs = NEEDS_NULL;
+	int r = jv_parse(k->outline.s, k->outline.len, SIZE_MAX, "config.json", &doc, e);
 
-	if (!at)
-		return needs_of(&k->spec, &f, &k->choice.needs, e);
-	strbuf_add(&rest, k->spec.s, (size_t)(at - k->spec.s));
-	strbuf_adds(&rest, "\"seccomp\":null");
-	strbuf_adds(&rest, at + strlen(member));
-	k->choice.needs |= filter_needs(k->pod->node, k->seccomp.s, &f);
-	return needs_of(&rest, &f, &k->choice.needs, e);
+	if (r < 0)
+		return r;
+	needs_add_config(&needs, doc, &f);
+	k->choice.needs |= needs.bits;
+	if (k->has_seccomp)
+		k->choice.needs |= filter_needs(k->pod->node, k->seccomp.s, &f);
+	return 0;
 }
 
 /*

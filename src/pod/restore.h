@@ -25,7 +25,7 @@ struct restore {
  */
 int restore_find_image(struct container *c, struct restore *ret, struct image **ret_image,
 		       struct err *e);
-/* Whether what the container is to have (`spec`: config.json) goes with what was checkpointed.
+/* Whether what the container is to have (`spec`: spec_container_outline()) goes with what was checkpointed.
  * FAILED_PRECONDITION */
 int restore_check(const struct restore *r, const struct container *c, const struct strbuf *spec,
 		  struct err *e);

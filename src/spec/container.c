@@ -148,20 +148,26 @@ static void print_limits(const struct spec_container *s, struct jw *w)
 }
 
 /* All of `process` but its arguments, into an object that is open. */
+/* What of it a runtime has to know how to do. */
+static void print_process_outline(const struct spec_container *s, bool tty, struct jw *w)
+{
+	jw_key_bool(w, "terminal", tty);
+	print_caps(s, w);
+	jw_key_bool(w, "noNewPrivileges", spec_security(s) && spec_security(s)->no_new_privs);
+	print_labels(s, w);
+	print_limits(s, w);
+}
+
 static void print_process(const struct spec_container *s, bool tty, struct jw *w)
 {
 	const char *cwd = s->config->working_dir;
 
 	if (str_empty(cwd))
 		cwd = str_empty(s->image->working_dir) ? "/" : s->image->working_dir;
-	jw_key_bool(w, "terminal", tty);
 	spec_env_print(s, tty, w);
 	jw_key_string(w, "cwd", cwd);
 	print_user(s->user, w);
-	print_caps(s, w);
-	jw_key_bool(w, "noNewPrivileges", spec_security(s) && spec_security(s)->no_new_privs);
-	print_labels(s, w);
-	print_limits(s, w);
+	print_process_outline(s, tty, w);
 }
 
 /* The runtime sets it before the command begins. */
@@ -329,12 +335,11 @@ static void print_paths(struct jw *w, const char *key, char *const *v, size_t n)
 	jw_array_end(w);
 }
 
-static void print_linux(const struct spec_container *s, struct jw *w)
+static void print_linux_outline(const struct spec_container *s, struct jw *w)
 {
 	const Runtime__V1__LinuxContainerSecurityContext *sc = spec_security(s);
 	const char *p = spec_root_propagation(s);
 
-	jw_key_object(w, "linux");
 	print_namespaces(s, w);
 	print_mappings(s, w);
 	print_devices(s, w);
@@ -343,6 +348,21 @@ static void print_linux(const struct spec_container *s, struct jw *w)
 	spec_edits_print_linux(s, w);
 	if (p)
 		jw_key_string(w, "rootfsPropagation", p);
+	if (s->host->selinux && sc && sc->selinux_options) {
+		_cleanup_free_ char *label = xasprintf(
+			"%s:%s:%s:%s", sc->selinux_options->user, sc->selinux_options->role,
+			"container_file_t", sc->selinux_options->level);
+
+		jw_key_string(w, "mountLabel", label);
+	}
+}
+
+static void print_linux(const struct spec_container *s, struct jw *w)
+{
+	const Runtime__V1__LinuxContainerSecurityContext *sc = spec_security(s);
+
+	jw_key_object(w, "linux");
+	print_linux_outline(s, w);
 	if (s->seccomp && !spec_privileged(s)) {
 		jw_key(w, "seccomp");
 		jw_raw(w, s->seccomp);
@@ -350,13 +370,6 @@ static void print_linux(const struct spec_container *s, struct jw *w)
 	if (sc && !sc->privileged) {
 		print_paths(w, "maskedPaths", sc->masked_paths, sc->n_masked_paths);
 		print_paths(w, "readonlyPaths", sc->readonly_paths, sc->n_readonly_paths);
-	}
-	if (s->host->selinux && sc && sc->selinux_options) {
-		_cleanup_free_ char *label = xasprintf(
-			"%s:%s:%s:%s", sc->selinux_options->user, sc->selinux_options->role,
-			"container_file_t", sc->selinux_options->level);
-
-		jw_key_string(w, "mountLabel", label);
 	}
 	jw_object_end(w);
 }
@@ -384,4 +397,20 @@ int spec_container_print(const struct spec_container *s, struct strbuf *to, stru
 	print_linux(s, &w);
 	jw_object_end(&w);
 	return 0;
+}
+
+void spec_container_outline(const struct spec_container *s, struct strbuf *to)
+{
+	struct jw w = JW_INIT(to);
+
+	jw_object_begin(&w);
+	jw_key_object(&w, "process");
+	print_process_outline(s, s->config->tty, &w);
+	jw_object_end(&w);
+	spec_mounts_print(s, &w);
+	spec_edits_print(s, &w);
+	jw_key_object(&w, "linux");
+	print_linux_outline(s, &w);
+	jw_object_end(&w);
+	jw_object_end(&w);
 }

@@ -138,6 +138,11 @@ void spec_edits_print_exec(const jv *edits, struct strbuf *to);
 
 /* config.json, appended.  INVALID_ARGUMENT where image and request do not fit. */
 int spec_container_print(const struct spec_container *s, struct strbuf *to, struct err *e);
+/*
+ * The same without what says nothing of what a runtime has to know how to do, and may be megabytes:
+ * arguments, environment, annotations, lists of paths; and without the seccomp profile. Appended.
+ */
+void spec_container_outline(const struct spec_container *s, struct strbuf *to);
 
 /* The container that a runtime wants first of a pod, where its unit is the pod.  Its root has "/init",
  * which waits for ever as "/init --init". */
