@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine that is started anew, as a daemon of a test's own sees it: all that lives in memory
 is gone, the disk is not, and the kernel names another boot.  In the tests' mount namespace."""
+import contextlib
 import glob
 import os
 import re
@@ -39,6 +40,15 @@ def monitors(d):
     return [int(x) for x in out.split()]
 
 
+def kill(pids):
+    """Those that were alive."""
+    killed = [x for x in pids if alive(x)]
+    for pid in killed:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return killed
+
+
 def end_processes(d):
     """Of the daemon first, so that it does not see the others end."""
     pids = children(d.process.pid) if d.process.poll() is None else []
@@ -47,12 +57,21 @@ def end_processes(d):
     if d.process.poll() is None:
         d.kill()
     pids += [x for m in monitors(d) for x in [m] + children(m)]
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+    kill(pids)
     wait_for(lambda: not any(alive(x) for x in pids))
+    # What a runtime has started is nobody's child any more: that of a probe, say.
+    wait_for(lambda: not kill(in_cgroups(d)))
+
+
+def in_cgroups(d):
+    pids = set()
+    for path in glob.glob("/sys/fs/cgroup/**/" + d.instance() + "/**/cgroup.procs", recursive=True):
+        try:
+            with open(path) as f:
+                pids |= {int(x) for x in f.read().split()}
+        except OSError:
+            pass
+    return pids
 
 
 def remove_cgroups(d):
