@@ -68,7 +68,7 @@ static int read_patterns(struct rules_reader *rr, const yaml_node_t *n, const ch
 {
 	const yaml_node_t *v[CONFIG_RULE_PATTERNS_MAX];
 	struct pattern *p;
-	size_t count;
+	size_t count = 0;
 	int r = one_or_more(rr, n, key, v, &count);
 
 	if (r < 0)
@@ -141,7 +141,7 @@ static int read_names(struct rules_reader *rr, const yaml_node_t *n, const char 
 {
 	const yaml_node_t *v[CONFIG_RULE_PATTERNS_MAX];
 	const char **names;
-	size_t count;
+	size_t count = 0;
 	int r = one_or_more(rr, n, key, v, &count);
 
 	if (r < 0)
